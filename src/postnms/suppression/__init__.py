@@ -1,0 +1,1 @@
+"""Suppressors: candidates in, detections out."""
