@@ -1,0 +1,69 @@
+"""The two borders of the network: images and targets into its pixels, detections back into the image's.
+
+B: images of the batch.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from postnms.structures import Detections, Targets
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Normalised, resized images padded to one size."""
+
+    pixels: Tensor
+    """(B, 3, H, W)."""
+    sizes: list[tuple[int, int]]
+    """(height, width) of each image after resizing, before padding."""
+    given: list[tuple[int, int]]
+    """(height, width) of each image as it came."""
+
+    @property
+    def scales(self) -> Tensor:
+        """(B, 2) float32: (x, y) factors from the image as given to the network's input."""
+        factors = [(w / gw, h / gh) for (h, w), (gh, gw) in zip(self.sizes, self.given, strict=True)]
+        return torch.tensor(factors, device=self.pixels.device).view(-1, 2)
+
+    def as_image_list(self) -> ImageList:
+        """The same for torchvision's modules."""
+        return ImageList(self.pixels, self.sizes)
+
+
+def prepare_images(transform: GeneralizedRCNNTransform, images: Sequence[Tensor]) -> ImageBatch:
+    """(3, h, w) images, uint8 or float in [0, 1], of any sizes -> one batch. Raises ValueError on other input."""
+    if not len(images):
+        raise ValueError("images: expected at least one image, got none")
+    for index, image in enumerate(images):
+        if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+            came = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise ValueError(f"images[{index}]: expected a tensor (3, height, width), got {came}")
+        if image.dtype != torch.uint8 and not image.is_floating_point():
+            raise ValueError(f"images[{index}]: expected uint8 or float in [0, 1], got {image.dtype}")
+    batch, _ = transform([image / 255 if image.dtype == torch.uint8 else image for image in images])
+    return ImageBatch(batch.tensors, batch.image_sizes, [(image.shape[1], image.shape[2]) for image in images])
+
+
+def to_network(targets: Targets, batch: ImageBatch) -> Targets:
+    """Targets in the pixels of the images as given -> in the network's. Raises ValueError on empty boxes."""
+    if targets.num_images != len(batch.sizes):
+        raise ValueError(f"targets: expected {len(batch.sizes)} images, got {targets.num_images}")
+    empty = (targets.boxes[:, 2:] <= targets.boxes[:, :2]).any(dim=1)
+    if bool(empty.any()):
+        row = int(empty.nonzero()[0, 0])
+        raise ValueError(
+            f"targets.boxes: expected positive width and height, got {targets.boxes[row].tolist()} in row {row}"
+        )
+    return dataclasses.replace(targets, boxes=targets.boxes * batch.scales[targets.image].repeat(1, 2))
+
+
+def to_given(detections: Detections, batch: ImageBatch) -> Detections:
+    """Detections in the network's pixels -> in those of the images as given."""
+    return dataclasses.replace(detections, boxes=detections.boxes / batch.scales[detections.image].repeat(1, 2))
