@@ -1,0 +1,200 @@
+"""A reader of COCO-format annotations (https://cocodataset.org/#format-data): strict about what it needs.
+
+Labels 0..K-1 are positions in ``categories``; the map to category ids is applied here and in the evaluation.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from postnms.data.images import load_image
+from postnms.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class of the data set: its COCO id and its name."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image and its objects, to train on: boxes are clipped to the image, those without an area dropped."""
+
+    id: int
+    path: Path
+    height: int
+    width: int
+    boxes: NDArray[np.float32]
+    """(m, 4) xyxy, pixels."""
+    labels: NDArray[np.int64]
+    """(m,) 0..K-1."""
+    crowd: NDArray[np.bool_]
+    """(m,)."""
+    pixels: NDArray[np.uint8] | None = None
+    """(height, width, 3) if the image is made in memory."""
+
+    def load(self) -> Image.Image:
+        """The image, RGB. Raises UserError if it cannot be read or has another size than the annotations say."""
+        if self.pixels is not None:
+            return Image.fromarray(self.pixels)
+        return load_image(self.path, size=(self.height, self.width))
+
+
+@dataclass(frozen=True)
+class CocoDataset:
+    """A split: records in the order of the file, and the annotations as they came, to evaluate against."""
+
+    categories: tuple[Category, ...]
+    """In the order of the labels."""
+    records: tuple[Record, ...]
+    truth: dict[str, Any]
+    """COCO's dict: ``images``, ``annotations``, ``categories``."""
+    source: str
+
+    def with_label_map(self, categories: Sequence[Category]) -> "CocoDataset":
+        """Labelled by another split's categories, of which this one's must be a subset, ids and names alike."""
+        wanted = {category.id: (label, category) for label, category in enumerate(categories)}
+        strangers = [c for c in self.categories if c.id not in wanted or wanted[c.id][1] != c]
+        if strangers:
+            named = ", ".join(f"{c.id} {c.name!r}" for c in strangers[:3])
+            raise UserError(
+                f"{self.source}: categories: expected a subset of "
+                f"{[f'{c.id} {c.name}' for c in categories]}, got also {named}"
+            )
+        table = np.array([wanted[category.id][0] for category in self.categories], np.int64)
+        records = tuple(replace(record, labels=table[record.labels]) for record in self.records)
+        return replace(self, categories=tuple(categories), records=records)
+
+
+def read_coco(annotations: Path, images: Path) -> CocoDataset:
+    """Read an annotation file whose images lie in the folder ``images``; no image is opened yet.
+
+    ``area`` and ``iscrowd`` may be missing (then width * height, and 0). Raises UserError that names the file and
+    the field: malformed JSON, missing or wrong fields, duplicate ids, ids that nothing has.
+    """
+    content = _read_json(annotations)
+    name = annotations.name
+    if not images.is_dir():
+        raise UserError(f"{images}: no such folder of images (for {name})")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise UserError(f"{name}: {key}: expected a list, got {_kind(content, key)}")
+    categories = _read_categories(content["categories"], name)
+    image_ids = _ids(content["images"], f"{name}: images")
+    _ids(content["annotations"], f"{name}: annotations")
+    objects = _read_objects(content["annotations"], categories, image_ids, name)
+    records, dropped = [], 0
+    for index, entry in enumerate(content["images"]):
+        record, lost = _record(entry, objects.get(entry["id"], []), images, f"{name}: images[{index}]")
+        records.append(record)
+        dropped += lost
+    if dropped:
+        logger.warning("%s: %d boxes without an area inside their image are not trained on", name, dropped)
+    truth = {**content, "annotations": [_complete(annotation) for annotation in content["annotations"]]}
+    return CocoDataset(categories, tuple(records), truth, str(annotations))
+
+
+def _read_json(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path}: no such annotation file")
+    try:
+        return json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: malformed JSON ({error})") from error
+
+
+def _read_categories(entries: list[Any], name: str) -> tuple[Category, ...]:
+    _ids(entries, f"{name}: categories")
+    for index, entry in enumerate(entries):
+        if not isinstance(entry.get("name"), str):
+            raise UserError(f"{name}: categories[{index}].name: expected a string, got {entry.get('name')!r}")
+    found = sorted((Category(entry["id"], entry["name"]) for entry in entries), key=lambda category: category.id)
+    if not found:
+        raise UserError(f"{name}: categories: expected at least one, got none")
+    return tuple(found)
+
+
+def _ids(entries: list[Any], where: str) -> dict[int, int]:
+    """Position of each id; every entry must have one of its own."""
+    positions: dict[int, int] = {}
+    for index, entry in enumerate(entries):
+        number = entry.get("id") if isinstance(entry, dict) else None
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise UserError(f"{where}[{index}].id: expected an integer, got {number!r}")
+        if number in positions:
+            raise UserError(f"{where}[{index}].id: {number} is already that of {where}[{positions[number]}]")
+        positions[number] = index
+    return positions
+
+
+def _read_objects(
+    entries: list[dict[str, Any]], categories: tuple[Category, ...], image_ids: dict[int, int], name: str
+) -> dict[int, list[tuple[list[float], int, bool]]]:
+    """(bbox, label, crowd) by image id."""
+    labels = {category.id: label for label, category in enumerate(categories)}
+    objects: dict[int, list[tuple[list[float], int, bool]]] = {}
+    for index, entry in enumerate(entries):
+        where = f"{name}: annotations[{index}]"
+        if entry.get("category_id") not in labels:
+            raise UserError(
+                f"{where}.category_id: expected one of {sorted(labels)[:20]}, got {entry.get('category_id')!r}"
+            )
+        if entry.get("image_id") not in image_ids:
+            raise UserError(f"{where}.image_id: expected the id of an image, got {entry.get('image_id')!r}")
+        if entry.get("iscrowd", 0) not in (0, 1):
+            raise UserError(f"{where}.iscrowd: expected 0 or 1, got {entry['iscrowd']!r}")
+        box = _bbox(entry.get("bbox"), f"{where}.bbox")
+        label, crowd = labels[entry["category_id"]], bool(entry.get("iscrowd", 0))
+        objects.setdefault(entry["image_id"], []).append((box, label, crowd))
+    return objects
+
+
+def _bbox(value: Any, where: str) -> list[float]:
+    numbers = isinstance(value, list) and len(value) == 4 and all(isinstance(v, int | float) for v in value)
+    if not numbers or not all(math.isfinite(v) for v in value) or min(value[2:]) < 0:
+        raise UserError(f"{where}: expected [x, y, width >= 0, height >= 0], four finite numbers, got {value!r}")
+    return value
+
+
+def _record(
+    entry: dict[str, Any], objects: list[tuple[list[float], int, bool]], images: Path, where: str
+) -> tuple[Record, int]:
+    """The record of an image, and how many of its boxes have no area inside it."""
+    for field, kind in (("file_name", str), ("height", int), ("width", int)):
+        if not isinstance(entry.get(field), kind) or (kind is int and entry[field] <= 0):
+            wanted = "a string" if kind is str else "an integer > 0"
+            raise UserError(f"{where}.{field}: expected {wanted}, got {entry.get(field)!r}")
+    height, width = entry["height"], entry["width"]
+    boxes = np.array([box for box, _, _ in objects], np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+    solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    labels = np.array([label for _, label, _ in objects], np.int64)
+    crowd = np.array([crowd for _, _, crowd in objects], np.bool_)
+    record = Record(entry["id"], images / entry["file_name"], height, width, boxes[solid], labels[solid], crowd[solid])
+    return record, int((~solid).sum())
+
+
+def _complete(annotation: dict[str, Any]) -> dict[str, Any]:
+    """The annotation with the fields that the evaluation reads."""
+    _, _, width, height = annotation["bbox"]
+    return {"area": width * height, "iscrowd": 0, **annotation}
+
+
+def _kind(content: Any, key: str) -> str:
+    if not isinstance(content, dict):
+        return f"{type(content).__name__} at the top"
+    return type(content[key]).__name__ if key in content else "nothing"
