@@ -1,0 +1,29 @@
+"""postnms: NMS read as clustering, and a trainable stage that re-scores and re-locates what it keeps."""
+
+from postnms.clustering import cluster, representative_boxes
+from postnms.detectors import Detector, Output, build_detector
+from postnms.errors import UserError
+from postnms.ops import cluster_nms
+from postnms.recipes import Recipe, get_recipe
+from postnms.stage import PostNMSStage, StageConfig
+from postnms.structures import Candidates, Clusters, Detections, Targets
+from postnms.suppression.greedy import nms
+
+__all__ = [
+    "Candidates",
+    "Clusters",
+    "Detections",
+    "Detector",
+    "Output",
+    "PostNMSStage",
+    "Recipe",
+    "StageConfig",
+    "Targets",
+    "UserError",
+    "build_detector",
+    "cluster",
+    "cluster_nms",
+    "get_recipe",
+    "nms",
+    "representative_boxes",
+]

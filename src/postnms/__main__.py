@@ -1,0 +1,5 @@
+"""``python -m postnms``."""
+
+from postnms.cli import main
+
+main()

@@ -1,0 +1,72 @@
+"""A detector over a whole split: results in COCO format and in original pixels, and the metrics of every row."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from postnms.data.loader import Batch, DetectionData, collate
+from postnms.detectors import Detector
+from postnms.evaluation import evaluate_rows, to_results
+from postnms.files import write_json
+from postnms.recipes import Recipe
+from postnms.runs import RunFolder
+
+Results = dict[str, list[dict[str, Any]]]
+"""COCO results of each row by its name."""
+Metrics = dict[str, dict[str, float | None]]
+
+
+def evaluate_detector(
+    detector: Detector, data: DetectionData, recipe: Recipe, accelerator: Accelerator | None = None
+) -> tuple[Metrics, Results]:
+    """Metrics and results of all rows; each process takes its share of the images, all return the same."""
+    rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    results = detect_split(detector, data, recipe.evaluation.batch_size, rank, world)
+    if world > 1:
+        parts = gather_object([results])
+        results = {row: [entry for part in parts for entry in part[row]] for row in results}
+    settings = recipe.evaluation
+    return evaluate_rows(data.dataset.truth, results, bootstrap=settings.bootstrap, seed=recipe.seed), results
+
+
+@torch.no_grad()
+def detect_split(detector: Detector, data: DetectionData, batch_size: int, rank: int = 0, world: int = 1) -> Results:
+    """Detections of images rank, rank + world, ... of a split, in float32 whatever it was trained in."""
+    device = next(detector.parameters()).device
+    training = detector.training
+    detector.eval()
+    results: Results = {name: [] for name in row_names(detector)}
+    ids = [category.id for category in data.dataset.categories]
+    for batch in _batches(data, range(rank, len(data), world), batch_size):
+        rows = detector([image.to(device) for image in batch.images]).rows
+        scales = [
+            (width / image.shape[2], height / image.shape[1])
+            for image, (height, width) in zip(batch.images, batch.original_sizes, strict=True)
+        ]
+        for name, detections in rows.items():
+            results[name] += to_results(detections, batch.image_ids, scales, ids)
+    detector.train(training)
+    return results
+
+
+def row_names(detector: Detector) -> tuple[str, ...]:
+    """Names of the rows that a detector gives."""
+    if detector.stage is None:
+        return ("nms",)
+    second = () if detector.stage.config.second_nms is None else ("post_nms_second_nms",)
+    return ("nms", "post_nms", *second)
+
+
+def write_results(folder: RunFolder, metrics: Mapping[str, Any], results: Results) -> None:
+    """``metrics.json`` and one COCO results file a row into the run folder."""
+    for row, entries in results.items():
+        write_json(folder.results(row), entries, indent=None)
+    write_json(folder.metrics, metrics)
+
+
+def _batches(data: DetectionData, indices: range, batch_size: int) -> Iterator[Batch]:
+    for start in range(0, len(indices), batch_size):
+        yield collate([data[index] for index in indices[start : start + batch_size]])

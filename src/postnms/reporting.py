@@ -1,0 +1,92 @@
+"""What a person sees of a run while it trains: progress with losses and time left, TensorBoard, a JSON-lines log."""
+
+import json
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from postnms.files import write_text
+from postnms.recipes import TrainingConfig
+from postnms.runs import RunFolder
+
+
+class TrainingReport:
+    """Shows and writes the progress of a run; only process 0 does. On resuming, later log lines are cut off."""
+
+    def __init__(self, folder: RunFolder, config: TrainingConfig, accelerator: Accelerator, start: int) -> None:
+        self.folder, self.config, self.accelerator = folder, config, accelerator
+        self.main = accelerator.is_main_process
+        self.last = (time.perf_counter(), start)
+        if self.main:
+            _cut_log(folder, start)
+        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start}})
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=Console(stderr=True),
+            disable=not self.main,
+        )
+        self.task = self.progress.add_task("training", total=config.iterations, completed=start, losses="")
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+        self.accelerator.end_training()
+
+    def step(self, iteration: int, losses: Mapping[str, Tensor], rate: float) -> None:
+        """After every iteration; writes each ``log_every`` th."""
+        self.progress.advance(self.task)
+        if not self.main or ((iteration + 1) % self.config.log_every and iteration + 1 != self.config.iterations):
+            return
+        values = {name: loss.item() for name, loss in losses.items()}
+        total = sum(values.values())
+        now = (time.perf_counter(), iteration + 1)
+        seconds = (now[0] - self.last[0]) / max(now[1] - self.last[1], 1)
+        self.last = now
+        shown = " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in values.items())
+        self.progress.update(self.task, losses=f"loss {total:.3f} ({shown})")
+        self._write(iteration + 1, {"loss": total, **values, "lr": rate, "seconds_per_iteration": seconds})
+
+    def metrics(self, finished: int, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
+        """After an evaluation."""
+        self.last = (time.perf_counter(), finished)
+        if not self.main:
+            return
+        flat = {f"{row}/{name}": value for row, figures in metrics.items() for name, value in figures.items()}
+        shown = ", ".join(f"{row} AP {figures['AP']:.2f}" for row, figures in metrics.items() if row != "gain")
+        self.progress.console.print(f"iteration {finished}: {shown}", highlight=False)
+        self._write(finished, {name: value for name, value in flat.items() if value is not None})
+
+    def _write(self, finished: int, values: dict[str, Any]) -> None:
+        with self.folder.log.open("a") as file:
+            file.write(json.dumps({"iteration": finished, **values}) + "\n")
+        self.accelerator.log(values, step=finished)
+
+
+def _cut_log(folder: RunFolder, start: int) -> None:
+    """Drop the lines after iteration ``start``; a half-written last line goes too."""
+    kept = []
+    for line in folder.log.read_text().splitlines() if folder.log.is_file() else []:
+        try:
+            iteration = json.loads(line)["iteration"]
+        except json.JSONDecodeError:
+            continue
+        if iteration <= start:
+            kept.append(line + "\n")
+    write_text(folder.log, "".join(kept))

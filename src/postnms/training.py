@@ -1,0 +1,168 @@
+"""The training loop: iterations, schedule, logs, checkpoints that resume exactly, evaluation every so often."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
+from torch import Tensor
+from torch.optim import SGD, AdamW, Optimizer
+from torch.utils.data import DataLoader
+
+from postnms.checkpoints import load_tensors, restore_training_state, save_tensors, training_state
+from postnms.data.loader import Batch, DetectionData, TrainBatches, collate
+from postnms.detectors import Detector
+from postnms.errors import UserError
+from postnms.inference import evaluate_detector
+from postnms.recipes import Recipe, TrainingConfig
+from postnms.reporting import TrainingReport
+from postnms.runs import RunFolder, build_run_detector
+from postnms.schedule import learning_rate
+from postnms.splits import Splits
+from postnms.structures import move
+
+
+def train(recipe: Recipe, splits: Splits, folder: RunFolder, *, resume: bool = False) -> tuple[Detector, Accelerator]:
+    """Train, log, checkpoint and evaluate as the recipe says; returns the trained detector and the processes it is on.
+
+    With ``resume`` the run continues from the folder's checkpoint exactly as if it had not stopped. Raises
+    UserError if a loss is not finite (the last checkpoint is kept), or if the checkpoint is of another recipe.
+    """
+    config = recipe.training
+    accelerator = Accelerator(mixed_precision="no", log_with="tensorboard", project_dir=folder.root)
+    set_seed(recipe.seed, device_specific=True)
+    detector = build_run_detector(recipe, len(splits.train.dataset.categories)).train()
+    if config.channels_last:
+        detector = detector.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
+    start = resume_training(recipe, folder, detector, optimizer, accelerator) if resume else 0
+    with TrainingReport(folder, config, accelerator, start) as report:
+        for iteration, batch in enumerate(training_batches(recipe, splits.train, start, accelerator), start):
+            rate = set_learning_rate(optimizer, iteration, config)
+            losses = training_step(model, optimizer, batch, config, accelerator)
+            stop_unless_finite(losses, iteration, folder)
+            report.step(iteration, losses, rate)
+            finished = iteration + 1
+            if finished % config.checkpoint_every == 0 or finished == config.iterations:
+                save_checkpoint(folder, recipe, finished, detector, optimizer, accelerator)
+            if finished % config.evaluate_every == 0 and finished < config.iterations:
+                report.metrics(finished, evaluate_detector(detector, splits.val, recipe, accelerator)[0])
+    if accelerator.is_main_process:
+        about = {"iterations": config.iterations, "recipe": recipe.name}
+        model_state = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
+        save_tensors(folder.weights, model_state, about)
+    return detector, accelerator
+
+
+def training_step(
+    model: torch.nn.Module, optimizer: Optimizer, batch: Batch, config: TrainingConfig, accelerator: Accelerator
+) -> dict[str, Tensor]:
+    """One update; returns the losses before it, detached."""
+    device = accelerator.device
+    images = [image.to(device, non_blocking=True) for image in batch.images]
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        losses = model(images, move(batch.targets, device)).losses
+    total = torch.stack(list(losses.values())).sum()
+    optimizer.zero_grad(set_to_none=True)
+    accelerator.backward(total)
+    if config.clip_norm is not None:
+        accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+    if bool(torch.isfinite(total)):  # else the weights stay as they are for whoever looks into it
+        optimizer.step()
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def stop_unless_finite(losses: Mapping[str, Tensor], iteration: int, folder: RunFolder) -> None:
+    """Raise UserError, with every loss term named, if one is NaN or infinite."""
+    values = {name: float(loss) for name, loss in losses.items()}
+    if all(math.isfinite(value) for value in values.values()):
+        return
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    kept = f"the last checkpoint is kept: {folder.checkpoint}" if folder.checkpoint.is_file() else "no checkpoint yet"
+    raise UserError(f"iteration {iteration}: a loss is not finite ({terms}); {kept}; try a lower training.lr")
+
+
+def build_optimizer(detector: Detector, config: TrainingConfig) -> Optimizer:
+    """SGD with momentum or AdamW over the trained parameters; no weight decay on norms and biases if so set."""
+    trained = [(name, parameter) for name, parameter in detector.named_parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for _, p in trained if p.ndim > 1 or config.decay_all]},
+        {"params": [p for _, p in trained if not (p.ndim > 1 or config.decay_all)], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return AdamW(groups, config.lr, weight_decay=config.weight_decay)
+    return SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def set_learning_rate(optimizer: Optimizer, iteration: int, config: TrainingConfig) -> float:
+    """Set and return the rate of an iteration."""
+    rate = learning_rate(
+        iteration, config.lr, config.warmup_iterations, config.warmup_factor, config.steps, config.gamma
+    )
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def training_batches(recipe: Recipe, data: DetectionData, start: int, accelerator: Accelerator) -> Iterator[Batch]:
+    """Batches ``start`` to the last; batch i is the same whether or not the run was interrupted before it."""
+    config = recipe.training
+    if config.batch_size % accelerator.num_processes:
+        raise UserError(
+            f"training.batch_size: expected a multiple of the {accelerator.num_processes} processes, "
+            f"got {config.batch_size}"
+        )
+    batches = TrainBatches(
+        data.aspect_groups,
+        config.batch_size,
+        recipe.seed,
+        start,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    loader = DataLoader(
+        data,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=recipe.data.workers,
+        pin_memory=accelerator.device.type == "cuda",
+        generator=torch.Generator(),  # else the loader would draw from the generator that the samplers use
+    )
+    for _, batch in zip(range(start, config.iterations), loader, strict=False):
+        yield batch
+
+
+def save_checkpoint(
+    folder: RunFolder, recipe: Recipe, finished: int, detector: Detector, optimizer: Optimizer, accelerator: Accelerator
+) -> None:
+    """Write the state after ``finished`` iterations; process 0 writes for all."""
+    own = {f"{accelerator.process_index}.{name}": state for name, state in _generator_states(accelerator).items()}
+    states = {name: state for part in gather_object([own]) for name, state in part.items()}
+    if accelerator.is_main_process:
+        about = {"finished": finished, "recipe": recipe.model_dump(mode="json"), "time": time.time()}
+        save_tensors(folder.checkpoint, training_state(detector, optimizer, states), about)
+
+
+def resume_training(
+    recipe: Recipe, folder: RunFolder, detector: Detector, optimizer: Optimizer, accelerator: Accelerator
+) -> int:
+    """Restore the folder's checkpoint into everything that changes while training; returns the next iteration."""
+    tensors, about = load_tensors(folder.checkpoint)
+    differences = recipe.differences(Recipe.parse(about["recipe"], str(folder.checkpoint)))
+    if differences:
+        raise UserError(f"{folder.checkpoint}: of another recipe: {'; '.join(differences[:3])}")
+    states = restore_training_state(tensors, detector, optimizer, str(folder.checkpoint))
+    own = f"{accelerator.process_index}."
+    if f"{own}cpu" not in states:
+        raise UserError(f"{folder.checkpoint}: was written by fewer than {accelerator.num_processes} processes")
+    torch.set_rng_state(states[f"{own}cpu"])
+    if accelerator.device.type == "cuda":
+        torch.cuda.set_rng_state(states[f"{own}cuda"])
+    return int(about["finished"])
+
+
+def _generator_states(accelerator: Accelerator) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state()} if accelerator.device.type == "cuda" else {})
