@@ -47,8 +47,9 @@ class TrainingConfig(Config):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of SGD; AdamW keeps torch's betas."""
     weight_decay: NonNegative = 1e-4
-    decay_all: bool = True
-    """Weight decay on biases and norms too."""
+    stage_lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    """Rate of the stage's parameters over the detector's: its loss is scaled down by beta, which this can undo
+    for the stage without pulling harder at the shared features."""
     warmup_iterations: Annotated[int, Field(ge=0)] = 500
     warmup_factor: Annotated[float, Field(ge=0, le=1)] = 0.001
     steps: tuple[int, ...] = ()

@@ -85,11 +85,11 @@ def stop_unless_finite(losses: Mapping[str, Tensor], iteration: int, folder: Run
 
 
 def build_optimizer(detector: Detector, config: TrainingConfig) -> Optimizer:
-    """SGD with momentum or AdamW over the trained parameters; no weight decay on norms and biases if so set."""
-    trained = [(name, parameter) for name, parameter in detector.named_parameters() if parameter.requires_grad]
+    """SGD with momentum or AdamW over the trained parameters; the stage is a group with a rate of its own."""
+    trained = [(name.startswith("stage."), p) for name, p in detector.named_parameters() if p.requires_grad]
     groups = [
-        {"params": [p for _, p in trained if p.ndim > 1 or config.decay_all]},
-        {"params": [p for _, p in trained if not (p.ndim > 1 or config.decay_all)], "weight_decay": 0.0},
+        {"params": [p for of_stage, p in trained if not of_stage], "factor": 1.0},
+        {"params": [p for of_stage, p in trained if of_stage], "factor": config.stage_lr_factor},
     ]
     if config.optimizer == "adamw":
         return AdamW(groups, config.lr, weight_decay=config.weight_decay)
@@ -97,12 +97,12 @@ def build_optimizer(detector: Detector, config: TrainingConfig) -> Optimizer:
 
 
 def set_learning_rate(optimizer: Optimizer, iteration: int, config: TrainingConfig) -> float:
-    """Set and return the rate of an iteration."""
+    """Set the rates of an iteration; returns the detector's."""
     rate = learning_rate(
         iteration, config.lr, config.warmup_iterations, config.warmup_factor, config.steps, config.gamma
     )
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
     return rate
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.error import URLError
 
 import torch
@@ -70,4 +71,7 @@ def _local_state(path: Path) -> dict[str, Tensor]:
         raise UserError(f"detector.backbone.weights: expected 'imagenet' or a file, got {str(path)!r}")
     if path.suffix == ".safetensors":
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(f"detector.backbone.weights: {path} is not a plain state dict") from error

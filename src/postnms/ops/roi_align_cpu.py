@@ -18,16 +18,16 @@ def forward(features, rois, image, cells, samples):  # pragma: no cover: compile
     pooled = np.zeros((len(rois), cells, cells, channels), features.dtype)
     for r in range(len(rois)):
         plane = features[image[r]]
-        y_low, y_high, y_weight = _taps(rois[r, 1], rois[r, 3], plane.shape[0], ones)
-        x_low, x_high, x_weight = _taps(rois[r, 0], rois[r, 2], plane.shape[1], ones)
+        y_low, y_high, y_near, y_far = _taps(rois[r, 1], rois[r, 3], plane.shape[0], ones)
+        x_low, x_high, x_near, x_far = _taps(rois[r, 0], rois[r, 2], plane.shape[1], ones)
         share = ones[0] / ones.dtype.type(samples * samples)
         for i in range(cells * samples):
             for j in range(cells * samples):
                 out = pooled[r, i // samples, j // samples]
-                a = (ones[0] - y_weight[i]) * (ones[0] - x_weight[j]) * share
-                b = (ones[0] - y_weight[i]) * x_weight[j] * share
-                c = y_weight[i] * (ones[0] - x_weight[j]) * share
-                d = y_weight[i] * x_weight[j] * share
+                a = y_near[i] * x_near[j] * share
+                b = y_near[i] * x_far[j] * share
+                c = y_far[i] * x_near[j] * share
+                d = y_far[i] * x_far[j] * share
                 top_left, top_right = plane[y_low[i], x_low[j]], plane[y_low[i], x_high[j]]
                 bottom_left, bottom_right = plane[y_high[i], x_low[j]], plane[y_high[i], x_high[j]]
                 for k in range(channels):
@@ -42,16 +42,16 @@ def backward(gradients, rois, image, cells, samples, out):  # pragma: no cover: 
     ones = np.ones(cells * samples, out.dtype)
     for r in range(len(rois)):
         plane = out[image[r]]
-        y_low, y_high, y_weight = _taps(rois[r, 1], rois[r, 3], plane.shape[0], ones)
-        x_low, x_high, x_weight = _taps(rois[r, 0], rois[r, 2], plane.shape[1], ones)
+        y_low, y_high, y_near, y_far = _taps(rois[r, 1], rois[r, 3], plane.shape[0], ones)
+        x_low, x_high, x_near, x_far = _taps(rois[r, 0], rois[r, 2], plane.shape[1], ones)
         share = ones[0] / ones.dtype.type(samples * samples)
         for i in range(cells * samples):
             for j in range(cells * samples):
                 gradient = gradients[r, i // samples, j // samples]
-                a = (ones[0] - y_weight[i]) * (ones[0] - x_weight[j]) * share
-                b = (ones[0] - y_weight[i]) * x_weight[j] * share
-                c = y_weight[i] * (ones[0] - x_weight[j]) * share
-                d = y_weight[i] * x_weight[j] * share
+                a = y_near[i] * x_near[j] * share
+                b = y_near[i] * x_far[j] * share
+                c = y_far[i] * x_near[j] * share
+                d = y_far[i] * x_far[j] * share
                 top_left, top_right = plane[y_low[i], x_low[j]], plane[y_low[i], x_high[j]]
                 bottom_left, bottom_right = plane[y_high[i], x_low[j]], plane[y_high[i], x_high[j]]
                 for k in range(channels):
@@ -63,16 +63,21 @@ def backward(gradients, rois, image, cells, samples, out):  # pragma: no cover: 
 
 @_compiled
 def _taps(start, end, size, ones):  # pragma: no cover: compiled
-    """Of len(ones) samples from start to end: the two neighbouring cells, and the weight of the upper one.
+    """Of len(ones) samples from start to end: the two neighbouring cells and their weights.
 
-    ``ones`` brings the dtype: a plain 1 would lift everything to float64.
+    Both weights are 0 for a sample more than a cell outside. ``ones`` brings the dtype: a plain 1 would lift
+    everything to float64.
     """
     count = len(ones)
-    low, high, weight = np.empty(count, np.int64), np.empty(count, np.int64), ones.copy()
+    low, high = np.empty(count, np.int64), np.empty(count, np.int64)
+    near, far = np.zeros_like(ones), np.zeros_like(ones)
     step = max(end - start, ones[0]) / count
     for i in range(count):
-        position = min(max(start + (i + 0.5) * step, 0.0), size - 1.0)
+        exact = start + (i + 0.5) * step
+        position = min(max(exact, 0.0), size - 1.0)
         low[i] = min(int(position), size - 1)
         high[i] = min(low[i] + 1, size - 1)
-        weight[i] = position - low[i]
-    return low, high, weight
+        if -1.0 <= exact <= size:
+            far[i] = position - low[i]
+            near[i] = ones[0] - far[i]
+    return low, high, near, far

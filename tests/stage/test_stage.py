@@ -1,0 +1,196 @@
+import math
+
+import pytest
+import torch
+
+from postnms.clustering import cluster, representative_boxes
+from postnms.errors import UserError
+from postnms.stage import PostNMSStage, StageConfig
+from postnms.stage.encoding import class_encoding
+from postnms.stage.fusion import fuse
+from postnms.stage.rows import training_rows
+from postnms.suppression.greedy import keep_keys
+from tests.test_clustering import make
+from tests.test_matching import truths
+
+SIZES = [(64, 80), (64, 64)]
+BOXES = [(0, 0, 20, 20), (2, 0, 22, 20), (40, 40, 60, 60), (0, 0, 20, 20), (5, 30, 25, 50)]
+CANDIDATES = make(BOXES, [0.9, 0.6, 0.3, 0.8, 0.7], [0, 0, 0, 1, 1], [0, 0, 0, 0, 1], 2)
+CLUSTERS = cluster(CANDIDATES)
+TARGETS = truths([(1, 0, 21, 20), (5, 30, 25, 52)], [0, 1], [0, 1], num_images=2)
+
+
+def features(channels=8, requires_grad=False):
+    random = torch.Generator().manual_seed(0)
+    shapes = {"0": (16, 20), "1": (8, 10), "pool": (4, 5)}
+    return {
+        name: torch.randn(2, channels, *shape, generator=random, requires_grad=requires_grad)
+        for name, shape in shapes.items()
+    }
+
+
+def build(**settings):
+    torch.manual_seed(0)
+    return PostNMSStage(StageConfig(width=16, **settings), 8, 2, ["0", "1"])
+
+
+def test_class_encoding_by_hand():
+    table = class_encoding(3, 4, base=1000)
+    root = math.sqrt(1000)
+    assert table[0].tolist() == [0, 1, 0, 1]
+    expected = [math.sin(2), math.cos(2), math.sin(2 / root), math.cos(2 / root)]
+    torch.testing.assert_close(table[2], torch.tensor(expected))
+    with pytest.raises(ValueError, match="channels: expected an even number, got 5"):
+        class_encoding(3, 5)
+
+
+def test_fusion_by_hand():
+    found = fuse(torch.tensor([0.5]), torch.tensor([1.0]), torch.tensor([0.0]), (0.8, 0.15, 0.05))
+    torch.testing.assert_close(found, torch.tensor([0.55]))
+
+
+def test_training_rows_are_members_then_representatives():
+    rows = training_rows(CLUSTERS, TARGETS, StageConfig())
+    assert CLUSTERS.keys.tolist() == [0, 3, 4, 2]
+    assert len(rows.boxes) == 5 + 4
+    assert torch.equal(rows.boxes[:5], CANDIDATES.boxes)
+    assert torch.equal(rows.boxes[5:], representative_boxes(CLUSTERS))
+    assert rows.positive.tolist() == [True, True, False, False, True, True, False, True, False]
+    assert rows.labels.tolist() == [0, 0, 0, 1, 1, 0, 1, 1, 0]
+    assert rows.image.tolist() == [0, 0, 0, 0, 1, 0, 0, 1, 0]
+    assert rows.truths[0].tolist() == rows.truths[5].tolist() == [1, 0, 21, 20]
+    assert rows.truths[4].tolist() == [5, 30, 25, 52]
+    assert torch.equal(rows.truths[~rows.positive], rows.boxes[~rows.positive])
+    assert rows.w_loc[~rows.positive].tolist() == [0, 0, 0, 0]
+    assert rows.w_cls[5:].tolist() == [1, 1, 1, 1]
+    torch.testing.assert_close(rows.w_loc[:2], torch.tensor([1.0, 0.6 / 0.9]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [({}, 9), ({"members": False}, 8), ({"representative_rows": False}, 5),
+     ({"members": False, "representative_rows": False}, 4)],
+)  # fmt: skip
+def test_switches_choose_the_rows(settings, count):
+    rows = training_rows(CLUSTERS, TARGETS, StageConfig(**settings))
+    assert len(rows.boxes) == count
+    if settings.get("members") is False:
+        assert torch.equal(rows.boxes[:4], CANDIDATES.boxes[CLUSTERS.keys])
+
+
+def test_clusters_on_crowd_regions_give_no_rows():
+    crowd = truths([(1, 0, 21, 20), (38, 38, 62, 62)], [0, 0], [0, 0], [False, True], 2)
+    rows = training_rows(CLUSTERS, crowd, StageConfig())
+    assert len(rows.boxes) == 7
+    assert [40, 40, 60, 60] not in rows.boxes.tolist()
+
+
+@pytest.mark.parametrize("decoupling", [True, False])
+@pytest.mark.parametrize("encoding", ["add", "concat", "none"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_every_switch_of_the_networks_trains(decoupling, encoding, shared):
+    stage = build(decoupling=decoupling, encoding=encoding, shared_trunk=shared)
+    assert (stage.decoupling is not None) == decoupling
+    losses = stage.losses(features(), SIZES, CLUSTERS, TARGETS)
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in stage.parameters())
+
+
+def test_encoding_tells_classes_apart_and_can_be_left_out():
+    pooled = torch.zeros(2, 8, 7, 7)
+    for encoding, same in (("add", False), ("concat", False), ("none", True)):
+        logits, _ = build(encoding=encoding).heads(pooled, torch.tensor([0, 1]))
+        assert bool(logits[0] == logits[1]) == same
+
+
+def test_losses_are_the_equations():
+    stage = build(smooth_l1_beta=0.5)
+    rows = training_rows(CLUSTERS, TARGETS, stage.config)
+    logits, deltas = stage(features(), SIZES, rows.boxes, rows.image, rows.labels)
+    cls = loc = 0.0
+    for i in range(9):
+        p = 1 / (1 + math.exp(-logits[i].item()))
+        cls -= rows.w_cls[i].item() * math.log(p if rows.positive[i] else 1 - p)
+        x1, y1, x2, y2 = rows.boxes[i].tolist()
+        u1, v1, u2, v2 = rows.truths[i].tolist()
+        w, h = x2 - x1, y2 - y1
+        wanted = [10 * ((u1 + u2) - (x1 + x2)) / 2 / w, 10 * ((v1 + v2) - (y1 + y2)) / 2 / h]
+        wanted += [5 * math.log((u2 - u1) / w), 5 * math.log((v2 - v1) / h)]
+        errors = [abs(a - b) for a, b in zip(deltas[i].tolist(), wanted, strict=True)]
+        loc += rows.w_loc[i].item() * sum(e * e if e < 0.5 else e - 0.25 for e in errors)
+    found = stage.losses(features(), SIZES, CLUSTERS, TARGETS)
+    beta_over_rows = (4 / 5) / 9
+    torch.testing.assert_close(found["loss_stage_cls"].item(), beta_over_rows * cls, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found["loss_stage_loc"].item(), beta_over_rows * loc, rtol=1e-5, atol=1e-6)
+
+
+def test_beta_can_be_fixed():
+    ratio, fixed = (build(beta=beta).losses(features(), SIZES, CLUSTERS, TARGETS) for beta in ("ratio", 1.0))
+    torch.testing.assert_close(ratio["loss_stage_cls"], 0.8 * fixed["loss_stage_cls"])
+
+
+def test_the_gradient_reaches_the_backbone_through_the_features_alone():
+    levels = features(requires_grad=True)
+    stage = build()
+    losses = stage.losses(levels, SIZES, CLUSTERS, TARGETS)
+    sum(losses.values()).backward()
+    assert levels["0"].grad is not None
+    assert levels["0"].grad.abs().sum() > 0
+    assert levels["pool"].grad is None
+
+
+def test_no_candidate_gives_differentiable_zeros_and_no_detection():
+    stage, none = build(), cluster(make([], [], num_images=2))
+    losses = stage.losses(features(), SIZES, none, TARGETS)
+    sum(losses.values()).backward()
+    assert [loss.item() for loss in losses.values()] == [0, 0]
+    assert stage.detect(features(), SIZES, none, 100).boxes.shape == (0, 4)
+
+
+def test_no_object_trains_on_negatives():
+    losses = build().losses(features(), SIZES, CLUSTERS, truths([], num_images=2))
+    assert losses["loss_stage_cls"] > 0
+    assert losses["loss_stage_loc"] == 0
+
+
+def test_without_fusion_and_relocation_detections_are_those_of_nms():
+    stage = build(fusion=(1, 0, 0), relocation=False)
+    found, kept = stage.detect(features(), SIZES, CLUSTERS, 2), keep_keys(CLUSTERS, 2)[0]
+    assert torch.equal(found.boxes, kept.boxes)
+    assert torch.equal(found.scores, kept.scores)
+    assert found.source.tolist() == kept.source.tolist() == [0, 3, 4]
+
+
+@torch.no_grad()
+def test_scores_and_boxes_of_detections_are_what_the_paper_says():
+    stage = build(fusion=(0.5, 0.3, 0.2))
+    stage.heads.refinement.bias.copy_(torch.tensor([10.0, 0, 0, 0]))  # one width to the right
+    found = stage.detect(features(), SIZES, CLUSTERS, 100)
+    kept, chosen = keep_keys(CLUSTERS, 100)
+    union = representative_boxes(CLUSTERS)[chosen]
+    s_obj = stage(features(), SIZES, kept.boxes, kept.image, kept.labels)[0].sigmoid()
+    s_clu = stage(features(), SIZES, union, kept.image, kept.labels)[0].sigmoid()
+    expected = 0.5 * kept.scores + 0.3 * s_clu + 0.2 * s_obj
+    order = sorted(range(4), key=lambda i: (int(kept.image[i]), -float(expected[i])))
+    torch.testing.assert_close(found.scores, expected[order])
+    by_source = {(int(i), int(s)): box for i, s, box in zip(found.image, found.source, found.boxes, strict=True)}
+    torch.testing.assert_close(by_source[0, 0][[0, 2]], torch.tensor([20.0, 40.0]), rtol=0, atol=0.3)
+    torch.testing.assert_close(by_source[0, 2][[0, 2]], torch.tensor([60.0, 80.0]), rtol=0, atol=0.3)
+    assert by_source[0, 2][2] <= 80
+
+
+def test_without_representative_rows_the_cluster_score_is_that_of_the_key():
+    stage = build(fusion=(0, 1, 0), representative_rows=False)
+    other = build(fusion=(0, 0, 1), representative_rows=False)
+    assert torch.equal(
+        stage.detect(features(), SIZES, CLUSTERS, 9).scores, other.detect(features(), SIZES, CLUSTERS, 9).scores
+    )
+
+
+def test_configs_refuse_what_they_do_not_know():
+    with pytest.raises(UserError, match=r"stage.weightin: no such field \(did you mean 'weighting'\?\)"):
+        StageConfig.parse({"weightin": "cls"}, "stage")
+    with pytest.raises(UserError, match=r"stage.weighting: .*'all', 'cls', 'loc' or 'none', got 'both'"):
+        StageConfig.parse({"weighting": "both"}, "stage")
+    with pytest.raises(UserError, match="stage.positive_iou: .*less than or equal to 1, got 2"):
+        StageConfig.parse({"positive_iou": 2}, "stage")

@@ -1,0 +1,107 @@
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postnms.structures import Candidates, Clusters, Targets, move, of_image, take, top_per_image
+
+
+def candidates(**changes):
+    columns = {
+        "boxes": torch.tensor([[0.0, 0, 4, 4], [1, 1, 5, 5], [2, 2, 9, 9]]),
+        "scores": torch.tensor([0.9, 0.5, 0.7]),
+        "labels": torch.tensor([1, 0, 1]),
+        "image": torch.tensor([0, 2, 2]),
+        "source": torch.tensor([7, 0, 3]),
+        "num_images": 3,
+    }
+    return Candidates(**(columns | changes))
+
+
+BAD = [
+    ({"boxes": torch.zeros(3, 5)}, r"Candidates.boxes: expected torch.float32 of shape \(3, 4\)"),
+    ({"boxes": torch.zeros(3, 4, dtype=torch.float64)}, "got torch.float64"),
+    (
+        {"boxes": torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1], [5, 0, 1, 1]])},
+        r"x1 <= x2.*\[5.0, 0.0, 1.0, 1.0\] in row 2",
+    ),
+    ({"boxes": torch.full((3, 4), float("nan"))}, "Candidates.boxes: expected finite values"),
+    ({"scores": torch.zeros(2)}, r"Candidates.scores: expected torch.float32 of shape \(3,\)"),
+    ({"scores": torch.tensor([0, float("inf"), 0])}, "Candidates.scores: expected finite values, got inf in row 1"),
+    ({"scores": [0.1, 0.2, 0.3]}, "Candidates.scores: expected a tensor, got list"),
+    ({"labels": torch.tensor([0, -1, 0])}, "Candidates.labels: expected values >= 0, got -1"),
+    ({"labels": torch.zeros(3)}, "Candidates.labels: expected torch.int64"),
+    ({"image": torch.tensor([0, 1, 3])}, "Candidates.image: expected values from 0 to 2, got 0 to 3"),
+    ({"image": torch.tensor([0, -1, 2])}, "Candidates.image"),
+    ({"source": torch.zeros(3, dtype=torch.int64, device="meta")}, "Candidates.source: expected device cpu"),
+    ({"num_images": -1}, "Candidates.num_images: expected an int >= 0, got -1"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD)
+def test_bad_columns_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        candidates(**change)
+
+
+def test_structures_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        candidates().scores = torch.zeros(3)
+
+
+def test_targets_check_the_crowd_column():
+    with pytest.raises(ValueError, match=r"Targets.crowd: expected torch.bool of shape \(1,\)"):
+        Targets(torch.zeros(1, 4), torch.zeros(1).long(), torch.zeros(1).long(), torch.zeros(1), 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "assignment", "message"),
+    [([3], [0, 0, 0], "keys: expected values from 0 to 2"), ([0], [0, 1, 0], "assignment"), ([0], [0, 0], "shape")],
+)
+def test_clusters_check_their_indices(keys, assignment, message):
+    with pytest.raises(ValueError, match=message):
+        Clusters(candidates(), torch.tensor(keys), torch.tensor(assignment))
+
+
+def test_empty_structures_are_normal():
+    none = take(candidates(), torch.zeros(0, dtype=torch.int64))
+    assert none.boxes.shape == (0, 4)
+    assert none.num_images == 3
+    assert of_image(none, 1).num_images == 1
+
+
+def test_groups_tell_image_and_class_apart():
+    some = candidates(labels=torch.tensor([1, 0, 1]), image=torch.tensor([0, 1, 1]))
+    assert len(set(some.groups.tolist())) == 3
+    same = candidates(labels=torch.tensor([1, 1, 1]), image=torch.tensor([2, 2, 2]))
+    assert len(set(same.groups.tolist())) == 1
+
+
+def test_take_by_index_and_by_mask():
+    by_index, by_mask = (take(candidates(), rows) for rows in (torch.tensor([2, 0]), torch.tensor([True, False, True])))
+    assert by_index.source.tolist() == [3, 7]
+    assert by_mask.source.tolist() == [7, 3]
+
+
+def test_of_image_counts_its_rows_from_zero():
+    part = of_image(candidates(), 2)
+    assert (part.source.tolist(), part.image.tolist(), part.num_images) == ([0, 3], [0, 0], 1)
+
+
+def test_move_keeps_everything():
+    moved = move(candidates(), "cpu")
+    assert torch.equal(moved.boxes, candidates().boxes)
+    assert moved.num_images == 3
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.3]), st.integers(0, 3)), max_size=20), st.integers(1, 4))
+def test_top_per_image_by_sorting(rows, most):
+    scores = torch.tensor([score for score, _ in rows], dtype=torch.float32)
+    image = torch.tensor([index for _, index in rows], dtype=torch.int64)
+    expected = []
+    for index in range(4):
+        mine = [row for row in range(len(rows)) if rows[row][1] == index]
+        expected += sorted(mine, key=lambda row: (-rows[row][0], row))[:most]
+    assert top_per_image(scores, image, 4, most).tolist() == expected
