@@ -48,7 +48,7 @@ def test_weights_that_do_not_fit_or_are_not_there(tmp_path):
     save_file(torchvision.models.resnet34(weights=None).state_dict(), path)
     with pytest.raises(UserError, match=r"weights.safetensors does not fit resnet18; first differences: \['layer1.2"):
         build_backbone(BackboneConfig(name="resnet18", weights=str(path)))
-    with pytest.raises(UserError, match="expected 'imagenet' or a file, got 'nowhere.pth'"):
+    with pytest.raises(UserError, match=r"expected 'imagenet' or a file, got 'nowhere\.pth'"):
         build_backbone(BackboneConfig(name="resnet18", weights="nowhere.pth"))
 
 

@@ -192,5 +192,5 @@ def test_configs_refuse_what_they_do_not_know():
         StageConfig.parse({"weightin": "cls"}, "stage")
     with pytest.raises(UserError, match=r"stage.weighting: .*'all', 'cls', 'loc' or 'none', got 'both'"):
         StageConfig.parse({"weighting": "both"}, "stage")
-    with pytest.raises(UserError, match="stage.positive_iou: .*less than or equal to 1, got 2"):
+    with pytest.raises(UserError, match=r"stage.positive_iou: .*less than or equal to 1, got 2"):
         StageConfig.parse({"positive_iou": 2}, "stage")
