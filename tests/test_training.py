@@ -1,0 +1,212 @@
+"""Short runs on a few tiny scenes: what is logged and written, exact resuming, and what stops a run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from postnms import training
+from postnms.cli import main
+from postnms.errors import UserError
+from postnms.recipes import get_recipe
+from postnms.runs import RunFolder, load_detector, read_categories
+from postnms.splits import open_splits
+
+TINY = [
+    "data.scenes.train=6",
+    "data.scenes.val=3",
+    "data.scenes.size=64",
+    "detector.min_size=64",
+    "detector.backbone.fpn_channels=8",
+    "detector.box_head_width=8",
+    "detector.rpn_post_nms_top_n_train=50",
+    "stage.width=8",
+    "training.batch_size=2",
+    "training.log_every=1",
+    "training.warmup_iterations=2",
+    "training.steps=[4]",
+    "evaluation.bootstrap=20",
+]
+LOSSES = [f"loss_{name}" for name in ("classifier", "box_reg", "objectness", "rpn_box_reg", "stage_cls", "stage_loc")]
+
+
+def tiny(*changes):
+    return get_recipe("demo", [*TINY, *changes])
+
+
+def run(folder, recipe, **options):
+    return training.train(recipe, open_splits(recipe, None), RunFolder(folder), **options)[0]
+
+
+def logged(folder):
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {row["iteration"]: {name: row[name] for name in LOSSES} for row in rows if "loss" in row}
+
+
+@pytest.fixture(autouse=True)
+def _one_process():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_run_logs_evaluates_and_leaves_its_weights(tmp_path, capsys):
+    recipe = tiny("training.iterations=4", "training.evaluate_every=2", "training.checkpoint_every=3")
+    detector = run(tmp_path, recipe)
+    folder = RunFolder(tmp_path)
+    rows = [json.loads(line) for line in folder.log.read_text().splitlines()]
+    assert [row["iteration"] for row in rows if "loss" in row] == [1, 2, 3, 4]
+    assert [row["lr"] for row in rows if "loss" in row] == pytest.approx([2e-5, 0.01001, 0.02, 0.02])
+    assert [row["iteration"] for row in rows if "nms/AP" in row] == [2]
+    assert folder.checkpoint.is_file()
+    assert "iteration 2: nms AP" in capsys.readouterr().err
+    assert any((tmp_path / "tensorboard").rglob("events*"))
+    assert detector.training
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_resuming_continues_to_the_last_digit(tmp_path, precision):
+    changes = ("training.iterations=6", "training.checkpoint_every=3", f"training.precision={precision}")
+    whole = run(tmp_path / "whole", tiny(*changes))
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+    interrupted = tmp_path / "interrupted"
+    step = training.training_step
+    calls = []
+
+    def stop_in_the_fifth(*args):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    training.training_step = stop_in_the_fifth
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(interrupted, tiny(*changes))
+    finally:
+        training.training_step = step
+    assert list(logged(interrupted)) == [1, 2, 3, 4]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.rand(7)  # another state of the generator
+    resumed = run(interrupted, tiny(*changes), resume=True)
+    assert logged(interrupted) == logged(tmp_path / "whole")
+    for mine, theirs in zip(resumed.state_dict().values(), whole.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.slow
+def test_a_killed_process_resumes_to_the_last_digit(tmp_path):
+    overrides = [*TINY, "training.iterations=40", "training.checkpoint_every=4"]
+    sets = [part for override in overrides for part in ("--set", override)]
+    command = [sys.executable, "-m", "postnms", "train", "demo", *sets, "--out"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, **quiet)
+    process = subprocess.Popen([*command, str(tmp_path / "killed")], **quiet)
+    log = tmp_path / "killed" / "log.jsonl"
+    while not log.is_file() or log.read_text().count("\n") < 10:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "killed" / "metrics.json").is_file()
+    subprocess.run([*command, str(tmp_path / "killed"), "--resume"], check=True, **quiet)
+    assert len(logged(tmp_path / "whole")) == 40
+    assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
+    results = [(tmp_path / name / "metrics.json").read_text() for name in ("whole", "killed")]
+    assert results[0] == results[1]
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
+    recipe = tiny("training.iterations=6", "training.checkpoint_every=1")
+    step, calls = training.training_step, []
+
+    def break_in_the_third(model, *args):
+        calls.append(1)
+        if len(calls) == 3:
+            with torch.no_grad():
+                model.stage.heads.objectness.bias.fill_(float("nan"))
+        return step(model, *args)
+
+    training.training_step = break_in_the_third
+    try:
+        with pytest.raises(UserError, match=r"iteration 2: a loss is not finite \(.*loss_stage_cls nan.*is kept"):
+            run(tmp_path, recipe)
+    finally:
+        training.training_step = step
+    kept = load_weights_of_checkpoint(tmp_path)
+    assert all(torch.isfinite(tensor).all() for tensor in kept.values())
+
+
+def load_weights_of_checkpoint(folder):
+    from postnms.checkpoints import load_tensors
+
+    tensors, about = load_tensors(RunFolder(folder).checkpoint)
+    assert about["finished"] == 2
+    return tensors
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+    run(tmp_path, tiny("training.iterations=1"))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors: of another recipe: stage\.width: 4 here, 8 there"):
+        run(tmp_path, tiny("training.iterations=1", "stage.width=4"), resume=True)
+
+
+def test_the_rate_of_the_stage_is_its_own():
+    recipe = tiny("training.iterations=1", "training.stage_lr_factor=3")
+    detector = training.build_run_detector(recipe, 5)
+    optimizer = training.build_optimizer(detector, recipe.training)
+    assert training.set_learning_rate(optimizer, 3, recipe.training) == 0.02
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in detector.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(0.06 if name.startswith("stage.") else 0.02)
+
+
+def test_clipping_bounds_the_step():
+    recipe = tiny("training.iterations=1", "training.clip_norm=0.001", "training.momentum=0", "training.weight_decay=0")
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    detector = training.build_run_detector(recipe, 5).train()
+    optimizer = training.build_optimizer(detector, recipe.training)
+    training.set_learning_rate(optimizer, 2, recipe.training)
+    batch = next(training.training_batches(recipe, open_splits(recipe, None).train, 0, accelerator))
+    before = [parameter.detach().clone() for parameter in detector.parameters()]
+    training.training_step(detector, optimizer, batch, recipe.training, accelerator)
+    moved = sum((p - b).square().sum() for p, b in zip(detector.parameters(), before, strict=True)).sqrt()
+    assert moved.item() == pytest.approx(0.02 * 0.001, rel=1e-2)
+
+
+def test_batches_do_not_depend_on_where_the_run_began():
+    recipe = tiny("training.iterations=9")
+    from accelerate import Accelerator
+
+    data, accelerator = open_splits(recipe, None).train, Accelerator(cpu=True)
+    whole = list(training.training_batches(recipe, data, 0, accelerator))
+    tail = list(training.training_batches(recipe, data, 4, accelerator))
+    assert len(whole) == 9
+    for first, second in zip(whole[4:], tail, strict=True):
+        assert first.image_ids == second.image_ids
+        assert all(torch.equal(*pair) for pair in zip(first.images, second.images, strict=True))
+
+
+def test_a_run_folder_is_read_back(tmp_path, monkeypatch, capsys):
+    sets = [part for change in [*TINY, "training.iterations=2"] for part in ("--set", change)]
+    monkeypatch.setattr(sys, "argv", ["postnms", "train", "demo", "--out", str(tmp_path), *sets])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    folder = RunFolder(tmp_path)
+    assert json.loads(folder.provenance.read_text())["seed"] == 0
+    assert [c.name for c in read_categories(folder)] == ["disc", "ring", "square", "triangle", "star"]
+    assert not load_detector(folder).training
+    assert sorted(json.loads(folder.metrics.read_text())) == ["gain", "nms", "post_nms"]
+    assert "gain of post-NMS over NMS" in capsys.readouterr().out
+    folder.weights.unlink()
+    assert not load_detector(folder).training
