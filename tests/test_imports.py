@@ -35,7 +35,9 @@ def test_imports_only_go_down():
         own = relative.parts[0].removesuffix(".py")
         for name in imported(path):
             if name in FLOOR:
-                assert FLOOR[name] < FLOOR[own] or name == own or FLOOR[name] == FLOOR[own], f"{relative} imports {name}"
+                assert FLOOR[name] < FLOOR[own] or name == own or FLOOR[name] == FLOOR[own], (
+                    f"{relative} imports {name}"
+                )
 
 
 def test_every_module_has_a_floor():
