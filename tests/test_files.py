@@ -18,10 +18,14 @@ def test_a_file_is_written_whole(tmp_path):
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(UserError, match=r"a\.txt: could not be written \(.*No space left.*as it was"):  # noqa: SIM117
+
+    def write_half():
         with atomic_path(path) as temporary:
             temporary.write_text("half of the new")
             raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match=r"a\.txt: could not be written \(.*No space left.*as it was"):
+        write_half()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
