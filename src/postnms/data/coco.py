@@ -6,7 +6,7 @@ Labels 0..K-1 are positions in ``categories``; the map to category ids is applie
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -148,18 +148,21 @@ def _read_objects(
     objects: dict[int, list[tuple[list[float], int, bool]]] = {}
     for index, entry in enumerate(entries):
         where = f"{name}: annotations[{index}]"
-        if entry.get("category_id") not in labels:
-            raise UserError(
-                f"{where}.category_id: expected one of {sorted(labels)[:20]}, got {entry.get('category_id')!r}"
-            )
-        if entry.get("image_id") not in image_ids:
-            raise UserError(f"{where}.image_id: expected the id of an image, got {entry.get('image_id')!r}")
-        if entry.get("iscrowd", 0) not in (0, 1):
-            raise UserError(f"{where}.iscrowd: expected 0 or 1, got {entry['iscrowd']!r}")
+        _check(entry, "category_id", list(labels), f"one of {sorted(labels)[:20]}", where)
+        _check(entry, "image_id", image_ids, "the id of an image", where)
+        _check({"iscrowd": 0, **entry}, "iscrowd", (0, 1), "0 or 1", where)
+        if not isinstance(entry.get("area", 0), int | float):
+            raise UserError(f"{where}.area: expected a number, got {entry['area']!r}")
         box = _bbox(entry.get("bbox"), f"{where}.bbox")
         label, crowd = labels[entry["category_id"]], bool(entry.get("iscrowd", 0))
         objects.setdefault(entry["image_id"], []).append((box, label, crowd))
     return objects
+
+
+def _check(entry: dict[str, Any], field: str, valid: Container[int], expected: str, where: str) -> None:
+    value = entry.get(field)
+    if not isinstance(value, int) or value not in valid:
+        raise UserError(f"{where}.{field}: expected {expected}, got {value!r}")
 
 
 def _bbox(value: Any, where: str) -> list[float]:

@@ -1,0 +1,152 @@
+import copy
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from postnms.data.coco import Category, read_coco
+from postnms.errors import UserError
+
+GOOD = {
+    "images": [
+        {"id": 70, "file_name": "b.png", "height": 20, "width": 30},
+        {"id": 7, "file_name": "a.png", "height": 10, "width": 10},
+        {"id": 8, "file_name": "empty.png", "height": 10, "width": 10},
+    ],
+    "annotations": [
+        {"id": 5, "image_id": 70, "category_id": 90, "bbox": [1, 2, 3, 4]},
+        {"id": 6, "image_id": 7, "category_id": 3, "bbox": [-2, 5, 100, 4.5], "area": 7, "iscrowd": 1},
+        {"id": 9, "image_id": 70, "category_id": 17, "bbox": [0, 0, 30, 20], "iscrowd": 0},
+    ],
+    "categories": [{"id": 90, "name": "z"}, {"id": 3, "name": "y"}, {"id": 17, "name": "x"}],
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write an annotation file and an image for each record; returns the arguments of ``read_coco``."""
+
+    def call(content):
+        folder = tmp_path / "images"
+        folder.mkdir(exist_ok=True)
+        path = tmp_path / "train.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path, folder
+
+    return call
+
+
+def changed(*path, to):
+    """The good file with one field changed, or taken out if ``to`` is ``...``."""
+    content = copy.deepcopy(GOOD)
+    place = content
+    for step in path[:-1]:
+        place = place[step]
+    if to is ...:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = to
+    return content
+
+
+def test_ids_of_any_order_become_labels_in_order_of_the_ids(write):
+    data = read_coco(*write(GOOD))
+    assert data.categories == (Category(3, "y"), Category(17, "x"), Category(90, "z"))
+    assert [record.id for record in data.records] == [70, 7, 8]
+    first, second, empty = data.records
+    assert first.labels.tolist() == [2, 1]
+    assert first.boxes.tolist() == [[1, 2, 4, 6], [0, 0, 30, 20]]
+    assert first.crowd.tolist() == [False, False]
+    assert second.boxes.tolist() == [[0, 5, 10, 9.5]]
+    assert second.crowd.tolist() == [True]
+    assert empty.boxes.shape == (0, 4)
+    assert first.boxes.dtype == np.float32
+
+
+def test_the_truth_keeps_what_came_and_fills_in_what_may_be_missing(write):
+    annotations = read_coco(*write(GOOD)).truth["annotations"]
+    assert [entry["area"] for entry in annotations] == [12, 7, 600]
+    assert [entry["iscrowd"] for entry in annotations] == [0, 1, 0]
+    assert annotations[1]["bbox"] == [-2, 5, 100, 4.5]
+
+
+def test_boxes_without_an_area_in_the_image_are_dropped_with_one_line(write, caplog):
+    content = copy.deepcopy(GOOD)
+    for number, box in enumerate([[3, 3, 0, 5], [40, 0, 5, 5], [0, -9, 5, 9]], 100):
+        content["annotations"].append({"id": number, "image_id": 70, "category_id": 3, "bbox": box})
+    data = read_coco(*write(content))
+    assert len(data.records[0].boxes) == 2
+    assert len(data.truth["annotations"]) == 6
+    assert [record.message for record in caplog.records] == [
+        "train.json: 3 boxes without an area inside their image are not trained on"
+    ]
+
+
+BAD = [
+    ('{"images": [', r"train\.json: malformed JSON"),
+    ("[]", r"train\.json: images: expected a list, got list at the top"),
+    (changed("annotations", to=...), r"train\.json: annotations: expected a list, got nothing"),
+    (changed("categories", to={}), r"train\.json: categories: expected a list, got dict"),
+    (changed("categories", to=[]), r"categories: expected at least one, got none"),
+    (changed("images", 1, "id", to=70), r"train\.json: images\[1\]\.id: 70 is already that of .*images\[0\]"),
+    (changed("images", 1, "id", to="7"), r"images\[1\]\.id: expected an integer, got '7'"),
+    (changed("images", 1, "height", to=...), r"images\[1\]\.height: expected an integer > 0, got None"),
+    (changed("images", 1, "width", to=0), r"images\[1\]\.width: expected an integer > 0, got 0"),
+    (changed("images", 0, "file_name", to=3), r"images\[0\]\.file_name: expected a string, got 3"),
+    (changed("images", 0, to=3), r"images\[0\]\.id: expected an integer, got None"),
+    (changed("annotations", 1, "id", to=5), r"annotations\[1\]\.id: 5 is already that of .*annotations\[0\]"),
+    (changed("annotations", 0, "category_id", to=4), r"annotations\[0\]\.category_id: expected one of \[3, 17, 90\]"),
+    (changed("annotations", 2, "image_id", to=1), r"annotations\[2\]\.image_id: expected the id of an image, got 1"),
+    (changed("annotations", 0, "bbox", to=[1, 2, 3]), r"annotations\[0\]\.bbox: expected \[x, y, .*got \[1, 2, 3\]"),
+    (changed("annotations", 0, "bbox", to=[1, 2, -3, 4]), r"annotations\[0\]\.bbox: .*width >= 0"),
+    (changed("annotations", 0, "bbox", to=[1, 2, 3, "4"]), r"annotations\[0\]\.bbox"),
+    (changed("annotations", 0, "bbox", to=[1, float("nan"), 3, 4]), r"annotations\[0\]\.bbox: .*finite.*nan"),
+    (changed("annotations", 0, "bbox", to=...), r"annotations\[0\]\.bbox: .*got None"),
+    (changed("annotations", 0, "iscrowd", to=2), r"annotations\[0\]\.iscrowd: expected 0 or 1, got 2"),
+    (changed("annotations", 0, "category_id", to=[3]), r"annotations\[0\]\.category_id"),
+    (changed("annotations", 0, "area", to="big"), r"annotations\[0\]\.area: expected a number, got 'big'"),
+    (changed("categories", 1, "id", to=90), r"categories\[1\]\.id: 90 is already that of"),
+    (changed("categories", 1, "name", to=...), r"categories\[1\]\.name: expected a string, got None"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "message"), BAD)
+def test_bad_annotations_name_file_and_field(write, content, message):
+    with pytest.raises(UserError, match=message):
+        read_coco(*write(content))
+
+
+def test_missing_files(write, tmp_path):
+    path, folder = write(GOOD)
+    with pytest.raises(UserError, match=r"none\.json: no such annotation file"):
+        read_coco(tmp_path / "none.json", folder)
+    with pytest.raises(UserError, match="nowhere: no such folder of images"):
+        read_coco(path, tmp_path / "nowhere")
+
+
+def test_images_are_read_when_asked_for_and_must_be_as_annotated(write, tmp_path):
+    path, folder = write(GOOD)
+    first, second, _ = read_coco(path, folder).records
+    with pytest.raises(UserError, match=r"b\.png: no such image"):
+        first.load()
+    Image.new("RGB", (30, 20), "red").save(folder / "b.png")
+    Image.new("RGB", (10, 11)).save(folder / "a.png")
+    assert first.load().size == (30, 20)
+    with pytest.raises(UserError, match=r"a\.png: expected 10 x 10 px as annotated, got 10 x 11"):
+        second.load()
+
+
+def test_another_split_takes_the_label_map_of_the_first(write):
+    subset = changed("categories", to=GOOD["categories"][:2])
+    subset["annotations"] = subset["annotations"][:2]
+    wider = (Category(1, "w"), Category(3, "y"), Category(90, "z"))
+    val = read_coco(*write(subset)).with_label_map(wider)
+    assert val.categories == wider
+    assert [record.labels.tolist() for record in val.records] == [[2], [1], []]
+
+
+@pytest.mark.parametrize("wrong", [(Category(3, "y"),), (Category(3, "y"), Category(17, "other"), Category(90, "z"))])
+def test_categories_that_the_label_map_has_not_are_named(write, wrong):
+    with pytest.raises(UserError, match=r"train\.json: categories: expected a subset of .*got also 17 'x'"):
+        read_coco(*write(GOOD)).with_label_map(wrong)

@@ -1,0 +1,119 @@
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postnms.data.coco import Category, CocoDataset, Record
+from postnms.data.loader import DetectionData, TrainBatches, collate
+from postnms.data.transforms import AugmentationConfig
+
+
+def dataset(*sizes):
+    records = []
+    for number, (height, width) in enumerate(sizes):
+        pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), np.uint8)
+        boxes = np.array([[0, 0, width / 2, height]], np.float32).repeat(number, 0)
+        labels, crowd = np.zeros(number, np.int64), np.zeros(number, np.bool_)
+        records.append(Record(100 + number, Path(f"{number}.png"), height, width, boxes, labels, crowd, pixels))
+    return CocoDataset((Category(1, "a"),), tuple(records), {}, "test")
+
+
+DATA = dataset((40, 60), (80, 40), (30, 30))
+
+
+def test_boxes_are_scaled_with_the_image():
+    sample = DetectionData(DATA, 20, 100)[1]
+    assert sample.image.shape == (3, 40, 20)
+    assert sample.image.dtype == torch.uint8
+    assert sample.boxes.tolist() == [[0, 0, 10, 40]]
+    assert sample.original_size == (80, 40)
+
+
+def test_collated_targets_say_which_image_they_are_of():
+    data = DetectionData(DATA, 20, 100)
+    batch = collate([data[2], data[0], data[1]])
+    assert batch.image_ids == [102, 100, 101]
+    assert batch.targets.image.tolist() == [0, 0, 2]
+    assert batch.targets.num_images == 3
+    assert batch.original_sizes == [(30, 30), (40, 60), (80, 40)]
+
+
+def test_the_cache_gives_the_same_and_reads_once(monkeypatch):
+    plain, cached = DetectionData(DATA, 20, 100), DetectionData(DATA, 20, 100, cache=True)
+    for _ in range(2):
+        for index in range(3):
+            assert torch.equal(plain[index].image, cached[index].image)
+    reads = []
+    original = Record.load
+    monkeypatch.setattr(Record, "load", lambda record: reads.append(record.id) or original(record))
+    assert cached[0].image is not None
+    assert plain[0].image is not None
+    assert reads == [100]
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_alone():
+    config = AugmentationConfig(vertical_flip=0.5, brightness=0.5)
+
+    def images(seed, items):
+        data = DetectionData(DATA, 20, 100, config, cache=True, seed=seed)
+        return {item: data[item].image for item in items}
+
+    items = [(epoch, index) for epoch in range(4) for index in range(3)]
+    first, backwards = images(0, items), images(0, items[::-1])
+    assert all(torch.equal(first[item], backwards[item]) for item in items)
+    assert not all(torch.equal(first[item], images(1, items)[item]) for item in items)
+    assert not torch.equal(first[0, 2], first[1, 2])
+    assert torch.equal(DetectionData(DATA, 20, 100, config)[2].image, DetectionData(DATA, 20, 100)[2].image)
+
+
+def test_aspect_groups():
+    assert DetectionData(DATA, 20, 100).aspect_groups == [1, 0, 1]
+
+
+group_lists = st.lists(st.integers(0, 1), min_size=1, max_size=25)
+
+
+@given(group_lists, st.integers(1, 6), st.integers(0, 40))
+def test_any_batch_is_the_same_wherever_one_begins(groups, size, start):
+    whole = list(islice(TrainBatches(groups, size, seed=3), start + 5))
+    assert list(islice(TrainBatches(groups, size, seed=3, start=start), 5)) == whole[start:]
+
+
+@given(group_lists, st.integers(1, 6))
+def test_an_epoch_holds_every_image_in_batches_of_one_group(groups, size):
+    order = TrainBatches(groups, size, seed=0)
+    batches = order.epoch(2)
+    assert len(batches) == order.per_epoch
+    assert all(len(batch) == size for batch in batches)
+    assert all(len({groups[index] for _, index in batch}) == 1 for batch in batches)
+    assert {index for batch in batches for _, index in batch} == set(range(len(groups)))
+    assert {epoch for batch in batches for epoch, _ in batch} == {2}
+
+
+def test_every_image_comes_once_where_the_sizes_divide():
+    batches = TrainBatches([0] * 8 + [1] * 4, 4, seed=0).epoch(0)
+    assert sorted(index for batch in batches for _, index in batch) == list(range(12))
+
+
+def test_epochs_and_seeds_differ():
+    epochs = [TrainBatches([0] * 50, 5, seed=seed).epoch(number) for seed, number in ((0, 0), (0, 1), (1, 0))]
+    orders = [[index for batch in batches for _, index in batch] for batches in epochs]
+    assert len({tuple(order) for order in orders}) == 3
+
+
+@given(group_lists, st.integers(1, 3))
+def test_processes_share_each_batch(groups, each):
+    whole = list(islice(TrainBatches(groups, 2 * each, seed=1), 6))
+    parts = [list(islice(TrainBatches(groups, 2 * each, seed=1, rank=rank, world=2), 6)) for rank in (0, 1)]
+    for batch, first, second in zip(whole, *parts, strict=True):
+        assert len(first) == len(second) == each
+        assert sorted(first + second) == sorted(batch)
+
+
+def test_no_image_at_all():
+    with pytest.raises(ValueError, match="groups: expected at least one image"):
+        TrainBatches([], 2, seed=0)
