@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import MultiScaleRoIAlign
 
-from postnms.ops.roi_align import pool_pyramid, roi_align
+from postnms.ops.roi_align import pool_pyramid
 
 
 def pyramid(dtype=torch.float32, channels=5, seed=0):
@@ -54,7 +54,7 @@ def test_one_level_equals_torchvision_at_borders_and_for_tiny_boxes(corner, side
     features = torch.randn(1, 3, 16, 20, generator=torch.Generator().manual_seed(0))
     x, y = corner
     box = torch.tensor([[x, y, min(x + side[0], 40), min(y + side[1], 32)]], dtype=torch.float32)
-    found = roi_align(features, box, torch.zeros(1, dtype=torch.int64), cells, 0.5, samples)
+    found = pool_pyramid({"0": features}, box, torch.zeros(1, dtype=torch.int64), [(32, 40)], cells, samples)
     expected = torchvision.ops.roi_align(features, [box], cells, 0.5, samples)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -63,7 +63,7 @@ def test_gradient_is_right_in_double_precision():
     features = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
     boxes = torch.tensor([[0.3, 1.2, 7.9, 9.4], [2.0, 2.0, 4.5, 11.0]])
     image = torch.zeros(2, dtype=torch.int64)
-    assert torch.autograd.gradcheck(lambda x: roi_align(x, boxes.double(), image, 3, 0.5, 2), features)
+    assert torch.autograd.gradcheck(lambda x: pool_pyramid({"0": x}, boxes.double(), image, [(12, 10)], 3), features)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

@@ -46,16 +46,9 @@ def _owners(columns, groups, threshold):  # pragma: no cover: compiled
         end = start + 1
         while end < n and groups[end] == groups[start]:
             end += 1
-        _settle_group(
-            lefts[start:end],
-            tops[start:end],
-            rights[start:end],
-            bottoms[start:end],
-            areas[start:end],
-            owner,
-            start,
-            threshold,
-        )  # fmt: skip: slices of contiguous rows stay contiguous for the compiler
+        # Slices of contiguous rows stay contiguous for the compiler; those of a matrix would not.
+        _settle_group(lefts[start:end], tops[start:end], rights[start:end], bottoms[start:end],
+                      areas[start:end], owner, start, threshold)  # fmt: skip
         start = end
     return owner
 
@@ -67,40 +60,32 @@ def _settle_group(lefts, tops, rights, bottoms, areas, owner, offset, threshold)
     position = np.arange(offset, offset + count)
     words = np.zeros(count // 8 + 1, np.uint64)
     marks = words.view(np.uint8)
-    first, free = 0, count
-    while first < count:
-        key = position[first]
-        owner[key] = key
-        first += 1
-        _mark_overlaps(
-            lefts[first - 1 : count],
-            tops[first - 1 : count],
-            rights[first - 1 : count],
-            bottoms[first - 1 : count],
-            areas[first - 1 : count],
-            marks,
-            threshold,
-        )
-        length = count - first + 1
-        marks[0] = 0
+    head, free = 0, count
+    while head < count:
+        if owner[position[head]] >= 0:
+            head += 1
+            continue
+        key = position[head]
+        length = count - head
+        _mark_overlaps(lefts[head:count], tops[head:count], rights[head:count], bottoms[head:count],
+                       areas[head:count], marks, threshold)  # fmt: skip
+        marks[0] = 1  # the key owns itself, with an area or without
         marks[length : (length + 7) // 8 * 8] = 0
-        free -= 1
         for word in range((length + 7) // 8):
             if words[word]:
                 for i in range(word * 8, word * 8 + 8):
-                    row = first - 1 + i
-                    if marks[i] and owner[position[row]] < 0:
-                        owner[position[row]] = key
+                    if marks[i] and owner[position[head + i]] < 0:
+                        owner[position[head + i]] = key
                         free -= 1
-        if 2 * free < count - first:
-            kept = first
-            for row in range(first, count):
-                lefts[kept], tops[kept], rights[kept], bottoms[kept] = lefts[row], tops[row], rights[row], bottoms[row]
+        head += 1
+        if 2 * free < count - head:
+            kept = head
+            for row in range(head, count):
+                lefts[kept], tops[kept] = lefts[row], tops[row]
+                rights[kept], bottoms[kept] = rights[row], bottoms[row]
                 areas[kept], position[kept] = areas[row], position[row]
                 kept += owner[position[row]] < 0
             count = kept
-        while first < count and owner[position[first]] >= 0:
-            first += 1
 
 
 @_compiled

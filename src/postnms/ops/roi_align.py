@@ -8,8 +8,11 @@ sample once for all of them.
 r: boxes, C: channels, B: images, s: cells along a side of the output.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 import torchvision
@@ -30,55 +33,63 @@ def pool_pyramid(
     """RoIAlign of each box (r, 4) on the image (r,) and the pyramid level that it belongs to -> (r, C, s, s).
 
     ``features``: levels (B, C, H, W) from fine to coarse; ``sizes``: (height, width) in pixels of each image as
-    the network saw it, padding apart. The output has the features' dtype.
+    the network saw it, padding apart. The output has the features' dtype. No gradient reaches the boxes.
     """
     levels = list(features.values())
-    largest = [max(size[axis] for size in sizes) for axis in (0, 1)]
-    scales = [2.0 ** round(math.log2(level.shape[2] / largest[0])) for level in levels]
-    if len(levels) == 1:
-        return roi_align(levels[0], boxes, image, cells, scales[0], sampling_ratio)
-    finest, coarsest = (-math.log2(scale) for scale in (scales[0], scales[-1]))
-    side = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-    exact = CANONICAL_LEVEL + torch.log2(side / CANONICAL_SIDE) + 1e-6
-    chosen = (exact.floor().clamp(finest, coarsest) - finest).long()
+    tallest = max(height for height, _ in sizes)
+    scales = [2.0 ** round(math.log2(level.shape[2] / tallest)) for level in levels]
+    chosen = _level_of(boxes, scales)
+    if boxes.device.type == "cpu" and levels[0].dtype != torch.float16:
+        rois = boxes * torch.tensor(scales, dtype=boxes.dtype)[chosen, None]
+        return _PoolOnCPU.apply(rois, image, chosen, cells, sampling_ratio, *levels)
+    rois = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
     rows = [(chosen == index).nonzero().squeeze(1) for index in range(len(levels))]
     pooled = [
-        roi_align(level, boxes[row], image[row], cells, scale, sampling_ratio)
+        torchvision.ops.roi_align(level, rois[row], cells, scale, sampling_ratio)
         for level, row, scale in zip(levels, rows, scales, strict=True)
     ]
     return torch.cat(pooled)[torch.argsort(torch.cat(rows))]
 
 
-def roi_align(features: Tensor, boxes: Tensor, image: Tensor, cells: int, scale: float, sampling_ratio: int) -> Tensor:
-    """RoIAlign on one level: features (B, C, H, W), boxes (r, 4), their images (r,) -> (r, C, s, s).
-
-    ``scale``: cells of the level a pixel. No gradient reaches the boxes.
-    """
-    if features.device.type == "cpu" and features.dtype != torch.float16:
-        return _RoIAlignCPU.apply(features, boxes, image, cells, scale, sampling_ratio)
-    rois = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
-    return torchvision.ops.roi_align(features, rois, cells, scale, sampling_ratio)
+def _level_of(boxes: Tensor, scales: Sequence[float]) -> Tensor:
+    """(r,) int64: the level that each box is pooled from, 0 for the finest."""
+    finest, coarsest = (-math.log2(scale) for scale in (scales[0], scales[-1]))
+    side = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    exact = CANONICAL_LEVEL + torch.log2(side / CANONICAL_SIDE) + 1e-6
+    return (exact.floor().clamp(finest, coarsest) - finest).long()
 
 
-class _RoIAlignCPU(torch.autograd.Function):
+class _PoolOnCPU(torch.autograd.Function):
+    """Boxes in cells of their own level, (r, 4), and where each of them is; then the levels."""
+
     @staticmethod
-    def forward(ctx, features, boxes, image, cells, scale, sampling_ratio):
+    def forward(ctx, rois, image, level, cells, sampling_ratio, *features):
         from postnms.ops import roi_align_cpu as kernel  # numba is slow to import, and of no use for other devices
 
-        work = torch.float64 if features.dtype == torch.float64 else torch.float32
-        rois, rows = (boxes.to(work) * scale).numpy(), image.numpy()
-        last = features.detach().permute(0, 2, 3, 1).to(work).contiguous()
-        pooled = kernel.forward(last.numpy(), rois, rows, cells, sampling_ratio)
-        ctx.rois, ctx.rows, ctx.cells, ctx.sampling_ratio = rois, rows, cells, sampling_ratio
-        ctx.shape, ctx.dtype = last.shape, features.dtype
-        return torch.from_numpy(pooled).permute(0, 3, 1, 2).to(features.dtype)
+        work = torch.float64 if features[0].dtype == torch.float64 else torch.float32
+        last = tuple(feature.detach().permute(0, 2, 3, 1).to(work).contiguous().numpy() for feature in features)
+        ctx.where = (rois.to(work).numpy(), image.numpy(), level.numpy(), sampling_ratio)
+        ctx.shapes, ctx.work, ctx.dtype = [array.shape for array in last], work, features[0].dtype
+        pooled = torch.empty(len(rois), features[0].shape[1], cells, cells, dtype=work)
+        _share(kernel.forward, (last, *ctx.where, pooled.numpy()), len(rois))
+        return pooled.to(ctx.dtype)
 
     @staticmethod
     def backward(ctx, *gradients):
         from postnms.ops import roi_align_cpu as kernel
 
-        work = torch.float64 if ctx.dtype == torch.float64 else torch.float32
-        last = gradients[0].permute(0, 2, 3, 1).to(work).contiguous()
-        out = last.new_zeros(ctx.shape)
-        kernel.backward(last.numpy(), ctx.rois, ctx.rows, ctx.cells, ctx.sampling_ratio, out.numpy())
-        return out.permute(0, 3, 1, 2).to(ctx.dtype), None, None, None, None, None
+        last = tuple(torch.zeros(shape, dtype=ctx.work) for shape in ctx.shapes)
+        given = gradients[0].to(ctx.work).contiguous().numpy()
+        _share(kernel.backward, (tuple(array.numpy() for array in last), *ctx.where, given), ctx.shapes[0][0])
+        return None, None, None, None, None, *(array.permute(0, 3, 1, 2).to(ctx.dtype) for array in last)
+
+
+def _share(kernel: Callable[..., None], arguments: tuple[Any, ...], count: int) -> None:
+    """Run a kernel that releases the interpreter over equal parts of ``range(count)``, one per thread of torch."""
+    parts = max(min(torch.get_num_threads(), count), 1)
+    own, *others = itertools.pairwise(count * part // parts for part in range(parts + 1))
+    with ThreadPoolExecutor(parts) as pool:
+        waiting = [pool.submit(kernel, *arguments, *edges) for edges in others]
+        kernel(*arguments, *own)
+        for future in waiting:
+            future.result()
