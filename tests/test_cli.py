@@ -84,6 +84,16 @@ def test_eval_gives_the_figures_that_training_gave(postnms, run_folder):
     assert all(entry.keys() == {"image_id", "category_id", "bbox", "score"} for entry in results)
 
 
+def test_eval_can_change_what_needs_no_other_weights(postnms, run_folder):
+    plain = ("--set", "stage.fusion=[1,0,0]", "--set", "stage.relocation=false")
+    assert postnms("eval", run_folder, *plain)[0] == 0
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    assert metrics["post_nms"] == metrics["nms"]
+    status, _, shown = postnms("eval", run_folder, "--set", "stage.width=9")
+    assert status == 2
+    assert "the weights do not fit the model: stage.heads.objectness_trunk.fc6.weight has shape" in shown
+
+
 def test_predict_draws_every_image_and_writes_results(postnms, run_folder, tmp_path):
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)

@@ -1,6 +1,6 @@
 """A detector over a whole split: results in COCO format and in original pixels, and the metrics of every row."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,11 +20,18 @@ Metrics = dict[str, dict[str, float | None]]
 
 
 def evaluate_detector(
-    detector: Detector, data: DetectionData, recipe: Recipe, accelerator: Accelerator | None = None
+    detector: Detector,
+    data: DetectionData,
+    recipe: Recipe,
+    accelerator: Accelerator | None = None,
+    done: Callable[[int], None] = lambda images: None,
 ) -> tuple[Metrics, Results]:
-    """Metrics and results of all rows; each process takes its share of the images, all return the same."""
+    """Metrics and results of all rows; each process takes its share of the images, all return the same.
+
+    ``done`` is called after every batch, with the images that it held over all processes.
+    """
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    results = detect_split(detector, data, recipe.evaluation.batch_size, rank, world)
+    results = detect_split(detector, data, recipe.evaluation.batch_size, rank, world, done)
     if world > 1:
         parts = gather_object([results])
         results = {row: [entry for part in parts for entry in part[row]] for row in results}
@@ -33,7 +40,14 @@ def evaluate_detector(
 
 
 @torch.no_grad()
-def detect_split(detector: Detector, data: DetectionData, batch_size: int, rank: int = 0, world: int = 1) -> Results:
+def detect_split(
+    detector: Detector,
+    data: DetectionData,
+    batch_size: int,
+    rank: int = 0,
+    world: int = 1,
+    done: Callable[[int], None] = lambda images: None,
+) -> Results:
     """Detections of images rank, rank + world, ... of a split, in float32 whatever it was trained in."""
     device = next(detector.parameters()).device
     training = detector.training
@@ -48,6 +62,7 @@ def detect_split(detector: Detector, data: DetectionData, batch_size: int, rank:
         ]
         for name, detections in rows.items():
             results[name] += to_results(detections, batch.image_ids, scales, ids)
+        done(len(batch.images) * world)
     detector.train(training)
     return results
 

@@ -47,7 +47,7 @@ def predict_files(
     *,
     both: bool,
     min_score: float,
-    done: Callable[[], None] = lambda: None,
+    done: Callable[[int], None] = lambda images: None,
 ) -> dict[str, int]:
     """Write a picture of each image and the COCO results of every row; returns the detections of each row.
 
@@ -67,7 +67,7 @@ def predict_files(
         _save(shown, picture)
         for row, found in rows.items():
             results[row] += found
-        done()
+        done(1)
     write_json(folder / "images.json", [{"id": i, "file_name": str(path)} for i, path in enumerate(paths, 1)])
     for row, entries in results.items():
         write_json(folder / f"results_{row}.json", entries, indent=None)

@@ -1,6 +1,8 @@
 """The run folder: where a training run keeps its recipe, label map, provenance, logs, checkpoint and results."""
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
 from postnms.checkpoints import load_tensors, load_weights
 from postnms.data.coco import Category
@@ -78,6 +81,7 @@ def provenance(seed: int, data: str) -> dict[str, Any]:
         "commit": _commit(),
         "version": version("postnms"),
         "torch": torch.__version__,
+        "machine": _machine(),
         "seed": seed,
         "data": data,
     }
@@ -93,14 +97,17 @@ def read_categories(folder: RunFolder) -> tuple[Category, ...]:
     return tuple(Category(id=entry["id"], name=entry["name"]) for entry in _read(folder.labels))
 
 
-def load_detector(folder: RunFolder) -> Detector:
-    """The trained detector of a run on the CPU, in eval mode: its final weights, or its last checkpoint's."""
-    detector = build_run_detector(read_recipe(folder), len(read_categories(folder)))
+def load_detector(folder: RunFolder, recipe: Recipe | None = None) -> Detector:
+    """The trained detector of a run in eval mode: its final weights, or its last checkpoint's.
+
+    ``recipe``: the run's own with settings that need no other weights changed, for one ``stage.fusion``.
+    """
+    detector = build_run_detector(recipe or read_recipe(folder), len(read_categories(folder)))
     source = folder.weights if folder.weights.is_file() else folder.checkpoint
     tensors, _ = load_tensors(source)
     model = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     load_weights(detector, model, str(source))
-    return detector.eval()
+    return detector.eval().to(PartialState().device)
 
 
 def build_run_detector(recipe: Recipe, num_classes: int) -> Detector:
@@ -115,6 +122,11 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: malformed JSON ({error})") from error
+
+
+def _machine() -> str:
+    gpu = f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores{gpu}"
 
 
 def _commit() -> str | None:

@@ -71,6 +71,8 @@ def train(name: str, folder: Path, data: Path | None, overrides: Sequence[str], 
 
 def evaluate(folder: Path, data: Path | None, overrides: Sequence[str], out: Console) -> None:
     """Evaluate a run's detector on a val split and write metrics and results into its folder."""
+    from accelerate import Accelerator
+
     from postnms.inference import evaluate_detector, write_results
     from postnms.runs import load_detector, read_categories, read_recipe
     from postnms.splits import open_val
@@ -78,9 +80,13 @@ def evaluate(folder: Path, data: Path | None, overrides: Sequence[str], out: Con
     run = RunFolder(folder)
     recipe = recipes.override(read_recipe(run), overrides)
     split = open_val(recipe, data, read_categories(run))
-    metrics, results = evaluate_detector(load_detector(run), split, recipe)
-    write_results(run, metrics, results)
-    print_metrics(metrics, out)
+    accelerator = Accelerator()
+    detector = load_detector(run, recipe)
+    with progress_bar("images", len(split)) as done:
+        metrics, results = evaluate_detector(detector, split, recipe, accelerator, done)
+    if accelerator.is_main_process:
+        write_results(run, metrics, results)
+        print_metrics(metrics, out)
 
 
 def predict(run: Path, inputs: Sequence[Path], folder: Path, both: bool, min_score: float, out: Console) -> None:
@@ -108,12 +114,12 @@ def print_metrics(metrics: Mapping[str, Mapping[str, float | None]], out: Consol
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr; gives what is to be called after each of the ``total`` steps."""
+def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr; gives what is to be called with the number of finished steps out of ``total``."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda finished: bar.advance(task, finished)
 
 
 def _train(recipe: Recipe, run: RunFolder, data: Path | None, resume: bool, out: Console) -> "tuple[Detector, Splits]":

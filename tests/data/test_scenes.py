@@ -97,7 +97,7 @@ def test_backgrounds_are_smooth():
 
 def test_written_scenes_are_read_back(tmp_path):
     done = []
-    counts = write_scenes(SMALL, 4, tmp_path, lambda: done.append(1))
+    counts = write_scenes(SMALL, 4, tmp_path, done.append)
     assert len(done) == 7
     for split in ("train", "val"):
         made = scenes_dataset(SMALL, 4, split)

@@ -122,16 +122,16 @@ def scenes_dataset(config: ScenesConfig, seed: int, split: str) -> CocoDataset:
 
 
 def write_scenes(
-    config: ScenesConfig, seed: int, folder: Path, progress: Callable[[], None] = lambda: None
+    config: ScenesConfig, seed: int, folder: Path, done: Callable[[int], None] = lambda images: None
 ) -> dict[str, int]:
-    """Write both splits in COCO format; returns the objects of each. ``progress`` is called after every image."""
+    """Write both splits in COCO format; returns the objects of each. ``done`` is called after every image."""
     counts = {}
     for split in SPLITS:
         dataset = scenes_dataset(config, seed, split)
         for record in dataset.records:
             with atomic_path(folder / "images" / record.path) as temporary:
                 record.load().save(temporary, format="PNG")
-            progress()
+            done(1)
         about = {"description": "postnms crowded scenes", "seed": seed, "config": config.model_dump(mode="json")}
         write_json(folder / f"instances_{split}.json", {"info": about, **dataset.truth}, indent=None)
         counts[split] = len(dataset.truth["annotations"])
