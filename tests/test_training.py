@@ -151,6 +151,36 @@ def load_weights_of_checkpoint(folder):
     return tensors
 
 
+@pytest.mark.parametrize("part", ["network.rpn.head.cls_logits", "network.roi_heads.box_predictor.bbox_pred"])
+def test_whatever_breaks_first_the_losses_are_named(tmp_path, part):
+    step = training.training_step
+
+    def broken(model, *args):
+        with torch.no_grad():
+            model.get_submodule(part).bias.fill_(float("nan"))
+        return step(model, *args)
+
+    training.training_step = broken
+    try:
+        with pytest.raises(UserError, match=r"iteration 0: a loss is not finite \(loss_.* nan.*no checkpoint yet"):
+            run(tmp_path, tiny("training.iterations=2"))
+    finally:
+        training.training_step = step
+
+
+def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(tmp_path, monkeypatch):
+    from accelerate import Accelerator
+
+    def exploded(_accelerator, parameters, _norm):
+        for parameter in parameters:
+            parameter.grad.fill_(float("inf"))
+        return torch.tensor(float("inf"))
+
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", exploded)
+    with pytest.raises(UserError, match=r"iteration 0: a loss is not finite \(.*gradient_norm inf\)"):
+        run(tmp_path, tiny("training.iterations=2"))
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     run(tmp_path, tiny("training.iterations=1"))
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -169,7 +199,8 @@ def test_the_rate_of_the_stage_is_its_own():
 
 
 def test_clipping_bounds_the_step():
-    recipe = tiny("training.iterations=1", "training.clip_norm=0.001", "training.momentum=0", "training.weight_decay=0")
+    plain = ("training.momentum=0", "training.weight_decay=0", "training.stage_lr_factor=1")
+    recipe = tiny("training.iterations=1", "training.clip_norm=0.001", *plain)
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)

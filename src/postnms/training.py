@@ -59,7 +59,7 @@ def train(recipe: Recipe, splits: Splits, folder: RunFolder, *, resume: bool = F
 def training_step(
     model: torch.nn.Module, optimizer: Optimizer, batch: Batch, config: TrainingConfig, accelerator: Accelerator
 ) -> dict[str, Tensor]:
-    """One update; returns the losses before it, detached."""
+    """One update; returns the losses before it, detached, and ``gradient_norm`` if it is not finite (no update)."""
     device = accelerator.device
     images = [image.to(device, non_blocking=True) for image in batch.images]
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -67,11 +67,14 @@ def training_step(
     total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(total)
+    values = {name: loss.detach() for name, loss in losses.items()}
     if config.clip_norm is not None:
-        accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+        if norm is not None and not bool(torch.isfinite(norm)):
+            return values | {"gradient_norm": torch.as_tensor(norm)}
     if bool(torch.isfinite(total)):  # else the weights stay as they are for whoever looks into it
         optimizer.step()
-    return {name: loss.detach() for name, loss in losses.items()}
+    return values
 
 
 def stop_unless_finite(losses: Mapping[str, Tensor], iteration: int, folder: RunFolder) -> None:

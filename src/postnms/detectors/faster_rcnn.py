@@ -160,10 +160,10 @@ class FasterRCNN(nn.Module):
         row, label = (scores > threshold).nonzero(as_tuple=True)
         chosen = deltas.detach().unflatten(1, (-1, 4))[row, label + 1]
         decoded = self.roi_heads.box_coder.decode_single(chosen, torch.cat(boxes)[row])
-        limits = torch.tensor(images.sizes, device=device)[image[row]]
-        found = Candidates(clip(decoded, limits), scores[row, label], label, image[row], source[row], len(boxes))
-        large = ((found.boxes[:, 2:] - found.boxes[:, :2]) >= MIN_SIDE).all(dim=1)
-        found = take(found, large)
+        decoded = clip(decoded, torch.tensor(images.sizes, device=device)[image[row]])
+        large = ((decoded[:, 2:] - decoded[:, :2]) >= MIN_SIDE).all(dim=1)  # NaN is not: its losses will tell
+        row, label = row[large], label[large]
+        found = Candidates(decoded[large], scores[row, label], label, image[row], source[row], len(boxes))
         if most is None:
             return found
         return take(found, top_per_image(found.scores, found.image, len(boxes), most))
