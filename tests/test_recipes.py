@@ -72,4 +72,4 @@ def test_recipes_are_frozen_and_tell_their_differences():
         recipe.seed = 3  # pyright: ignore
     other = override(recipe, ["stage.width=8", "seed=2"])
     assert recipe.differences(recipe) == []
-    assert sorted(recipe.differences(other)) == ["seed: 0 here, 2 there", "stage.width: 1024 here, 8 there"]
+    assert sorted(recipe.differences(other)) == ["seed: 0 here, 2 there", "stage.width: 256 here, 8 there"]

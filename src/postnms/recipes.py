@@ -126,7 +126,8 @@ def faster_rcnn_r18_small() -> Recipe:
     """Small data sets of small images, from random weights, on a CPU: ResNet-18, 64-channel pyramid, 192 px.
 
     postnms train faster_rcnn_r18_small --data FOLDER --out runs/small
-    The iterations are 30 epochs of 444 images.
+    The iterations are 30 epochs of 444 images. The stage is narrower than the paper's and learns faster (its loss
+    is scaled down by beta), and its location loss turns linear sooner, as the detector's own does.
     """
     backbone = BackboneConfig(name="resnet18", fpn_channels=64, norm="trained", trainable_layers=5)
     return Recipe(
@@ -143,6 +144,7 @@ def faster_rcnn_r18_small() -> Recipe:
             rpn_post_nms_top_n_test=300,
             box_batch_size_per_image=128,
         ),
+        stage=StageConfig(width=256, max_candidates=128, smooth_l1_beta=1 / 9),
         training=TrainingConfig(
             iterations=1665,
             batch_size=8,
@@ -150,6 +152,7 @@ def faster_rcnn_r18_small() -> Recipe:
             warmup_iterations=200,
             steps=(1330, 1550),
             clip_norm=10.0,
+            stage_lr_factor=4.0,
             precision="bf16",
             channels_last=True,
             log_every=10,
@@ -165,7 +168,16 @@ def demo() -> Recipe:
     postnms demo
     """
     small = faster_rcnn_r18_small()
-    return small.model_copy(update={"name": "demo", "data": DataConfig(scenes=ScenesConfig(), cache=True, workers=0)})
+    training = {"iterations": 500, "warmup_iterations": 100, "steps": (400, 470)}
+    every = {"checkpoint_every": 100, "evaluate_every": 250}
+    return small.model_copy(
+        update={
+            "name": "demo",
+            "data": DataConfig(scenes=ScenesConfig(), cache=True, workers=0),
+            "detector": small.detector.model_copy(update={"min_size": 160}),
+            "training": small.training.model_copy(update={**training, **every}),
+        }
+    )
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
