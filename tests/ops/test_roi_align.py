@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torchvision
@@ -80,3 +84,15 @@ def test_no_box_gives_a_differentiable_empty():
     pooled.sum().backward()
     assert features["0"].grad is not None
     assert features["0"].grad.abs().sum() == 0
+
+
+def test_pooling_leaves_the_number_of_torch_threads_alone():
+    code = """
+import torch
+from postnms.ops.roi_align import pool_pyramid
+pool_pyramid({"0": torch.zeros(1, 2, 8, 8)}, torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), [(8, 8)])
+print(torch.get_num_threads())
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout == "1\n"

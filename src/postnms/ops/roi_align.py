@@ -8,12 +8,12 @@ sample once for all of them.
 r: boxes, C: channels, B: images, s: cells along a side of the output.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 
+import numpy as np
 import torch
 import torchvision
 from torch import Tensor
@@ -70,26 +70,46 @@ class _PoolOnCPU(torch.autograd.Function):
         last = tuple(feature.detach().permute(0, 2, 3, 1).to(work).contiguous().numpy() for feature in features)
         ctx.where = (rois.to(work).numpy(), image.numpy(), level.numpy(), sampling_ratio)
         ctx.shapes, ctx.work, ctx.dtype = [array.shape for array in last], work, features[0].dtype
-        pooled = torch.empty(len(rois), features[0].shape[1], cells, cells, dtype=work)
-        _share(kernel.forward, (last, *ctx.where, pooled.numpy()), len(rois))
-        return pooled.to(ctx.dtype)
+        pooled = torch.empty(len(rois), features[0].shape[1], cells, cells, dtype=ctx.dtype)
+        with _threads_of_torch():
+            kernel.forward(last, *ctx.where, pooled=_as_numpy(pooled))
+        return pooled
 
     @staticmethod
     def backward(ctx, *gradients):
         from postnms.ops import roi_align_cpu as kernel
 
         last = tuple(torch.zeros(shape, dtype=ctx.work) for shape in ctx.shapes)
-        given = gradients[0].to(ctx.work).contiguous().numpy()
-        _share(kernel.backward, (tuple(array.numpy() for array in last), *ctx.where, given), ctx.shapes[0][0])
+        with _threads_of_torch():
+            arrays, given = tuple(array.numpy() for array in last), _as_numpy(gradients[0].contiguous())
+            kernel.backward(arrays, *ctx.where, gradients=given)
         return None, None, None, None, None, *(array.permute(0, 3, 1, 2).to(ctx.dtype) for array in last)
 
 
-def _share(kernel: Callable[..., None], arguments: tuple[Any, ...], count: int) -> None:
-    """Run a kernel that releases the interpreter over equal parts of ``range(count)``, one per thread of torch."""
-    parts = max(min(torch.get_num_threads(), count), 1)
-    own, *others = itertools.pairwise(count * part // parts for part in range(parts + 1))
-    with ThreadPoolExecutor(parts) as pool:
-        waiting = [pool.submit(kernel, *arguments, *edges) for edges in others]
-        kernel(*arguments, *own)
-        for future in waiting:
-            future.result()
+def _as_numpy(tensor: Tensor) -> np.ndarray:
+    """The tensor's memory; bfloat16, which numpy lacks, as the uint16 of its bits."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+@contextmanager
+def _threads_of_torch() -> Iterator[None]:
+    """Let numba's parallel loops run on no more threads than torch uses, and restore their number afterwards."""
+    import numba
+
+    most = _launch_numba()
+    numba.set_num_threads(min(torch.get_num_threads(), most))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(most)
+
+
+@cache
+def _launch_numba() -> int:
+    """Start numba's threads; returns their number. That changes how many torch uses, which is put back."""
+    import numba
+
+    own = torch.get_num_threads()
+    most = numba.get_num_threads()
+    torch.set_num_threads(own)
+    return most
