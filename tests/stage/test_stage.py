@@ -103,6 +103,21 @@ def test_encoding_tells_classes_apart_and_can_be_left_out():
         assert bool(logits[0] == logits[1]) == same
 
 
+def test_rows_filled_up_for_training_change_nothing():
+    stage = build()
+    given = (CANDIDATES.boxes, CANDIDATES.image, CANDIDATES.labels)
+    found = {}
+    for mode in (True, False):
+        levels = features(requires_grad=True)
+        stage.train(mode).zero_grad()
+        logits, deltas = stage(levels, SIZES, *given)
+        (logits.square().sum() + deltas.square().sum()).backward()
+        gradients = [parameter.grad for parameter in stage.parameters()]
+        found[mode] = [logits, deltas, levels["0"].grad, levels["1"].grad, *gradients]
+    for trained, evaluated in zip(found[True], found[False], strict=True):
+        torch.testing.assert_close(trained, evaluated)
+
+
 def test_losses_are_the_equations():
     stage = build(smooth_l1_beta=0.5)
     rows = training_rows(CLUSTERS, TARGETS, stage.config)
