@@ -77,6 +77,21 @@ def test_output_has_the_dtype_of_the_features(dtype):
     assert pool_pyramid(features, boxes, image, [(128, 160)] * 2).dtype == dtype
 
 
+def test_bfloat16_is_float32_rounded_once():
+    boxes, image = some_boxes(30)
+    random = torch.Generator().manual_seed(2)
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        features = {name: level.detach().bfloat16().to(dtype) for name, level in pyramid().items()}
+        for level in features.values():
+            level.requires_grad_()
+        pooled = pool_pyramid(features, boxes, image, [(128, 160)] * 2)
+        pooled.backward(torch.randn(pooled.shape, generator=random.manual_seed(2)).bfloat16().to(dtype))
+        found[dtype] = [pooled, *(level.grad for level in features.values())]
+    for exact, rounded in zip(found[torch.float32], found[torch.bfloat16], strict=True):
+        assert torch.equal(exact.bfloat16(), rounded)
+
+
 def test_no_box_gives_a_differentiable_empty():
     features = pyramid()
     pooled = pool_pyramid(features, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), [(128, 160)] * 2)
