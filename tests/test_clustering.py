@@ -52,11 +52,13 @@ def test_representative_boxes_by_hand(method, expected):
 
 
 def test_members_that_share_nothing_are_represented_by_the_key():
-    apart = make([(0, 0, 10, 10), (0, 0, 5.2, 10), (5.1, 0, 10, 10)], [0.9, 0.8, 0.7])
+    apart = make([(0, 0, 10, 10), (0, 0, 5.6, 10), (4.4, 0, 10, 10)], [0.9, 0.8, 0.7])
     clusters = cluster(apart, 0.4)
     assert clusters.keys.tolist() == [0]
     shared = representative_boxes(clusters, "intersection")
-    torch.testing.assert_close(shared, torch.tensor([[5.1, 0, 5.2, 10]]))
+    torch.testing.assert_close(shared, torch.tensor([[4.4, 0, 5.6, 10]]))
+    sliver = cluster(make([(0, 0, 10, 10), (0, 0, 5.2, 10), (5.1, 0, 10, 10)], [0.9, 0.8, 0.7]), 0.4)
+    assert representative_boxes(sliver, "intersection").tolist() == [[0, 0, 10, 10]]
     wider = cluster(make([(0, 0, 10, 10), (0, 0, 4.9, 10), (5.1, 0, 10, 10)], [0.9, 0.8, 0.7]), 0.4)
     assert representative_boxes(wider, "intersection").tolist() == [[0, 0, 10, 10]]
 

@@ -58,7 +58,13 @@ def test_targets_check_the_crowd_column():
 
 @pytest.mark.parametrize(
     ("keys", "assignment", "message"),
-    [([3], [0, 0, 0], "keys: expected values from 0 to 2"), ([0], [0, 1, 0], "assignment"), ([0], [0, 0], "shape")],
+    [
+        ([3], [0, 0, 0], "keys: expected values from 0 to 2"),
+        ([0], [0, 1, 0], "assignment"),
+        ([0], [0, 0], "shape"),
+        ([0, 2], [1, 0, 1], "every key owns itself"),
+        ([0, 0], [1, 1, 1], "every key owns itself"),
+    ],
 )
 def test_clusters_check_their_indices(keys, assignment, message):
     with pytest.raises(ValueError, match=message):

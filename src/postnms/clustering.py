@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 
 from postnms import ops
+from postnms.boxes import area
 from postnms.structures import Candidates, Clusters
+
+LEAST_SHARED = 0.1
+"""Share of the key's area: an intersection that is less of it would be a sliver, with deltas without bounds."""
 
 Representative = Literal["union", "intersection", "mean", "vote"]
 
@@ -24,9 +28,9 @@ def cluster(candidates: Candidates, iou_threshold: float = 0.5) -> Clusters:
 def representative_boxes(clusters: Clusters, method: Representative = "union") -> Tensor:
     """One box a cluster: (k, 4) float32, in the order of ``clusters.keys`` (Eq. 3).
 
-    ``union``: the smallest box around all members; ``intersection``: what all members share, or the key where
-    they share nothing; ``mean``: mean of the corners; ``vote``: the same weighted by the scores, which must then
-    be non-negative (a cluster with no positive score takes the plain mean).
+    ``union``: the smallest box around all members; ``intersection``: what all members share, or the key where that
+    is less than :data:`LEAST_SHARED` of the key; ``mean``: mean of the corners; ``vote``: the same weighted by the
+    scores, which must then be non-negative (a cluster with no positive score takes the plain mean).
     """
     return REPRESENTATIVES[method](clusters)
 
@@ -48,8 +52,9 @@ def _intersection(clusters: Clusters) -> Tensor:
     boxes = clusters.candidates.boxes
     top_left = reduce_members(boxes[:, :2], clusters, "amax")
     bottom_right = reduce_members(boxes[:, 2:], clusters, "amin")
-    shared = (bottom_right > top_left).all(dim=1, keepdim=True)
-    return torch.where(shared, torch.cat([top_left, bottom_right], dim=1), boxes[clusters.keys])
+    shared, keys = torch.cat([top_left, bottom_right], dim=1), boxes[clusters.keys]
+    enough = (bottom_right > top_left).all(dim=1) & (area(shared) >= LEAST_SHARED * area(keys))
+    return torch.where(enough[:, None], shared, keys)
 
 
 def _mean(clusters: Clusters) -> Tensor:

@@ -74,6 +74,8 @@ class Clusters:
         _check_column("Clusters.assignment", self.assignment, (rows,), torch.int64)
         _check_range("Clusters.keys", self.keys, rows)
         _check_range("Clusters.assignment", self.assignment, len(self.keys))
+        if not torch.equal(self.assignment[self.keys], torch.arange(len(self.keys), device=self.keys.device)):
+            raise ValueError("Clusters.assignment: expected that every key owns itself")
 
 
 @dataclass(frozen=True)

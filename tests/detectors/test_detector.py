@@ -234,6 +234,8 @@ def test_bad_images_are_named(given, message):
 def test_bad_targets_are_named():
     with pytest.raises(ValueError, match="targets: expected 2 images, got 3"):
         build()(TWO, dataclasses.replace(TARGETS, num_images=3))
+    with pytest.raises(ValueError, match=r"targets\.labels: expected values from 0 to 2, got 3"):
+        build()(TWO, dataclasses.replace(TARGETS, labels=TARGETS.labels + 1))
     flat = Targets(torch.tensor([[1.0, 1, 1, 5]]), torch.tensor([0]), torch.tensor([0]), torch.tensor([False]), 2)
     with pytest.raises(ValueError, match=r"targets.boxes: expected positive width and height.*row 0"):
         build()(TWO, flat)

@@ -70,11 +70,28 @@ def test_gradient_is_right_in_double_precision():
     assert torch.autograd.gradcheck(lambda x: pool_pyramid({"0": x}, boxes.double(), image, [(12, 10)], 3), features)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_output_has_the_dtype_of_the_features(dtype):
     boxes, image = some_boxes(4)
     features = {name: level.detach().to(dtype) for name, level in pyramid().items()}
     assert pool_pyramid(features, boxes, image, [(128, 160)] * 2).dtype == dtype
+
+
+def test_the_other_devices_path_is_torchvisions():
+    """float16 has no CPU kernel here and takes the path of other devices: float32, rounded once."""
+    boxes, image = some_boxes(30)
+    levels = {name: level.detach().half() for name, level in pyramid().items()}
+    whole = pool_pyramid({name: level.float() for name, level in levels.items()}, boxes, image, [(128, 160)] * 2)
+    torch.testing.assert_close(pool_pyramid(levels, boxes, image, [(128, 160)] * 2), whole.half(), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("height", [3, 12, 32])
+def test_padding_of_flat_images_changes_no_scale(height):
+    """All are padded to 32 px: a level of stride 4 stays one."""
+    level = torch.arange(40.0).expand(1, 1, 8, 40)
+    box, image = torch.tensor([[40.0, 0, 80, 2]]), torch.zeros(1, dtype=torch.int64)
+    found = pool_pyramid({"0": level}, box, image, [(height, 160)], cells=1)
+    assert found.item() == pytest.approx(15)
 
 
 def test_bfloat16_is_float32_rounded_once():

@@ -66,6 +66,11 @@ class FasterRCNN(nn.Module):
         return int(self.backbone.out_channels)  # pyright: ignore[reportArgumentType]
 
     @property
+    def num_classes(self) -> int:
+        """Classes, the background not counted."""
+        return self.roi_heads.box_predictor.cls_score.out_features - 1
+
+    @property
     def levels(self) -> list[str]:
         """Names of the pyramid levels that RoIs are pooled from."""
         return list(self.roi_heads.box_roi_pool.featmap_names)

@@ -36,8 +36,9 @@ def pool_pyramid(
     the network saw it, padding apart. The output has the features' dtype. No gradient reaches the boxes.
     """
     levels = list(features.values())
-    tallest = max(height for height, _ in sizes)
-    scales = [2.0 ** round(math.log2(level.shape[2] / tallest)) for level in levels]
+    # Levels are padded; along the longer axis that is too little to matter for the nearest power of two.
+    longest, axis = max((max(extents), axis) for axis, extents in zip((2, 3), zip(*sizes, strict=True), strict=True))
+    scales = [2.0 ** round(math.log2(level.shape[axis] / longest)) for level in levels]
     chosen = _level_of(boxes, scales)
     if boxes.device.type == "cpu" and levels[0].dtype != torch.float16:
         rois = boxes * torch.tensor(scales, dtype=boxes.dtype)[chosen, None]
@@ -45,10 +46,10 @@ def pool_pyramid(
     rois = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
     rows = [(chosen == index).nonzero().squeeze(1) for index in range(len(levels))]
     pooled = [
-        torchvision.ops.roi_align(level, rois[row], cells, scale, sampling_ratio)
+        torchvision.ops.roi_align(level.to(boxes.dtype), rois[row], cells, scale, sampling_ratio)
         for level, row, scale in zip(levels, rows, scales, strict=True)
     ]
-    return torch.cat(pooled)[torch.argsort(torch.cat(rows))]
+    return torch.cat(pooled)[torch.argsort(torch.cat(rows))].to(levels[0].dtype)
 
 
 def _level_of(boxes: Tensor, scales: Sequence[float]) -> Tensor:
