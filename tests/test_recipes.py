@@ -26,12 +26,12 @@ def test_the_papers_recipe_is_the_papers():
 
 
 def test_overrides_reach_any_field():
-    changes = ["stage.weighting=cls", "training.steps=[10, 20]", "detector.backbone.weights=null", "seed=7"]
+    changes = ["stage.weighting=cls", "training.steps=[10, 20]", "detector.backbone.weights=b.pth", "seed=7"]
     recipe = get_recipe("faster_rcnn_r50_fpn_1x", changes)
     assert recipe.stage is not None
     assert recipe.stage.weighting == "cls"
     assert recipe.training.steps == (10, 20)
-    assert recipe.detector.backbone.weights is None
+    assert recipe.detector.backbone.weights == "b.pth"
     assert recipe.seed == 7
 
 
@@ -54,6 +54,12 @@ def test_the_stage_can_be_taken_away_and_put_back():
         ("seed", "--set seed: expected PATH=VALUE"),
         ("detector.backbone.name=resnet19", "recipe.detector.backbone.name: .*'resnet18'.*got 'resnet19'"),
         ("detector.anchor_sizes=[8]", "recipe.detector: .*expected 5 sizes"),
+        ("detector.aspect_ratios=[]", "recipe.detector.aspect_ratios: .*at least 1 item"),
+        ("detector.backbone.norm=frozen", "recipe.detector.backbone: .*random ones .* cannot be frozen.*norm 'frozen'"),
+        ("training.iterations=true", "recipe.training.iterations: .*valid integer, got True"),
+        ("training.lr=Infinity", "recipe.training.lr: .*finite number, got inf"),
+        ("seed=4294967296", "recipe.seed: .*less than 4294967296"),
+        ("data.scenes.min_visible=0", "recipe.data.scenes.min_visible: .*greater than 0"),
     ],
 )
 def test_bad_overrides_are_named(change, message):

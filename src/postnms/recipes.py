@@ -77,7 +77,7 @@ class Recipe(Config):
     """A whole run."""
 
     name: str
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataConfig = DataConfig()
     detector: DetectorConfig = FasterRCNNConfig()
     stage: StageConfig | None = StageConfig()

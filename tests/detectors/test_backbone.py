@@ -8,6 +8,11 @@ from postnms.detectors.config import BackboneConfig, FasterRCNNConfig
 from postnms.errors import UserError
 
 
+def unchecked(**settings):
+    """A small backbone with random weights, whatever is frozen of it."""
+    return BackboneConfig(name="resnet18").model_copy(update=settings)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
 def test_levels_have_the_width_and_strides_of_the_pyramid(name):
     levels = build_backbone(BackboneConfig(name=name, fpn_channels=8))(torch.zeros(1, 3, 64, 96))
@@ -19,13 +24,13 @@ def test_levels_have_the_width_and_strides_of_the_pyramid(name):
 
 @pytest.mark.parametrize(("layers", "first"), [(0, None), (1, "layer4"), (3, "layer2"), (5, "conv1")])
 def test_trainable_layers_count_from_the_last(layers, first):
-    body = build_backbone(BackboneConfig(name="resnet18", norm="trained", trainable_layers=layers)).body
+    body = build_backbone(unchecked(norm="trained", trainable_layers=layers)).body
     trained = [name.split(".")[0] for name, parameter in body.named_parameters() if parameter.requires_grad]
     assert (trained[0] if trained else None) == first
 
 
 def test_frozen_norm_has_nothing_to_train():
-    body = build_backbone(BackboneConfig(name="resnet18", trainable_layers=5)).body
+    body = build_backbone(unchecked(norm="frozen", trainable_layers=5)).body
     assert not any("bn" in name for name, _ in body.named_parameters())
 
 
@@ -56,6 +61,14 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"a": _Evil()}, path)
     with pytest.raises(UserError, match="not a plain state dict"):
+        build_backbone(BackboneConfig(name="resnet18", weights=str(path)))
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_files_that_hold_no_state_dict_are_refused(tmp_path, name):
+    path = tmp_path / name
+    torch.save(torch.zeros(3), path)
+    with pytest.raises(UserError, match=f"{name} is not a plain state dict"):
         build_backbone(BackboneConfig(name="resnet18", weights=str(path)))
 
 

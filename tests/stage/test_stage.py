@@ -40,8 +40,9 @@ def test_class_encoding_by_hand():
     assert table[0].tolist() == [0, 1, 0, 1]
     expected = [math.sin(2), math.cos(2), math.sin(2 / root), math.cos(2 / root)]
     torch.testing.assert_close(table[2], torch.tensor(expected))
-    with pytest.raises(ValueError, match="channels: expected an even number, got 5"):
+    with pytest.raises(UserError, match=r"class encoding: expected an even number of channels .*, got 5"):
         class_encoding(3, 5)
+    assert PostNMSStage(StageConfig(width=4, encoding="none"), 5, 2, ["0"]).heads.join == "none"
 
 
 def test_fusion_by_hand():
@@ -209,3 +210,9 @@ def test_configs_refuse_what_they_do_not_know():
         StageConfig.parse({"weighting": "both"}, "stage")
     with pytest.raises(UserError, match=r"stage.positive_iou: .*less than or equal to 1, got 2"):
         StageConfig.parse({"positive_iou": 2}, "stage")
+    with pytest.raises(UserError, match=r"stage.fusion.0: .*finite number, got nan"):
+        StageConfig.parse({"fusion": [float("nan"), 0, 0]}, "stage")
+    with pytest.raises(UserError, match=r"stage.delta_weights.3: .*greater than 0, got 0"):
+        StageConfig.parse({"delta_weights": [1, 1, 1, 0]}, "stage")
+    with pytest.raises(UserError, match=r"stage.width: .*valid integer, got True"):
+        StageConfig.parse({"width": True}, "stage")

@@ -37,7 +37,7 @@ class ScenesConfig(Config):
     """Smallest and largest radius as a share of the side."""
     crowding: Fraction = 0.75
     """Share of objects that stand in a clump of their class."""
-    min_visible: Fraction = 0.35
+    min_visible: Annotated[float, Field(gt=0, le=1)] = 0.35
     """Least share of its pixels that every object keeps."""
 
     @model_validator(mode="after")

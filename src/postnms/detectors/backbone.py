@@ -7,13 +7,14 @@ from urllib.error import URLError
 
 import torch
 import torchvision
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import ResNet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from postnms.detectors.config import BackboneConfig
+from postnms.detectors.config import BLOCKS, BackboneConfig
 from postnms.errors import UserError
 
 RESNETS: dict[str, Callable[..., ResNet]] = {
@@ -22,9 +23,6 @@ RESNETS: dict[str, Callable[..., ResNet]] = {
     "resnet50": torchvision.models.resnet50,
     "resnet101": torchvision.models.resnet101,
 }
-
-BLOCKS = ("layer4", "layer3", "layer2", "layer1", "conv1")
-"""Parts of a ResNet from the last to the first, as ``trainable_layers`` counts them."""
 
 
 def build_backbone(config: BackboneConfig) -> BackboneWithFPN:
@@ -62,16 +60,23 @@ def _imagenet_state(name: str) -> dict[str, Tensor]:
     except (URLError, OSError) as error:
         raise UserError(
             f"detector.backbone.weights: could not reach torchvision's ImageNet weights of {name} ({error}); "
-            "fetch the file elsewhere and pass --set detector.backbone.weights=FILE, or =null for random weights"
+            "fetch the file elsewhere and pass --set detector.backbone.weights=FILE; to train from random weights, set "
+            "detector.backbone.weights=null, .norm=trained and .trainable_layers=5"
         ) from error
 
 
 def _local_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"detector.backbone.weights: expected 'imagenet' or a file, got {str(path)!r}")
-    if path.suffix == ".safetensors":
-        return load_file(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+        state = load_file(path) if path.suffix == ".safetensors" else _load_tensors_only(path)
+    except (UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
         raise UserError(f"detector.backbone.weights: {path} is not a plain state dict") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"detector.backbone.weights: {path} is not a plain state dict")
+    return state
+
+
+def _load_tensors_only(path: Path) -> object:
+    """The content of a file of ``torch.save``; anything in it that would run code is an UnpicklingError."""
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -2,12 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from postnms.config import Config
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+
+
+BLOCKS = ("layer4", "layer3", "layer2", "layer1", "conv1")
+"""Parts of a ResNet from the last to the first, as ``trainable_layers`` counts them."""
 
 
 class BackboneConfig(Config):
@@ -17,10 +21,19 @@ class BackboneConfig(Config):
     weights: str | None = None
     """None: random; "imagenet": torchvision's file from its server or cache; else a local state-dict file."""
     fpn_channels: Positive = 256
-    norm: Literal["frozen", "trained"] = "frozen"
+    norm: Literal["frozen", "trained"] = "trained"
     """Batch norm with fixed statistics (for ImageNet weights) or trained (from random weights)."""
-    trainable_layers: Annotated[int, Field(ge=0, le=5)] = 3
+    trainable_layers: Annotated[int, Field(ge=0, le=5)] = 5
     """How many of the five blocks are trained, from the last to the first."""
+
+    @model_validator(mode="after")
+    def _nothing_random_is_frozen(self) -> "BackboneConfig":
+        if self.weights is None and (self.norm == "frozen" or self.trainable_layers < len(BLOCKS)):
+            raise ValueError(
+                "weights: random ones (null) cannot be frozen, they need norm 'trained' and trainable_layers 5; "
+                f"got norm {self.norm!r} and trainable_layers {self.trainable_layers}"
+            )
+        return self
 
 
 class FasterRCNNConfig(Config):
@@ -33,7 +46,7 @@ class FasterRCNNConfig(Config):
     max_size: Positive = 1333
     anchor_sizes: tuple[Positive, ...] = (32, 64, 128, 256, 512)
     """One a pyramid level, in pixels."""
-    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
     rpn_pre_nms_top_n_train: Positive = 2000
     rpn_pre_nms_top_n_test: Positive = 1000
     rpn_post_nms_top_n_train: Positive = 2000

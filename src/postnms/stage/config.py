@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from postnms.clustering import Representative
 from postnms.config import Config
@@ -43,7 +43,7 @@ class StageConfig(Config):
     """Importance weights in use, Table 5."""
     positive_iou: Fraction = 0.5
     """A cluster is positive if a member's IoU with an object of its class is over this."""
-    delta_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
+    delta_weights: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = (10.0, 10.0, 5.0, 5.0)
     smooth_l1_beta: Annotated[float, Field(gt=0)] = 1.0
     alpha: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the detector's own losses."""

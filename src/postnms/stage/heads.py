@@ -19,7 +19,9 @@ class StageHeads(nn.Module):
     def __init__(self, channels: int, num_classes: int, config: StageConfig) -> None:
         super().__init__()
         self.join = config.encoding
-        self.register_buffer("encoding", class_encoding(num_classes, channels, config.encoding_base), persistent=False)
+        if config.encoding != "none":
+            table = class_encoding(num_classes, channels, config.encoding_base)
+            self.register_buffer("encoding", table, persistent=False)
         inputs = channels * POOLED_SIDE**2 * (2 if config.encoding == "concat" else 1)
         self.objectness_trunk = TwoMLPHead(inputs, config.width)
         self.refinement_trunk = None if config.shared_trunk else TwoMLPHead(inputs, config.width)
