@@ -38,6 +38,11 @@ def test_small_images_are_enlarged_and_labels_stay_inside():
     assert changed[0] > 0.8 * changed[1] > 500
 
 
+def test_long_thin_images_are_not_blown_up():
+    assert draw_boxes(Image.new("RGB", (3000, 4)), [], [], []).size == (3000, 4)
+    assert draw_boxes(Image.new("RGB", (900, 4)), [], [], []).size == (3600, 16)
+
+
 def test_nothing_to_draw_and_more_classes_than_colours():
     image = Image.new("RGB", (500, 480), "white")
     assert pixels(draw_boxes(image, [], [], [])).min() == 255

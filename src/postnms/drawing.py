@@ -10,6 +10,9 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 SHORTEST_SIDE = 480
 """Smaller images are enlarged to this, so that labels can be read."""
 
+LONGEST_SIDE = 4096
+"""But no longer than this."""
+
 Box = Sequence[float]
 
 
@@ -22,7 +25,7 @@ def draw_boxes(
     min_score: float = 0.0,
 ) -> Image.Image:
     """The RGB image with its boxes (x1, y1, x2, y2 in its pixels), best score on top; without scores no labels."""
-    factor = max(1, round(SHORTEST_SIDE / min(image.size)))
+    factor = max(1, min(round(SHORTEST_SIDE / min(image.size)), LONGEST_SIDE // max(image.size)))
     picture = image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     line = max(2, round(min(picture.size) / 220))

@@ -64,6 +64,14 @@ def test_ids_of_any_order_become_labels_in_order_of_the_ids(write):
     assert first.boxes.dtype == np.float32
 
 
+def test_a_test_split_has_no_annotations(write):
+    data = read_coco(*write(changed("annotations", to=...)))
+    assert not data.annotated
+    assert data.truth["annotations"] == []
+    assert len(data.records) == 3
+    assert read_coco(*write(GOOD)).annotated
+
+
 def test_the_truth_keeps_what_came_and_fills_in_what_may_be_missing(write):
     annotations = read_coco(*write(GOOD)).truth["annotations"]
     assert [entry["area"] for entry in annotations] == [12, 7, 600]
@@ -71,22 +79,22 @@ def test_the_truth_keeps_what_came_and_fills_in_what_may_be_missing(write):
     assert annotations[1]["bbox"] == [-2, 5, 100, 4.5]
 
 
-def test_boxes_without_an_area_in_the_image_are_dropped_with_one_line(write, caplog):
+def test_boxes_that_are_next_to_nothing_in_the_image_are_dropped_with_one_line(write, caplog):
     content = copy.deepcopy(GOOD)
-    for number, box in enumerate([[3, 3, 0, 5], [40, 0, 5, 5], [0, -9, 5, 9]], 100):
+    for number, box in enumerate([[3, 3, 0, 5], [40, 0, 5, 5], [0, -9, 5, 9], [-0.3, 2, 0.1 + 0.2, 5]], 100):
         content["annotations"].append({"id": number, "image_id": 70, "category_id": 3, "bbox": box})
     data = read_coco(*write(content))
     assert len(data.records[0].boxes) == 2
-    assert len(data.truth["annotations"]) == 6
+    assert len(data.truth["annotations"]) == 7
     assert [record.message for record in caplog.records] == [
-        "train.json: 3 boxes without an area inside their image are not trained on"
+        "train.json: 4 boxes with a side under 0.1 px in their image are not trained on"
     ]
 
 
 BAD = [
     ('{"images": [', r"train\.json: malformed JSON"),
     ("[]", r"train\.json: images: expected a list, got list at the top"),
-    (changed("annotations", to=...), r"train\.json: annotations: expected a list, got nothing"),
+    (changed("annotations", to=None), r"train\.json: annotations: expected a list, got NoneType"),
     (changed("categories", to={}), r"train\.json: categories: expected a list, got dict"),
     (changed("categories", to=[]), r"categories: expected at least one, got none"),
     (changed("images", 1, "id", to=70), r"train\.json: images\[1\]\.id: 70 is already that of .*images\[0\]"),

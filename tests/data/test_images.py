@@ -26,6 +26,7 @@ def save(image, path, **options):
         (Image.fromarray(np.full((2, 3), 40000, np.int32)), "a.tif", (156, 156, 156)),
         (Image.fromarray(np.full((2, 3), 65535, np.uint16)), "a.tif", (255, 255, 255)),
         (Image.fromarray(np.full((2, 3), 200, np.float32)), "a.tif", (200, 200, 200)),
+        (Image.fromarray(np.full((2, 3), 200, np.uint16)), "a.png", (1, 1, 1)),
     ],
 )
 def test_every_kind_becomes_rgb(tmp_path, image, name, colour):
@@ -77,6 +78,9 @@ def test_images_are_found_in_folders_and_by_name(tmp_path):
         (tmp_path / name).write_bytes(b"")
     assert find_images([tmp_path]) == [tmp_path / "b" / "a.JPG", tmp_path / "z.png"]
     assert find_images([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.png" / "c.png").write_bytes(b"")
+    assert find_images([tmp_path], leave_out=tmp_path / "folder.png") == [tmp_path / "b" / "a.JPG", tmp_path / "z.png"]
     with pytest.raises(UserError, match="no such file or folder"):
         find_images([tmp_path / "none"])
     (tmp_path / "void").mkdir()

@@ -20,6 +20,10 @@ from postnms.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+MIN_SIDE = 0.1
+"""Shortest side, in pixels, of a box to train on: a shorter one is often left of a box outside the image, and rounds
+to nothing when the image is mirrored or resized."""
+
 
 @dataclass(frozen=True)
 class Category:
@@ -31,7 +35,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Record:
-    """One image and its objects, to train on: boxes are clipped to the image, those without an area dropped."""
+    """One image and its objects, to train on: boxes are clipped to the image, slivers (MIN_SIDE) dropped."""
 
     id: int
     path: Path
@@ -63,6 +67,8 @@ class CocoDataset:
     truth: dict[str, Any]
     """COCO's dict: ``images``, ``annotations``, ``categories``."""
     source: str
+    annotated: bool = True
+    """False for a test split: its file has no ``annotations``."""
 
     def with_label_map(self, categories: Sequence[Category]) -> "CocoDataset":
         """Labelled by another split's categories, of which this one's must be a subset, ids and names alike."""
@@ -82,16 +88,19 @@ class CocoDataset:
 def read_coco(annotations: Path, images: Path) -> CocoDataset:
     """Read an annotation file whose images lie in the folder ``images``; no image is opened yet.
 
-    ``area`` and ``iscrowd`` may be missing (then width * height, and 0). Raises UserError that names the file and
-    the field: malformed JSON, missing or wrong fields, duplicate ids, ids that nothing has.
+    ``area`` and ``iscrowd`` may be missing (then width * height, and 0), and so may ``annotations``, as in the files
+    of a test split. Raises UserError that names the file and the field: malformed JSON, missing or wrong fields,
+    duplicate ids, ids that nothing has.
     """
     content = _read_json(annotations)
     name = annotations.name
     if not images.is_dir():
         raise UserError(f"{images}: no such folder of images (for {name})")
-    for key in ("images", "annotations", "categories"):
+    annotated = not isinstance(content, dict) or "annotations" in content
+    for key in ("images", "annotations", "categories") if annotated else ("images", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserError(f"{name}: {key}: expected a list, got {_kind(content, key)}")
+    content = {"annotations": [], **content}
     categories = _read_categories(content["categories"], name)
     image_ids = _ids(content["images"], f"{name}: images")
     _ids(content["annotations"], f"{name}: annotations")
@@ -102,9 +111,10 @@ def read_coco(annotations: Path, images: Path) -> CocoDataset:
         records.append(record)
         dropped += lost
     if dropped:
-        logger.warning("%s: %d boxes without an area inside their image are not trained on", name, dropped)
+        least = f"{MIN_SIDE} px in their image"
+        logger.warning("%s: %d boxes with a side under %s are not trained on", name, dropped, least)
     truth = {**content, "annotations": [_complete(annotation) for annotation in content["annotations"]]}
-    return CocoDataset(categories, tuple(records), truth, str(annotations))
+    return CocoDataset(categories, tuple(records), truth, str(annotations), annotated)
 
 
 def _read_json(path: Path) -> Any:
@@ -175,7 +185,7 @@ def _bbox(value: Any, where: str) -> list[float]:
 def _record(
     entry: dict[str, Any], objects: list[tuple[list[float], int, bool]], images: Path, where: str
 ) -> tuple[Record, int]:
-    """The record of an image, and how many of its boxes have no area inside it."""
+    """The record of an image, and how many of its boxes are next to nothing inside it."""
     for field, kind in (("file_name", str), ("height", int), ("width", int)):
         if not isinstance(entry.get(field), kind) or (kind is int and entry[field] <= 0):
             wanted = "a string" if kind is str else "an integer > 0"
@@ -184,7 +194,7 @@ def _record(
     boxes = np.array([box for box, _, _ in objects], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
-    solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    solid = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(axis=1)
     labels = np.array([label for _, label, _ in objects], np.int64)
     crowd = np.array([crowd for _, _, crowd in objects], np.bool_)
     record = Record(entry["id"], images / entry["file_name"], height, width, boxes[solid], labels[solid], crowd[solid])

@@ -1,11 +1,15 @@
 """Image files of any kind -> 8-bit RGB."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from postnms.errors import UserError
+
+_UNREADABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises for files that it cannot read, corrupt EXIF data among them."""
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -27,19 +31,24 @@ def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
             rgb = _to_rgb(image)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image") from error
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from error
     if size is not None and (rgb.height, rgb.width) != size:
         raise UserError(f"{path}: expected {size[1]} x {size[0]} px as annotated, got {stored[1]} x {stored[0]}")
     return rgb
 
 
-def find_images(inputs: list[Path]) -> list[Path]:
-    """Image files named or lying in named folders (at any depth), folders in alphabetical order. UserError if none."""
+def find_images(inputs: list[Path], leave_out: Path | None = None) -> list[Path]:
+    """Image files named or lying in named folders (at any depth), folders in alphabetical order. UserError if none.
+
+    What lies in the folder ``leave_out`` is not taken, unless it is named itself.
+    """
     found: list[Path] = []
+    apart = None if leave_out is None else leave_out.resolve()
     for path in inputs:
         if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+            found += [file for file in files if apart not in file.resolve().parents]
         elif path.is_file():
             found.append(path)
         else:
@@ -52,7 +61,8 @@ def find_images(inputs: list[Path]) -> list[Path]:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)
-        top = 65535.0 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255.0
+        deep = image.mode.startswith("I;16") or (image.mode == "I" and values.max(initial=0) > 255)
+        top = 65535.0 if deep else 255.0
         return Image.fromarray((values.clip(0, top) * (255 / top) + 0.5).astype(np.uint8)).convert("RGB")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")

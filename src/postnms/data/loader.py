@@ -120,7 +120,7 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
     @property
     def per_epoch(self) -> int:
         """Batches of an epoch."""
-        return sum(-(-count // self.batch_size) for count in np.unique_counts(self.groups).counts.tolist())
+        return sum(-(-count // self.batch_size) for count in np.unique(self.groups, return_counts=True)[1].tolist())
 
     def epoch(self, number: int) -> list[list[tuple[int, int]]]:
         """All batches of an epoch, whole."""
