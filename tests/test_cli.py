@@ -1,13 +1,17 @@
 """The verbs as a user meets them."""
 
+import io
 import json
 import sys
 
 import pytest
 from accelerate.state import AcceleratorState
 from PIL import Image
+from rich.console import Console
 
 from postnms.cli import main
+from postnms.evaluation import FIGURES
+from postnms.verbs import print_metrics
 from tests.test_training import TINY
 
 SETS = [part for change in [*TINY, "training.iterations=2"] for part in ("--set", change)]
@@ -27,11 +31,21 @@ def postnms(monkeypatch, capsys):
     return call
 
 
+@pytest.fixture(scope="module", params=["with the stage", "without"])
+def any_run(tmp_path_factory, request):
+    """A tiny trained run, with the stage or without it."""
+    return tiny_run(tmp_path_factory, *(["--set", "stage=null"] if request.param == "without" else []))
+
+
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     """A tiny trained run."""
+    return tiny_run(tmp_path_factory)
+
+
+def tiny_run(tmp_path_factory, *changes):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    argv, sys.argv = sys.argv, ["postnms", "train", "demo", "--out", str(folder), *SETS]
+    argv, sys.argv = sys.argv, ["postnms", "train", "demo", "--out", str(folder), *SETS, *changes]
     try:
         with pytest.raises(SystemExit):
             main()
@@ -74,37 +88,114 @@ def test_demo_draws_and_measures(postnms, tmp_path):
     assert postnms("demo", "--out", tmp_path, *SETS)[0] == 0
 
 
-def test_eval_gives_the_figures_that_training_gave(postnms, run_folder):
-    before = json.loads((run_folder / "metrics.json").read_text())
-    status, shown, _ = postnms("eval", run_folder)
+def contents(folder):
+    """Metrics and results of each row, by the name of the file."""
+    files = [folder / "metrics.json", *folder.glob("results_*.json")]
+    return {file.name: json.loads(file.read_text()) for file in files}
+
+
+def test_eval_gives_what_training_gave(postnms, any_run):
+    before = contents(any_run)
+    assert sum(len(entries) for name, entries in before.items() if name.startswith("results")) > 20
+    for file in before:
+        (any_run / file).unlink()
+    status, shown, _ = postnms("eval", any_run)
     assert status == 0
-    assert "post_nms" in shown
-    assert json.loads((run_folder / "metrics.json").read_text()) == before
-    results = json.loads((run_folder / "results_post_nms.json").read_text())
-    assert all(entry.keys() == {"image_id", "category_id", "bbox", "score"} for entry in results)
+    bare = "results_post_nms.json" not in before
+    assert ("post_nms" in shown, "gain" in before["metrics.json"]) == (not bare, not bare)
+    assert contents(any_run) == before
+    for entry in before["results_nms.json"]:
+        assert entry.keys() == {"image_id", "category_id", "bbox", "score"}
 
 
 def test_eval_can_change_what_needs_no_other_weights(postnms, run_folder):
+    before = contents(run_folder)
+    assert before["results_post_nms.json"] != before["results_nms.json"]
     plain = ("--set", "stage.fusion=[1,0,0]", "--set", "stage.relocation=false")
     assert postnms("eval", run_folder, *plain)[0] == 0
-    metrics = json.loads((run_folder / "metrics.json").read_text())
-    assert metrics["post_nms"] == metrics["nms"]
+    after = contents(run_folder)
+    assert after["results_nms.json"] == before["results_nms.json"] == after["results_post_nms.json"]
+    evaluation = json.loads((run_folder / "evaluation.json").read_text())
+    assert evaluation["recipe"]["stage"]["fusion"] == [1, 0, 0]
+    assert "--set 'stage.fusion=[1,0,0]'" in evaluation["command"]
     status, _, shown = postnms("eval", run_folder, "--set", "stage.width=9")
     assert status == 2
     assert "the weights do not fit the model: stage.heads.objectness_trunk.fc6.weight has shape" in shown
 
 
-def test_predict_draws_every_image_and_writes_results(postnms, run_folder, tmp_path):
+def test_a_test_split_gives_results_to_hand_in(postnms, run_folder, tmp_path):
+    postnms("scenes", "--out", tmp_path / "s", "--train", 0, "--val", 2, "--size", 64)
+    path = tmp_path / "s" / "instances_val.json"
+    truth = json.loads(path.read_text())
+    del truth["annotations"]
+    path.write_text(json.dumps(truth))
+    before = (run_folder / "metrics.json").read_text()
+    status, shown, _ = postnms("eval", run_folder, "--data", tmp_path / "s")
+    assert status == 0
+    assert "instances_val.json has no annotations; results to hand in: " in shown
+    assert {entry["image_id"] for entry in contents(run_folder)["results_post_nms.json"]} == {1, 2}
+    assert (run_folder / "metrics.json").read_text() == before
+    status, _, shown = postnms("train", "demo", "--data", tmp_path / "s", "--out", tmp_path / "run", *SETS)
+    assert status == 2
+    assert "instances_train.json: images: expected at least one, got none" in shown
+
+
+def test_eval_takes_the_data_that_the_run_was_trained_on(postnms, tmp_path):
+    postnms("scenes", "--out", tmp_path / "s", "--train", 4, "--val", 2, "--size", 64)
+    postnms("train", "demo", "--data", tmp_path / "s", "--out", tmp_path / "run", *SETS)
+    before = contents(tmp_path / "run")
+    assert postnms("eval", tmp_path / "run")[0] == 0
+    assert contents(tmp_path / "run") == before
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["data"] == "s"
+
+
+def test_nothing_of_an_earlier_run_is_taken_for_the_next_ones(postnms, tmp_path):
+    assert postnms("demo", "--out", tmp_path, *SETS)[0] == 0
+    (tmp_path / ".checkpoint.safetensors.123").write_text("left by a kill")
+    status, _, shown = postnms("demo", "--out", tmp_path, *SETS, "--set", "training.lr=1e30")
+    assert (status, "a loss is not finite" in shown) == (2, True)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert not left & {"weights.safetensors", "checkpoint.safetensors", "metrics.json", ".checkpoint.safetensors.123"}
+    assert not any(name.startswith("results") for name in left)
+
+
+def test_predict_leaves_out_what_it_cannot_read_and_says_so(postnms, run_folder, tmp_path):
+    (tmp_path / "broken.png").write_text("no image")
+    for name in ("a.png", "c.png"):
+        Image.new("RGB", (50, 70), "red").save(tmp_path / name)
+    for _ in range(2):  # the second time there are pictures in the folder of the images
+        status, shown, errors = postnms("predict", run_folder, tmp_path, "--out", tmp_path / "out")
+        assert status == 2
+        assert "2 pictures and COCO results" in shown
+        assert "postnms: 1 of 3 images left out: " in errors
+        assert "broken.png: cannot be read as an image" in errors
+    assert (tmp_path / "out" / "c.png").is_file()
+    entries = json.loads((tmp_path / "out" / "images.json").read_text())
+    assert [entry["id"] for entry in entries] == [1, 2, 3]
+    assert {e["image_id"] for e in json.loads((tmp_path / "out" / "results_nms.json").read_text())} == {1, 3}
+
+
+@pytest.mark.parametrize("columns", ["60", "80"])
+def test_the_table_names_its_rows_in_a_narrow_terminal(columns):
+    shown = io.StringIO()
+    metrics = {row: dict.fromkeys(FIGURES, 12.3) for row in ("nms", "post_nms")}
+    print_metrics({**metrics, "gain": {"AP": None}}, Console(file=shown, width=int(columns)))
+    rows = [line.split()[0] for line in shown.getvalue().splitlines()]
+    assert rows == ["row", "nms", "post_nms"]
+
+
+def test_predict_draws_every_image_and_writes_results(postnms, any_run, tmp_path):
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)
     Image.new("RGB", (50, 70), "red").save(folder / "a.png")
     Image.new("L", (1, 1)).save(folder / "deep" / "b.jpg")
     Image.new("RGBA", (40, 30)).save(folder / "deep" / "a.png")
-    status, shown, _ = postnms("predict", run_folder, folder, "--out", tmp_path / "out", "--both")
+    status, shown, _ = postnms("predict", any_run, folder, "--out", tmp_path / "out", "--both")
     assert status == 0
     assert "3 pictures" in shown
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["1_a.png", "2_a.png", "b.png", "images.json", "results_nms.json", "results_post_nms.json"]
+    results = sorted(path.name for path in any_run.glob("results_*.json"))
+    assert written == ["1_a.png", "2_a.png", "b.png", "images.json", *results]
     names = [entry["file_name"] for entry in json.loads((tmp_path / "out" / "images.json").read_text())]
     assert [name.rsplit("in/")[-1] for name in names] == ["a.png", "deep/a.png", "deep/b.jpg"]
 

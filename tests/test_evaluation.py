@@ -138,7 +138,8 @@ def test_rows_without_a_stage_and_without_an_interval():
 
 
 def test_results_are_in_original_pixels_and_keep_their_order():
-    scores = torch.tensor([0.12345678, 0.12345679, 0.5])
+    scores = torch.tensor([0.12345678, 0.0, 0.5])
+    scores[1] = torch.nextafter(scores[0], torch.tensor(1.0))
     detections = Detections(
         torch.tensor([[1.0, 2, 4, 8], [0, 0, 1, 1], [10, 10, 20, 30]]),
         scores,
@@ -150,4 +151,4 @@ def test_results_are_in_original_pixels_and_keep_their_order():
     found = to_results(detections, [7, 9], [(2.0, 3.0), (0.5, 0.5)], [11, 22])
     assert [r["bbox"] for r in found] == [[2, 6, 6, 18], [0, 0, 2, 3], [5, 5, 5, 10]]
     assert [(r["image_id"], r["category_id"]) for r in found] == [(7, 22), (7, 11), (9, 22)]
-    assert [np.float32(r["score"]) for r in found] == pytest.approx(scores.tolist(), rel=1e-6)
+    assert torch.equal(torch.tensor([r["score"] for r in found], dtype=torch.float32), scores)

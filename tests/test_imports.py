@@ -16,7 +16,7 @@ FLOORS = [
     {"detectors", "evaluation"},
     {"data", "checkpoints"},
     {"recipes"},
-    {"runs", "splits", "inference", "reporting", "training", "pictures"},
+    {"processes", "runs", "splits", "inference", "reporting", "training", "pictures"},
     {"verbs", "cli", "__main__", "__init__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -2,7 +2,7 @@
 
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +12,9 @@ import torch
 from accelerate.state import AcceleratorState
 
 from postnms import training
+from postnms.checkpoints import load_tensors
 from postnms.cli import main
+from postnms.data.scenes import write_scenes
 from postnms.errors import UserError
 from postnms.recipes import get_recipe
 from postnms.runs import RunFolder, load_detector, read_categories
@@ -62,7 +64,7 @@ def test_a_run_logs_evaluates_and_leaves_its_weights(tmp_path, capsys):
     rows = [json.loads(line) for line in folder.log.read_text().splitlines()]
     assert [row["iteration"] for row in rows if "loss" in row] == [1, 2, 3, 4]
     assert [row["lr"] for row in rows if "loss" in row] == pytest.approx([2e-5, 0.01001, 0.02, 0.02])
-    assert [row["iteration"] for row in rows if "nms/AP" in row] == [2]
+    assert [row["iteration"] for row in rows if "nms/AP" in row] == [2, 4]
     assert folder.checkpoint.is_file()
     assert "iteration 2: nms AP" in capsys.readouterr().err
     assert any((tmp_path / "tensorboard").rglob("events*"))
@@ -100,26 +102,59 @@ def test_resuming_continues_to_the_last_digit(tmp_path, precision):
         assert torch.equal(mine, theirs)
 
 
+def start(processes, *words):
+    """A command line as ``torchrun`` starts it: each process takes its part of every batch and of the val split."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    command = [sys.executable, "-m", "postnms", *map(str, words)]
+    started = []
+    for rank in range(processes):
+        place = {**meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **place}
+        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment))
+    return started
+
+
+def finish(started):
+    for process in started:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+
+
 @pytest.mark.slow
-def test_a_killed_process_resumes_to_the_last_digit(tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_run_resumes_to_the_last_digit(tmp_path, processes):
     overrides = [*TINY, "training.iterations=40", "training.checkpoint_every=4"]
     sets = [part for override in overrides for part in ("--set", override)]
-    command = [sys.executable, "-m", "postnms", "train", "demo", *sets, "--out"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, **quiet)
-    process = subprocess.Popen([*command, str(tmp_path / "killed")], **quiet)
-    log = tmp_path / "killed" / "log.jsonl"
-    while not log.is_file() or log.read_text().count("\n") < 10:
-        assert process.poll() is None
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    finish(start(processes, "train", "demo", *sets, "--out", whole.root))
+    running = start(processes, "train", "demo", *sets, "--out", killed.root)
+    while not killed.log.is_file() or killed.log.read_text().count("\n") < 10:
+        assert running[0].poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (tmp_path / "killed" / "metrics.json").is_file()
-    subprocess.run([*command, str(tmp_path / "killed"), "--resume"], check=True, **quiet)
-    assert len(logged(tmp_path / "whole")) == 40
-    assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
-    results = [(tmp_path / name / "metrics.json").read_text() for name in ("whole", "killed")]
-    assert results[0] == results[1]
+    for process in running:
+        process.kill()
+        process.communicate()
+    assert not killed.metrics.is_file()
+    finish(start(processes, "train", "demo", *sets, "--out", killed.root, "--resume"))
+    assert len(logged(whole.root)) == 40
+    assert logged(killed.root) == logged(whole.root)
+    assert whole.metrics.read_text() == killed.metrics.read_text()
+    assert json.loads(whole.provenance.read_text())["processes"] == processes
+
+    found = scores_by_image(whole)
+    assert sum(map(len, found.values())) > 20
+    finish(start(1, "eval", whole.root))
+    assert scores_by_image(whole) == {image: pytest.approx(scores, rel=1e-4) for image, scores in found.items()}
+
+
+def scores_by_image(folder):
+    scores = {}
+    for entry in json.loads(folder.results("post_nms").read_text()):
+        scores.setdefault(entry["image_id"], []).append(entry["score"])
+    return {image: sorted(values) for image, values in scores.items()}
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
@@ -144,8 +179,6 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
 
 
 def load_weights_of_checkpoint(folder):
-    from postnms.checkpoints import load_tensors
-
     tensors, about = load_tensors(RunFolder(folder).checkpoint)
     assert about["finished"] == 2
     return tensors
@@ -179,6 +212,41 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(tmp_path, monk
     monkeypatch.setattr(Accelerator, "clip_grad_norm_", exploded)
     with pytest.raises(UserError, match=r"iteration 0: a loss is not finite \(.*gradient_norm inf\)"):
         run(tmp_path, tiny("training.iterations=2"))
+
+
+def test_a_gradient_that_is_not_finite_is_seen_without_clipping(tmp_path, monkeypatch):
+    kept = []
+
+    def exploding(detector, config):
+        weight = detector.network.rpn.head.cls_logits.weight
+        weight.register_hook(lambda gradient: torch.full_like(gradient, float("nan")))
+        kept.extend([weight, weight.detach().clone()])
+        return build(detector, config)
+
+    build = training.build_optimizer
+    monkeypatch.setattr(training, "build_optimizer", exploding)
+    with pytest.raises(UserError, match=r"iteration 0: a loss is not finite \(.*gradient_norm nan\)"):
+        run(tmp_path, tiny("training.iterations=2", "training.clip_norm=null"))
+    assert torch.equal(*kept)
+
+
+def test_a_bad_image_is_one_line_also_from_a_worker(tmp_path):
+    write_scenes(get_recipe("demo", TINY).data.scenes, 0, tmp_path)
+    for path in (tmp_path / "images").glob("train*"):
+        path.write_text("no image")
+    recipe = tiny("training.iterations=2", "data.workers=1")
+    with pytest.raises(UserError, match=r"^\S*train_0000\d\.png: cannot be read as an image \(.*\)$"):
+        training.train(recipe, open_splits(recipe, tmp_path), RunFolder(tmp_path / "run"))
+
+
+def test_a_val_split_without_objects_has_no_ap_and_stops_nothing(tmp_path, capsys):
+    write_scenes(get_recipe("demo", TINY).data.scenes, 0, tmp_path)
+    path = tmp_path / "instances_val.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
+    recipe = tiny("training.iterations=2", "training.evaluate_every=1")
+    _, metrics = training.train(recipe, open_splits(recipe, tmp_path), RunFolder(tmp_path / "run"))
+    assert metrics["nms"]["AP"] is metrics["gain"]["AP"] is None
+    assert "iteration 1: nms AP -, post_nms AP -" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):

@@ -62,9 +62,19 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
     module.load_state_dict(dict(state))
 
 
+def model_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict under ``model.``, as weights and checkpoints name it."""
+    return {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+
+
+def own_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo :func:`model_state`; what else a checkpoint holds is left out."""
+    return _below("model.", tensors)
+
+
 def training_state(model: nn.Module, optimizer: Optimizer, generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Everything that changes while training, as named tensors."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = model_state(model)
     for index, slots in optimizer.state_dict()["state"].items():
         named = {name: torch.as_tensor(value) for name, value in slots.items() if value is not None}
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in named.items()}
@@ -75,7 +85,7 @@ def restore_training_state(
     tensors: Mapping[str, Tensor], model: nn.Module, optimizer: Optimizer, source: str
 ) -> dict[str, Tensor]:
     """Undo :func:`training_state`; returns the states of the random generators."""
-    load_weights(model, _below("model.", tensors), source)
+    load_weights(model, own_state(tensors), source)
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _below("optimizer.", tensors).items():
         index, slot = name.split(".", 1)

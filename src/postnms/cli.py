@@ -12,7 +12,7 @@ from postnms.errors import UserError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 recipes_app = typer.Typer(no_args_is_help=True, help="List the named recipes, or show one whole.")
 app.add_typer(recipes_app, name="recipes")
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False)
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change a field, for example stage.weighting=cls; repeatable.")
@@ -108,9 +108,9 @@ def predict(
 
 
 def main() -> None:
-    """Entry point: a UserError is printed as one line and exits with status 2."""
+    """Entry point: a UserError, or a refusal of the operating system, is printed as one line; exits with status 2."""
     try:
         app()
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"postnms: {error}", file=sys.stderr)
         sys.exit(2)

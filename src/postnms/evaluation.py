@@ -28,14 +28,14 @@ def to_results(
     factors = torch.tensor(scales, dtype=torch.float64).view(-1, 2).repeat(1, 2)[detections.image.cpu()]
     boxes = detections.boxes.cpu().double() * factors
     boxes[:, 2:] -= boxes[:, :2]
-    # 1/1000 px; scores keep float32's own digits, since rounding would make ties.
+    # 1/1000 px; scores with the 9 digits that tell any two float32 apart, since rounding would make ties.
     return [
         {"image_id": image_ids[image], "category_id": category_ids[label], "bbox": box, "score": score}
         for image, label, box, score in zip(
             detections.image.tolist(),
             detections.labels.tolist(),
             boxes.numpy().round(3).tolist(),
-            [float(f"{score:.7g}") for score in detections.scores.tolist()],
+            [float(f"{score:.9g}") for score in detections.scores.tolist()],
             strict=True,
         )
     ]
@@ -67,6 +67,11 @@ def evaluate_rows(
     if bootstrap and gain["AP"] is not None:
         gain["low"], gain["high"] = gain_interval(truth, rows["nms"], rows["post_nms"], bootstrap, seed)
     return metrics | {"gain": gain}
+
+
+def show(figure: float | None, digits: int = 1) -> str:
+    """A figure for people: ``-`` where it is undefined."""
+    return "-" if figure is None else f"{figure:.{digits}f}"
 
 
 def _as_coco(truth: dict[str, Any], results: Sequence[Result]) -> COCO:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 
 from postnms.data.loader import Batch, DetectionData, collate
 from postnms.detectors import Detector
@@ -28,13 +28,18 @@ def evaluate_detector(
 ) -> tuple[Metrics, Results]:
     """Metrics and results of all rows; each process takes its share of the images, all return the same.
 
+    No metrics (an empty dict) if the split is not annotated.
     ``done`` is called after every batch, with the images that it held over all processes.
     """
     rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    if world > 1:  # batch norm's statistics differ between processes; those of process 0 are saved
+        broadcast(list(detector.buffers()))
     results = detect_split(detector, data, recipe.evaluation.batch_size, rank, world, done)
     if world > 1:
         parts = gather_object([results])
         results = {row: [entry for part in parts for entry in part[row]] for row in results}
+    if not data.dataset.annotated:
+        return {}, results
     settings = recipe.evaluation
     return evaluate_rows(data.dataset.truth, results, bootstrap=settings.bootstrap, seed=recipe.seed), results
 
@@ -76,10 +81,11 @@ def row_names(detector: Detector) -> tuple[str, ...]:
 
 
 def write_results(folder: RunFolder, metrics: Mapping[str, Any], results: Results) -> None:
-    """``metrics.json`` and one COCO results file a row into the run folder."""
+    """One COCO results file a row into the run folder, and ``metrics.json`` if there are metrics."""
     for row, entries in results.items():
         write_json(folder.results(row), entries, indent=None)
-    write_json(folder.metrics, metrics)
+    if metrics:
+        write_json(folder.metrics, metrics)
 
 
 def _batches(data: DetectionData, indices: range, batch_size: int) -> Iterator[Batch]:

@@ -48,17 +48,24 @@ def predict_files(
     both: bool,
     min_score: float,
     done: Callable[[int], None] = lambda images: None,
-) -> dict[str, int]:
-    """Write a picture of each image and the COCO results of every row; returns the detections of each row.
+) -> tuple[dict[str, int], list[str]]:
+    """Write a picture of each image and the COCO results of every row.
 
     A picture shows the best row (with ``both``: all rows side by side). ``done`` is called after every image.
-    Image ids count from 1 in the order of ``paths``; ``images.json`` says which is which.
+    Image ids count from 1 in the order of ``paths``; ``images.json`` says which is which. Returns the detections of
+    each row, and of each image that could not be read why.
     """
     pictures = _picture_names(paths, folder)
     recipe, categories, detector = read_recipe(run), read_categories(run), load_detector(run)
     results: Results = {row: [] for row in row_names(detector)}
+    unread = []
     for number, (path, picture) in enumerate(zip(paths, pictures, strict=True), 1):
-        image = load_image(path)
+        done(1)
+        try:
+            image = load_image(path)
+        except UserError as error:
+            unread.append(str(error))
+            continue
         rows = detect_image(detector, image, recipe, number, categories)
         panels = {row: draw_results(image, found, categories, min_score) for row, found in rows.items()}
         shown = (
@@ -67,11 +74,10 @@ def predict_files(
         _save(shown, picture)
         for row, found in rows.items():
             results[row] += found
-        done(1)
     write_json(folder / "images.json", [{"id": i, "file_name": str(path)} for i, path in enumerate(paths, 1)])
     for row, entries in results.items():
         write_json(folder / f"results_{row}.json", entries, indent=None)
-    return {row: len(entries) for row, entries in results.items()}
+    return {row: len(entries) for row, entries in results.items()}, unread
 
 
 @torch.no_grad()

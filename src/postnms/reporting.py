@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from postnms.evaluation import show
 from postnms.files import write_text
 from postnms.recipes import TrainingConfig
 from postnms.runs import RunFolder
@@ -47,7 +48,8 @@ class TrainingReport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.stop()
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # end_training would end the processes' group too
+            tracker.finish()
 
     def step(self, iteration: int, losses: Mapping[str, Tensor], rate: float) -> None:
         """After every iteration; writes each ``log_every`` th."""
@@ -69,7 +71,7 @@ class TrainingReport:
         if not self.main:
             return
         flat = {f"{row}/{name}": value for row, figures in metrics.items() for name, value in figures.items()}
-        shown = ", ".join(f"{row} AP {figures['AP']:.2f}" for row, figures in metrics.items() if row != "gain")
+        shown = ", ".join(f"{row} AP {show(figures['AP'], 2)}" for row, figures in metrics.items() if row != "gain")
         self.progress.console.print(f"iteration {finished}: {shown}", highlight=False)
         self._write(finished, {name: value for name, value in flat.items() if value is not None})
 

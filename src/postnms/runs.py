@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
-from postnms.checkpoints import load_tensors, load_weights
+from postnms.checkpoints import load_tensors, load_weights, own_state
 from postnms.data.coco import Category
 from postnms.detectors import Detector, build_detector
 from postnms.errors import UserError
 from postnms.files import write_json
+from postnms.processes import this_process
 from postnms.recipes import Recipe
 
 
@@ -62,34 +63,59 @@ class RunFolder:
         """Rows and gain of the last evaluation."""
         return self.root / "metrics.json"
 
+    @property
+    def evaluation(self) -> Path:
+        """Where metrics come from that ``eval`` gave; those of the training itself are told by its provenance."""
+        return self.root / "evaluation.json"
+
     def results(self, row: str) -> Path:
         """COCO results of one row."""
         return self.root / f"results_{row}.json"
 
 
-def write_description(folder: RunFolder, recipe: Recipe, categories: tuple[Category, ...], data: str) -> None:
-    """Recipe, label map and provenance, beside what the run will write."""
+def clear(folder: RunFolder) -> None:
+    """Remove what an earlier run left, so that nothing of it is taken for the next one's."""
+    files = [folder.checkpoint, folder.weights, folder.log, folder.metrics, folder.evaluation]
+    for file in [*files, *folder.root.glob("results_*.json"), *folder.root.glob(".*.safetensors.*")]:
+        file.unlink(missing_ok=True)
+
+
+def write_description(folder: RunFolder, recipe: Recipe, categories: tuple[Category, ...], data: Path | None) -> None:
+    """Recipe, label map and provenance, beside what the run will write. ``data``: its folder, None if built-in."""
     write_json(folder.recipe, recipe.model_dump(mode="json"))
     write_json(folder.labels, [{"label": i, "id": c.id, "name": c.name} for i, c in enumerate(categories)])
-    write_json(folder.provenance, provenance(recipe.seed, data))
+    where = None if data is None else str(data.resolve())
+    write_json(folder.provenance, {**provenance(recipe.seed, data), "data_folder": where})
 
 
-def provenance(seed: int, data: str) -> dict[str, Any]:
+def write_evaluation(folder: RunFolder, recipe: Recipe, data: Path | None) -> None:
+    """Provenance and recipe of metrics that are not those of the training itself."""
+    write_json(folder.evaluation, {**provenance(recipe.seed, data), "recipe": recipe.model_dump(mode="json")})
+
+
+def provenance(seed: int, data: Path | None) -> dict[str, Any]:
     """Where a figure comes from. The commit is the package's own checkout's, null if it is not in one."""
     return {
-        "command": " ".join(["postnms", *sys.argv[1:]]),
+        "command": _command(),
+        "processes": this_process().num_processes,
         "commit": _commit(),
         "version": version("postnms"),
         "torch": torch.__version__,
         "machine": _machine(),
         "seed": seed,
-        "data": data,
+        "data": "built-in" if data is None else data.name,
     }
 
 
 def read_recipe(folder: RunFolder) -> Recipe:
     """The recipe of a run. Raises UserError if the folder is no run."""
     return Recipe.parse(_read(folder.recipe), str(folder.recipe))
+
+
+def read_data_folder(folder: RunFolder) -> Path | None:
+    """The data folder that a run was trained on; None if the data is built in."""
+    where = _read(folder.provenance).get("data_folder")
+    return None if where is None else Path(where)
 
 
 def read_categories(folder: RunFolder) -> tuple[Category, ...]:
@@ -102,17 +128,21 @@ def load_detector(folder: RunFolder, recipe: Recipe | None = None) -> Detector:
 
     ``recipe``: the run's own with settings that need no other weights changed, for one ``stage.fusion``.
     """
-    detector = build_run_detector(recipe or read_recipe(folder), len(read_categories(folder)))
+    recipe = recipe or read_recipe(folder)
+    backbone = recipe.detector.backbone.model_copy(update={"weights": None})  # the run's own are loaded below
+    recipe = recipe.model_copy(update={"detector": recipe.detector.model_copy(update={"backbone": backbone})})
+    detector = build_run_detector(recipe, len(read_categories(folder)))
     source = folder.weights if folder.weights.is_file() else folder.checkpoint
     tensors, _ = load_tensors(source)
-    model = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    load_weights(detector, model, str(source))
-    return detector.eval().to(PartialState().device)
+    load_weights(detector, own_state(tensors), str(source))
+    return detector.eval().to(this_process().device)
 
 
 def build_run_detector(recipe: Recipe, num_classes: int) -> Detector:
-    """The detector that a recipe describes, with random heads."""
-    return build_detector(recipe.detector, recipe.stage, num_classes)
+    """The detector that a recipe describes, with random heads, laid out in memory as it says."""
+    detector = build_detector(recipe.detector, recipe.stage, num_classes)
+    layout = torch.channels_last if recipe.training.channels_last else torch.contiguous_format
+    return detector.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
 
 
 def _read(path: Path) -> Any:
@@ -124,14 +154,23 @@ def _read(path: Path) -> Any:
         raise UserError(f"{path}: malformed JSON ({error})") from error
 
 
+def _command() -> str:
+    program = Path(sys.argv[0])
+    module = ["python", "-m", program.parent.name] if program.stem == "__main__" else None
+    script = ["python", str(program)] if program.suffix == ".py" else [program.name]
+    return shlex.join([*(module or script), *sys.argv[1:]])
+
+
 def _machine() -> str:
     gpu = f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores{gpu}"
 
 
 def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:  # the package may also lie, untracked, in the checkout of something else
+        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

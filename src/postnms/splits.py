@@ -22,7 +22,13 @@ class Splits:
 def open_splits(recipe: Recipe, root: Path | None) -> Splits:
     """Both splits of the data folder ``root``, or of the recipe's built-in scenes if it is None."""
     train = _prepared(recipe, open_dataset(recipe, root, "train"), recipe.data.augmentation)
-    return Splits(train, open_val(recipe, root, train.dataset.categories))
+    val = open_val(recipe, root, train.dataset.categories)
+    for split in (train, val):
+        if not split.dataset.annotated:
+            raise UserError(f"{split.dataset.source}: annotations: expected a list, got nothing")
+        if not len(split):
+            raise UserError(f"{split.dataset.source}: images: expected at least one, got none")
+    return Splits(train, val)
 
 
 def open_val(recipe: Recipe, root: Path | None, categories: tuple[Category, ...]) -> DetectionData:

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
-from postnms.checkpoints import load_tensors, restore_training_state, save_tensors, training_state
+from postnms.checkpoints import load_tensors, model_state, restore_training_state, save_tensors, training_state
 from postnms.data.loader import Batch, DetectionData, TrainBatches, collate
 from postnms.detectors import Detector
 from postnms.errors import UserError
-from postnms.inference import evaluate_detector
+from postnms.inference import Metrics, evaluate_detector, write_results
+from postnms.processes import get_accelerator
 from postnms.recipes import Recipe, TrainingConfig
 from postnms.reporting import TrainingReport
 from postnms.runs import RunFolder, build_run_detector
@@ -24,18 +25,16 @@ from postnms.splits import Splits
 from postnms.structures import move
 
 
-def train(recipe: Recipe, splits: Splits, folder: RunFolder, *, resume: bool = False) -> tuple[Detector, Accelerator]:
-    """Train, log, checkpoint and evaluate as the recipe says; returns the trained detector and the processes it is on.
+def train(recipe: Recipe, splits: Splits, folder: RunFolder, *, resume: bool = False) -> tuple[Detector, Metrics]:
+    """Train, log, checkpoint and evaluate as the recipe says; returns the trained detector and its metrics.
 
     With ``resume`` the run continues from the folder's checkpoint exactly as if it had not stopped. Raises
     UserError if a loss is not finite (the last checkpoint is kept), or if the checkpoint is of another recipe.
     """
     config = recipe.training
-    accelerator = Accelerator(mixed_precision="no", log_with="tensorboard", project_dir=folder.root)
+    accelerator = get_accelerator(mixed_precision="no", log_with="tensorboard", project_dir=folder.root)
     set_seed(recipe.seed, device_specific=True)
     detector = build_run_detector(recipe, len(splits.train.dataset.categories)).train()
-    if config.channels_last:
-        detector = detector.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
     start = resume_training(recipe, folder, detector, optimizer, accelerator) if resume else 0
     with TrainingReport(folder, config, accelerator, start) as report:
@@ -49,11 +48,13 @@ def train(recipe: Recipe, splits: Splits, folder: RunFolder, *, resume: bool = F
                 save_checkpoint(folder, recipe, finished, detector, optimizer, accelerator)
             if finished % config.evaluate_every == 0 and finished < config.iterations:
                 report.metrics(finished, evaluate_detector(detector, splits.val, recipe, accelerator)[0])
+        if accelerator.is_main_process:
+            save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
+        metrics, results = evaluate_detector(detector, splits.val, recipe, accelerator)
+        report.metrics(config.iterations, metrics)
     if accelerator.is_main_process:
-        about = {"iterations": config.iterations, "recipe": recipe.name}
-        model_state = {f"model.{name}": tensor for name, tensor in detector.state_dict().items()}
-        save_tensors(folder.weights, model_state, about)
-    return detector, accelerator
+        write_results(folder, metrics, results)
+    return detector, metrics
 
 
 def training_step(
@@ -68,10 +69,9 @@ def training_step(
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(total)
     values = {name: loss.detach() for name, loss in losses.items()}
-    if config.clip_norm is not None:
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
-        if norm is not None and not bool(torch.isfinite(norm)):
-            return values | {"gradient_norm": torch.as_tensor(norm)}
+    norm = accelerator.clip_grad_norm_(model.parameters(), math.inf if config.clip_norm is None else config.clip_norm)
+    if norm is not None and not bool(torch.isfinite(norm)):
+        return values | {"gradient_norm": torch.as_tensor(norm)}
     if bool(torch.isfinite(total)):  # else the weights stay as they are for whoever looks into it
         optimizer.step()
     return values
@@ -133,8 +133,11 @@ def training_batches(recipe: Recipe, data: DetectionData, start: int, accelerato
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator(),  # else the loader would draw from the generator that the samplers use
     )
-    for _, batch in zip(range(start, config.iterations), loader, strict=False):
-        yield batch
+    try:
+        for _, batch in zip(range(start, config.iterations), loader, strict=False):
+            yield batch
+    except UserError as error:  # a loader's worker puts its traceback before the message
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
 
 
 def save_checkpoint(

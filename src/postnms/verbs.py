@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from postnms import recipes
 from postnms.data.scenes import ScenesConfig, write_scenes
 from postnms.errors import UserError
-from postnms.evaluation import FIGURES
+from postnms.evaluation import FIGURES, show
 from postnms.recipes import Recipe, get_recipe
 from postnms.runs import RunFolder
 
@@ -26,12 +26,10 @@ def demo(folder: Path, overrides: Sequence[str], out: Console) -> None:
     """Train the demo recipe from scratch, then draw what it finds in some val scenes."""
     from postnms.pictures import draw_split
 
-    run = RunFolder(folder)
-    run.checkpoint.unlink(missing_ok=True)
     recipe = get_recipe("demo", overrides)
-    detector, splits = _train(recipe, run, None, False, out)
+    detector, splits = _train(recipe, RunFolder(folder), None, False, out)
     pictures = draw_split(detector.eval(), splits.val, recipe, folder / "pictures", most=12)
-    out.print(f"{len(pictures)} pictures (truth, NMS, post-NMS) in {folder / 'pictures'}")
+    out.print(f"{len(pictures)} pictures (truth, NMS, post-NMS) in {folder / 'pictures'}", soft_wrap=True)
 
 
 def scenes(folder: Path, changes: Mapping[str, Any], seed: int, out: Console) -> None:
@@ -41,7 +39,7 @@ def scenes(folder: Path, changes: Mapping[str, Any], seed: int, out: Console) ->
     with progress_bar("scenes", config.train + config.val) as done:
         counts = write_scenes(config, seed, folder, done)
     sizes = ", ".join(f"{split} {getattr(config, split)} images, {counts[split]} objects" for split in counts)
-    out.print(f"{folder}: {sizes}")
+    out.print(f"{folder}: {sizes}", soft_wrap=True)
 
 
 def list_recipes(out: Console) -> None:
@@ -70,23 +68,32 @@ def train(name: str, folder: Path, data: Path | None, overrides: Sequence[str], 
 
 
 def evaluate(folder: Path, data: Path | None, overrides: Sequence[str], out: Console) -> None:
-    """Evaluate a run's detector on a val split and write metrics and results into its folder."""
-    from accelerate import Accelerator
+    """Evaluate a run's detector on a val split (its own unless told otherwise) and write what it gives beside it.
 
+    Without annotations, as in the test splits of COCO, there are results to hand in but no metrics.
+    """
     from postnms.inference import evaluate_detector, write_results
-    from postnms.runs import load_detector, read_categories, read_recipe
+    from postnms.processes import get_accelerator
+    from postnms.runs import load_detector, read_categories, read_data_folder, read_recipe, write_evaluation
     from postnms.splits import open_val
 
     run = RunFolder(folder)
     recipe = recipes.override(read_recipe(run), overrides)
+    data = read_data_folder(run) if data is None else data
     split = open_val(recipe, data, read_categories(run))
-    accelerator = Accelerator()
+    accelerator = get_accelerator()
     detector = load_detector(run, recipe)
     with progress_bar("images", len(split)) as done:
         metrics, results = evaluate_detector(detector, split, recipe, accelerator, done)
-    if accelerator.is_main_process:
-        write_results(run, metrics, results)
+    if not accelerator.is_main_process:
+        return
+    write_evaluation(run, recipe, data)
+    write_results(run, metrics, results)
+    if metrics:
         print_metrics(metrics, out)
+    else:
+        written = ", ".join(str(run.results(row)) for row in results)
+        out.print(f"{split.dataset.source} has no annotations; results to hand in: {written}", soft_wrap=True)
 
 
 def predict(run: Path, inputs: Sequence[Path], folder: Path, both: bool, min_score: float, out: Console) -> None:
@@ -94,18 +101,20 @@ def predict(run: Path, inputs: Sequence[Path], folder: Path, both: bool, min_sco
     from postnms.data.images import find_images
     from postnms.pictures import predict_files
 
-    with progress_bar("images", len(paths := find_images(list(inputs)))) as done:
-        counts = predict_files(RunFolder(run), paths, folder, both=both, min_score=min_score, done=done)
+    with progress_bar("images", len(paths := find_images(list(inputs), leave_out=folder))) as done:
+        counts, unread = predict_files(RunFolder(run), paths, folder, both=both, min_score=min_score, done=done)
     found = ", ".join(f"{row} {count} detections" for row, count in counts.items())
-    out.print(f"{len(paths)} pictures and COCO results in {folder}: {found}")
+    out.print(f"{len(paths) - len(unread)} pictures and COCO results in {folder}: {found}", soft_wrap=True)
+    if unread:
+        raise UserError(f"{len(unread)} of {len(paths)} images left out: {'; '.join(unread[:3])}")
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float | None]], out: Console) -> None:
     """The rows as a table, and the gain with its interval."""
-    table = Table("row", *FIGURES, box=None)
+    table = Table(Column("row", min_width=len("post_nms"), overflow="fold"), *FIGURES, box=None, padding=(0, 1, 0, 0))
     for row, figures in metrics.items():
         if row != "gain":
-            table.add_row(row, *("-" if (value := figures[name]) is None else f"{value:.1f}" for name in FIGURES))
+            table.add_row(row, *(show(figures[name]) for name in FIGURES))
     out.print(table)
     gain = metrics.get("gain")
     if gain and gain["AP"] is not None:
@@ -123,18 +132,18 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _train(recipe: Recipe, run: RunFolder, data: Path | None, resume: bool, out: Console) -> "tuple[Detector, Splits]":
-    from postnms.inference import evaluate_detector, write_results
-    from postnms.runs import write_description
+
+    from postnms.processes import this_process
+    from postnms.runs import clear, write_description
     from postnms.splits import open_splits
     from postnms.training import train as run_training
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    splits = open_splits(recipe, data)
-    if not resume:
-        write_description(run, recipe, splits.train.dataset.categories, "built-in" if data is None else data.name)
-    detector, accelerator = run_training(recipe, splits, run, resume=resume)
-    metrics, results = evaluate_detector(detector, splits.val, recipe, accelerator)
-    if accelerator.is_main_process:
-        write_results(run, metrics, results)
+    splits, main = open_splits(recipe, data), this_process().is_main_process
+    if main and not resume:
+        clear(run)
+        write_description(run, recipe, splits.train.dataset.categories, data)
+    detector, metrics = run_training(recipe, splits, run, resume=resume)
+    if main:
         print_metrics(metrics, out)
     return detector, splits
