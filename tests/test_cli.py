@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from postnms.cli import main
 from postnms.evaluation import FIGURES
+from postnms.recipes import get_recipe
 from postnms.verbs import print_metrics
 from tests.test_training import TINY
 
@@ -203,12 +205,16 @@ def test_predict_draws_every_image_and_writes_results(postnms, any_run, tmp_path
 def bad_lines(run_folder, tmp_path):
     text = tmp_path / "text.png"
     text.write_text("no image")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "recipe.json").write_text(get_recipe("demo", ["name=mine"]).model_dump_json())
     return [
         (["train", "dmo", "--out", tmp_path / "x"], "recipe 'dmo': no such recipe (did you mean 'demo'?)"),
         (["train", "demo", "--out", tmp_path / "x", "--set", "stage.widt=3"], "recipe.stage.widt: no such field"),
         (["train", "faster_rcnn_r18_small", "--out", tmp_path / "x"], "--data: recipe 'faster_rcnn_r18_small' has no"),
         (["train", "demo", "--out", tmp_path / "x", "--data", tmp_path / "no"], "no such annotation file"),
         (["train", "demo", "--out", run_folder], "holds a run already; pass --resume"),
+        (["demo", "--out", other], "other: holds a run of 'mine'; name another --out"),
         (["train", "demo", "--out", tmp_path / "x", "--resume"], "has no checkpoint to resume from"),
         (["eval", tmp_path], "not a run folder (no recipe.json)"),
         (["predict", run_folder, tmp_path / "no", "--out", tmp_path / "o"], "no such file or folder"),
@@ -216,6 +222,14 @@ def bad_lines(run_folder, tmp_path):
         (["predict", run_folder, text, "--out", tmp_path], "would overwrite an input"),
         (["scenes", "--out", text / "s"], "could not be written"),
     ]
+
+
+def test_a_finished_run_is_not_overwritten_without_its_checkpoint_either(postnms, run_folder, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
+    status, _, shown = postnms("train", "demo", "--out", tmp_path / "run")
+    assert (status, "holds a run already" in shown) == (2, True)
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
 
 
 def test_mistakes_are_one_clear_line(postnms, run_folder, tmp_path):

@@ -7,8 +7,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from accelerate import Accelerator
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 from torch import Tensor
 
 from postnms.evaluation import show
@@ -28,26 +30,24 @@ class TrainingReport:
             _cut_log(folder, start)
         accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start}})
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("eta"),
+            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("eta"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[losses]}"),
-            console=Console(stderr=True),
-            disable=not self.main,
-        )
-        self.task = self.progress.add_task("training", total=config.iterations, completed=start, losses="")
+        )  # fmt: skip
+        self.task = self.progress.add_task("training", total=config.iterations, completed=start)
+        self.losses = Text()
+        self.live = Live(Group(self.progress, self.losses), console=Console(stderr=True))
 
     def __enter__(self) -> Self:
-        self.progress.start()
+        if self.main:
+            self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        self.live.stop()
+        if self.main and not self.live.console.is_terminal:
+            self.live.console.print()  # rich ends the last line on terminals only
         for tracker in self.accelerator.trackers:  # end_training would end the processes' group too
             tracker.finish()
 
@@ -61,8 +61,8 @@ class TrainingReport:
         now = (time.perf_counter(), iteration + 1)
         seconds = (now[0] - self.last[0]) / max(now[1] - self.last[1], 1)
         self.last = now
-        shown = " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in values.items())
-        self.progress.update(self.task, losses=f"loss {total:.3f} ({shown})")
+        shown = ", ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in values.items())
+        self.losses.plain = f"loss {total:.3f}: {shown}"
         self._write(iteration + 1, {"loss": total, **values, "lr": rate, "seconds_per_iteration": seconds})
 
     def metrics(self, finished: int, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
@@ -72,7 +72,7 @@ class TrainingReport:
             return
         flat = {f"{row}/{name}": value for row, figures in metrics.items() for name, value in figures.items()}
         shown = ", ".join(f"{row} AP {show(figures['AP'], 2)}" for row, figures in metrics.items() if row != "gain")
-        self.progress.console.print(f"iteration {finished}: {shown}", highlight=False)
+        self.live.console.print(f"iteration {finished}: {shown}", highlight=False)
         self._write(finished, {name: value for name, value in flat.items() if value is not None})
 
     def _write(self, finished: int, values: dict[str, Any]) -> None:

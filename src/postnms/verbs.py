@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 def demo(folder: Path, overrides: Sequence[str], out: Console) -> None:
     """Train the demo recipe from scratch, then draw what it finds in some val scenes."""
     from postnms.pictures import draw_split
+    from postnms.runs import read_recipe
 
-    recipe = get_recipe("demo", overrides)
-    detector, splits = _train(recipe, RunFolder(folder), None, False, out)
+    recipe, run = get_recipe("demo", overrides), RunFolder(folder)
+    if run.recipe.is_file() and read_recipe(run).name != recipe.name:
+        raise UserError(f"{folder}: holds a run of {read_recipe(run).name!r}; name another --out")
+    detector, splits = _train(recipe, run, None, False, out)
     pictures = draw_split(detector.eval(), splits.val, recipe, folder / "pictures", most=12)
     out.print(f"{len(pictures)} pictures (truth, NMS, post-NMS) in {folder / 'pictures'}", soft_wrap=True)
 
@@ -60,7 +63,7 @@ def show_recipe(name: str, overrides: Sequence[str], out: Console) -> None:
 def train(name: str, folder: Path, data: Path | None, overrides: Sequence[str], resume: bool, out: Console) -> None:
     """Train a named recipe into a run folder that holds no other run, or continue the one in it."""
     run = RunFolder(folder)
-    if run.checkpoint.is_file() and not resume:
+    if (run.checkpoint.is_file() or run.weights.is_file()) and not resume:
         raise UserError(f"{folder}: holds a run already; pass --resume to continue it, or another --out")
     if resume and not run.checkpoint.is_file():
         raise UserError(f"{folder}: has no checkpoint to resume from")

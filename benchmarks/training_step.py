@@ -1,0 +1,86 @@
+"""Training with the stage against training without it, side by side: seconds of an iteration and their ratio.
+
+    python benchmarks/training_step.py --data FOLDER [--recipe faster_rcnn_r18_small] [--rounds 60]
+
+Two detectors of one recipe, with and without the stage, take turns on the same batches of the train split. Loading a
+batch is timed once and counted for both. With ``--run FOLDER`` the two go on from where a run ended, at its last rate:
+candidates are more, and another mix, than at the start.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from accelerate.utils import set_seed
+
+from postnms.checkpoints import load_tensors, own_state
+from postnms.detectors import Detector
+from postnms.files import write_json
+from postnms.processes import get_accelerator
+from postnms.recipes import Recipe, get_recipe, override
+from postnms.runs import RunFolder, build_run_detector, provenance, read_recipe
+from postnms.splits import open_splits
+from postnms.training import build_optimizer, set_learning_rate, training_batches, training_step
+
+
+def build(recipe: Recipe, num_classes: int, run: RunFolder | None) -> Detector:
+    """The recipe's detector, with what a run has learned of the parts that it has."""
+    set_seed(recipe.seed)
+    detector = build_run_detector(recipe, num_classes).train()
+    if run is not None:
+        learned = own_state(load_tensors(run.weights)[0])
+        detector.load_state_dict({name: learned[name] for name in detector.state_dict()})
+    return detector
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="data folder; without it, the recipe's built-in data")
+    parser.add_argument("--recipe", default="faster_rcnn_r18_small")
+    parser.add_argument("--run", type=Path, help="run folder with a stage, whose recipe and weights are taken")
+    parser.add_argument("--set", nargs="*", default=[], help="changes to the recipe, for both sides")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--warmup", type=int, default=40, help="iterations before the first that is timed")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+
+    run = RunFolder(arguments.run) if arguments.run else None
+    recipe = override(read_recipe(run) if run else get_recipe(arguments.recipe), arguments.set)
+    splits, accelerator = open_splits(recipe, arguments.data), get_accelerator()
+    sides = {}
+    for name, settings in (("without", ["stage=null"]), ("with", [])):
+        side = override(recipe, settings)
+        detector = build(side, len(splits.train.dataset.categories), run).to(accelerator.device)
+        sides[name] = (detector, build_optimizer(detector, side.training))
+    first = recipe.training.iterations - 1 if run else 0
+    seconds: dict[str, list[float]] = {name: [] for name in ("loading", *sides)}
+    batches = training_batches(recipe, splits.train, 0, accelerator)
+    for iteration in range(arguments.warmup + arguments.rounds):
+        begin = time.perf_counter()
+        batch = next(batches)
+        taken = {"loading": time.perf_counter() - begin}
+        for name, (detector, optimizer) in sides.items():
+            set_learning_rate(optimizer, max(iteration, first), recipe.training)
+            begin = time.perf_counter()
+            training_step(detector, optimizer, batch, recipe.training, accelerator)
+            taken[name] = time.perf_counter() - begin
+        if iteration >= arguments.warmup:
+            for name, value in taken.items():
+                seconds[name].append(value)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    whole = {name: medians[name] + medians["loading"] for name in sides}
+    epochs = {name: value * len(splits.train) / recipe.training.batch_size for name, value in whole.items()}
+    ratio = whole["with"] / whole["without"]
+    for name in sides:
+        print(
+            f"{name:8s} {whole[name]:.3f} s an iteration, {epochs[name]:.1f} s an epoch of {len(splits.train)} images"
+        )
+    print(f"ratio    {ratio:.2f} (loading, counted in both: {1000 * medians['loading']:.1f} ms)")
+    if arguments.out:
+        figures = {"seconds_per_iteration": whole, "seconds_per_epoch": epochs, "ratio": ratio}
+        write_json(arguments.out, {**provenance(recipe.seed, arguments.data), **figures})
+
+
+if __name__ == "__main__":
+    main()
