@@ -43,11 +43,9 @@ class Detector(nn.Module):
         Images (3, h, w), uint8 or float in [0, 1]; targets in pixels of these images.
         """
         batch = prepare_images(self.network.transform, images)
-        if targets is not None and len(targets.labels) and int(targets.labels.max()) >= self.network.num_classes:
-            last = self.network.num_classes - 1
-            raise ValueError(f"targets.labels: expected values from 0 to {last}, got {int(targets.labels.max())}")
         features = self.network.features(batch)
-        losses = {} if targets is None else self.losses(features, batch, to_network(targets, batch))
+        truth = None if targets is None else to_network(targets, batch, self.network.num_classes)
+        losses = {} if truth is None else self.losses(features, batch, truth)
         rows = self.detect(features, batch) if detect or (detect is None and targets is None) else {}
         return Output(losses, {name: to_given(row, batch) for name, row in rows.items()})
 

@@ -51,10 +51,15 @@ def prepare_images(transform: GeneralizedRCNNTransform, images: Sequence[Tensor]
     return ImageBatch(batch.tensors, batch.image_sizes, [(image.shape[1], image.shape[2]) for image in images])
 
 
-def to_network(targets: Targets, batch: ImageBatch) -> Targets:
-    """Targets in the pixels of the images as given -> in the network's. Raises ValueError on empty boxes."""
+def to_network(targets: Targets, batch: ImageBatch, num_classes: int) -> Targets:
+    """Targets in the pixels of the images as given -> in the network's.
+
+    Raises ValueError for another number of images, labels that are no class, and boxes without an area.
+    """
     if targets.num_images != len(batch.sizes):
         raise ValueError(f"targets: expected {len(batch.sizes)} images, got {targets.num_images}")
+    if len(targets.labels) and int(targets.labels.max()) >= num_classes:
+        raise ValueError(f"targets.labels: expected 0 to {num_classes - 1}, got {int(targets.labels.max())}")
     empty = (targets.boxes[:, 2:] <= targets.boxes[:, :2]).any(dim=1)
     if bool(empty.any()):
         row = int(empty.nonzero()[0, 0])
