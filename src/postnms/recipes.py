@@ -168,8 +168,8 @@ def demo() -> Recipe:
     postnms demo
     """
     small = faster_rcnn_r18_small()
-    training = {"iterations": 500, "warmup_iterations": 100, "steps": (400, 470)}
-    every = {"checkpoint_every": 100, "evaluate_every": 250}
+    training = {"iterations": 400, "warmup_iterations": 100, "steps": (320, 375)}
+    every = {"checkpoint_every": 100, "evaluate_every": 200}
     return small.model_copy(
         update={
             "name": "demo",
