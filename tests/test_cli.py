@@ -125,7 +125,32 @@ def test_eval_can_change_what_needs_no_other_weights(postnms, run_folder):
     assert "the weights do not fit the model: stage.heads.objectness_trunk.fc6.weight has shape" in shown
 
 
-def test_a_test_split_gives_results_to_hand_in(postnms, run_folder, tmp_path):
+def test_rows_of_an_earlier_evaluation_do_not_stay(postnms, run_folder):
+    second = run_folder / "results_post_nms_second_nms.json"
+    for settings, there in ((["--set", "stage.second_nms=0.5"], True), ([], False)):
+        assert postnms("eval", run_folder, *settings)[0] == 0
+        assert second.exists() == there
+
+
+def test_a_run_is_resumed_on_its_own_data_and_classes(postnms, tmp_path):
+    postnms("scenes", "--out", tmp_path / "s", "--train", 4, "--val", 2, "--size", 64)
+    assert postnms("train", "demo", "--data", tmp_path / "s", "--out", tmp_path / "run", *SETS)[0] == 0
+    before = contents(tmp_path / "run")
+    (tmp_path / "run" / "evaluation.json").write_text("{}")
+    assert postnms("train", "demo", "--out", tmp_path / "run", *SETS, "--resume")[0] == 0
+    assert contents(tmp_path / "run") == before
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+    about = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert about["data"] == about["resumed"][0]["data"] == "s"
+    assert about["resumed"][0]["command"].endswith("--resume")
+    labels = tmp_path / "run" / "labels.json"
+    labels.write_text(labels.read_text().replace("disc", "disk"))
+    status, _, shown = postnms("train", "demo", "--out", tmp_path / "run", *SETS, "--resume")
+    assert (status, "labels.json: the run was trained on other classes" in shown) == (2, True)
+
+
+def test_a_test_split_gives_results_to_hand_in(postnms, tmp_path_factory, tmp_path):
+    run_folder = tiny_run(tmp_path_factory)
     postnms("scenes", "--out", tmp_path / "s", "--train", 0, "--val", 2, "--size", 64)
     path = tmp_path / "s" / "instances_val.json"
     truth = json.loads(path.read_text())
@@ -137,6 +162,7 @@ def test_a_test_split_gives_results_to_hand_in(postnms, run_folder, tmp_path):
     assert "instances_val.json has no annotations; results to hand in: " in shown
     assert {entry["image_id"] for entry in contents(run_folder)["results_post_nms.json"]} == {1, 2}
     assert (run_folder / "metrics.json").read_text() == before
+    assert not (run_folder / "evaluation.json").exists()
     status, _, shown = postnms("train", "demo", "--data", tmp_path / "s", "--out", tmp_path / "run", *SETS)
     assert status == 2
     assert "instances_train.json: images: expected at least one, got none" in shown
@@ -154,11 +180,15 @@ def test_eval_takes_the_data_that_the_run_was_trained_on(postnms, tmp_path):
 def test_nothing_of_an_earlier_run_is_taken_for_the_next_ones(postnms, tmp_path):
     assert postnms("demo", "--out", tmp_path, *SETS)[0] == 0
     (tmp_path / ".checkpoint.safetensors.123").write_text("left by a kill")
+    kept = sorted(tmp_path.rglob("*"))
+    assert postnms("demo", "--out", tmp_path, *SETS, "--set", "detector.backbone.fpn_channels=9")[0] == 2
+    assert sorted(tmp_path.rglob("*")) == kept  # a mistake costs nothing
     status, _, shown = postnms("demo", "--out", tmp_path, *SETS, "--set", "training.lr=1e30")
     assert (status, "a loss is not finite" in shown) == (2, True)
     left = {path.name for path in tmp_path.iterdir()}
     assert not left & {"weights.safetensors", "checkpoint.safetensors", "metrics.json", ".checkpoint.safetensors.123"}
     assert not any(name.startswith("results") for name in left)
+    assert not list((tmp_path / "pictures").iterdir())
 
 
 def test_predict_leaves_out_what_it_cannot_read_and_says_so(postnms, run_folder, tmp_path):
@@ -173,7 +203,7 @@ def test_predict_leaves_out_what_it_cannot_read_and_says_so(postnms, run_folder,
         assert "broken.png: cannot be read as an image" in errors
     assert (tmp_path / "out" / "c.png").is_file()
     entries = json.loads((tmp_path / "out" / "images.json").read_text())
-    assert [entry["id"] for entry in entries] == [1, 2, 3]
+    assert [(entry["id"], "error" in entry) for entry in entries] == [(1, False), (2, True), (3, False)]
     assert {e["image_id"] for e in json.loads((tmp_path / "out" / "results_nms.json").read_text())} == {1, 3}
 
 
@@ -197,7 +227,7 @@ def test_predict_draws_every_image_and_writes_results(postnms, any_run, tmp_path
     assert "3 pictures" in shown
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     results = sorted(path.name for path in any_run.glob("results_*.json"))
-    assert written == ["1_a.png", "2_a.png", "b.png", "images.json", *results]
+    assert written == ["1_a.png", "2_a.png", "3_b.png", "images.json", *results]
     names = [entry["file_name"] for entry in json.loads((tmp_path / "out" / "images.json").read_text())]
     assert [name.rsplit("in/")[-1] for name in names] == ["a.png", "deep/a.png", "deep/b.jpg"]
 
@@ -205,6 +235,9 @@ def test_predict_draws_every_image_and_writes_results(postnms, any_run, tmp_path
 def bad_lines(run_folder, tmp_path):
     text = tmp_path / "text.png"
     text.write_text("no image")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "instances_val.json").write_text("{}")
     other = tmp_path / "other"
     other.mkdir()
     (other / "recipe.json").write_text(get_recipe("demo", ["name=mine"]).model_dump_json())
@@ -214,13 +247,14 @@ def bad_lines(run_folder, tmp_path):
         (["train", "faster_rcnn_r18_small", "--out", tmp_path / "x"], "--data: recipe 'faster_rcnn_r18_small' has no"),
         (["train", "demo", "--out", tmp_path / "x", "--data", tmp_path / "no"], "no such annotation file"),
         (["train", "demo", "--out", run_folder], "holds a run already; pass --resume"),
-        (["demo", "--out", other], "other: holds a run of 'mine'; name another --out"),
+        (["demo", "--out", other], "other: holds a run that is no demo; name another --out"),
         (["train", "demo", "--out", tmp_path / "x", "--resume"], "has no checkpoint to resume from"),
         (["eval", tmp_path], "not a run folder (no recipe.json)"),
         (["predict", run_folder, tmp_path / "no", "--out", tmp_path / "o"], "no such file or folder"),
         (["predict", run_folder, text, "--out", tmp_path / "o"], "text.png: cannot be read as an image"),
         (["predict", run_folder, text, "--out", tmp_path], "would overwrite an input"),
         (["scenes", "--out", text / "s"], "could not be written"),
+        (["scenes", "--out", foreign], "instances_val.json: holds annotations that are no crowded scenes"),
     ]
 
 

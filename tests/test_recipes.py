@@ -3,6 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from postnms.data.scenes import ScenesConfig
 from postnms.errors import UserError
 from postnms.recipes import RECIPES, Recipe, describe, get_recipe, override
 
@@ -59,6 +60,7 @@ def test_the_stage_can_be_taken_away_and_put_back():
         ("training.iterations=true", "recipe.training.iterations: .*valid integer, got True"),
         ("training.lr=Infinity", "recipe.training.lr: .*finite number, got inf"),
         ("seed=4294967296", "recipe.seed: .*less than 4294967296"),
+        ("data.scenes.radius=[0,0.1]", "recipe.data.scenes.radius.0: .*greater than 0"),
         ("data.scenes.min_visible=0", "recipe.data.scenes.min_visible: .*greater than 0"),
     ],
 )
@@ -74,6 +76,8 @@ def test_unknown_recipes_are_named_with_the_nearest():
 
 def test_recipes_are_frozen_and_tell_their_differences():
     recipe = get_recipe("demo")
+    with pytest.raises(ValidationError, match="valid integer"):
+        ScenesConfig(train="4")  # pyright: ignore
     with pytest.raises(ValidationError, match="frozen"):
         recipe.seed = 3  # pyright: ignore
     other = override(recipe, ["stage.width=8", "seed=2"])

@@ -12,13 +12,13 @@ from postnms.errors import UserError
 class Config(BaseModel):
     """Immutable settings. An unknown field or a value of a wrong type is an error, never ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: dict[str, Any], name: str) -> Self:
         """Build from JSON-able values; ``name`` is what a user calls the whole. UserError names every mistake."""
-        try:  # from JSON, where a list is a tuple, but true is no number
-            return cls.model_validate_json(json.dumps(values), strict=True)
+        try:  # from JSON, where a list may stand for a tuple
+            return cls.model_validate_json(json.dumps(values))
         except ValidationError as error:
             lines = [_explain(cls, name, mistake) for mistake in error.errors(include_url=False)]
             raise UserError("; ".join(lines)) from error

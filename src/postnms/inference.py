@@ -82,6 +82,8 @@ def row_names(detector: Detector) -> tuple[str, ...]:
 
 def write_results(folder: RunFolder, metrics: Mapping[str, Any], results: Results) -> None:
     """One COCO results file a row into the run folder, and ``metrics.json`` if there are metrics."""
+    for old in folder.root.glob("results_*.json"):
+        old.unlink()
     for row, entries in results.items():
         write_json(folder.results(row), entries, indent=None)
     if metrics:

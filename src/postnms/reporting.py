@@ -28,7 +28,7 @@ class TrainingReport:
         self.last = (time.perf_counter(), start)
         if self.main:
             _cut_log(folder, start)
-        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start}})
+        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
         self.progress = Progress(
             TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("eta"),
             TimeRemainingColumn(),
@@ -52,11 +52,14 @@ class TrainingReport:
             tracker.finish()
 
     def step(self, iteration: int, losses: Mapping[str, Tensor], rate: float) -> None:
-        """After every iteration; writes each ``log_every`` th."""
+        """After every iteration, in every process; writes each ``log_every`` th, the means over the processes."""
         self.progress.advance(self.task)
-        if not self.main or ((iteration + 1) % self.config.log_every and iteration + 1 != self.config.iterations):
+        if (iteration + 1) % self.config.log_every and iteration + 1 != self.config.iterations:
             return
-        values = {name: loss.item() for name, loss in losses.items()}
+        means = self.accelerator.reduce({name: loss.float() for name, loss in losses.items()}, reduction="mean")
+        if not self.main:
+            return
+        values = {name: float(loss) for name, loss in means.items()}
         total = sum(values.values())
         now = (time.perf_counter(), iteration + 1)
         seconds = (now[0] - self.last[0]) / max(now[1] - self.last[1], 1)

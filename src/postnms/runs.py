@@ -73,19 +73,26 @@ class RunFolder:
         return self.root / f"results_{row}.json"
 
 
-def clear(folder: RunFolder) -> None:
-    """Remove what an earlier run left, so that nothing of it is taken for the next one's."""
-    files = [folder.checkpoint, folder.weights, folder.log, folder.metrics, folder.evaluation]
-    for file in [*files, *folder.root.glob("results_*.json"), *folder.root.glob(".*.safetensors.*")]:
+def begin_run(
+    folder: RunFolder, recipe: Recipe, categories: tuple[Category, ...], data: Path | None, *, resume: bool
+) -> None:
+    """Write recipe, label map and provenance, and remove what an earlier run left; ``data``: its folder or built-in.
+
+    A run that is resumed keeps what it has; its provenance also tells how it was resumed.
+    """
+    for half_written in folder.root.glob(".*.safetensors.*"):
+        half_written.unlink()
+    here = {**provenance(recipe.seed, data), "data_folder": None if data is None else str(data.resolve())}
+    if resume:
+        before = _read(folder.provenance)
+        write_json(folder.provenance, {**before, "resumed": [*before.get("resumed", []), here]})
+        return
+    old = [folder.checkpoint, folder.weights, folder.log, folder.metrics, folder.evaluation]
+    for file in [*old, *folder.root.glob("results_*.json"), *folder.root.glob("pictures/*.png")]:
         file.unlink(missing_ok=True)
-
-
-def write_description(folder: RunFolder, recipe: Recipe, categories: tuple[Category, ...], data: Path | None) -> None:
-    """Recipe, label map and provenance, beside what the run will write. ``data``: its folder, None if built-in."""
     write_json(folder.recipe, recipe.model_dump(mode="json"))
     write_json(folder.labels, [{"label": i, "id": c.id, "name": c.name} for i, c in enumerate(categories)])
-    where = None if data is None else str(data.resolve())
-    write_json(folder.provenance, {**provenance(recipe.seed, data), "data_folder": where})
+    write_json(folder.provenance, here)
 
 
 def write_evaluation(folder: RunFolder, recipe: Recipe, data: Path | None) -> None:
@@ -128,10 +135,7 @@ def load_detector(folder: RunFolder, recipe: Recipe | None = None) -> Detector:
 
     ``recipe``: the run's own with settings that need no other weights changed, for one ``stage.fusion``.
     """
-    recipe = recipe or read_recipe(folder)
-    backbone = recipe.detector.backbone.model_copy(update={"weights": None})  # the run's own are loaded below
-    recipe = recipe.model_copy(update={"detector": recipe.detector.model_copy(update={"backbone": backbone})})
-    detector = build_run_detector(recipe, len(read_categories(folder)))
+    detector = build_run_detector(without_weights(recipe or read_recipe(folder)), len(read_categories(folder)))
     source = folder.weights if folder.weights.is_file() else folder.checkpoint
     tensors, _ = load_tensors(source)
     load_weights(detector, own_state(tensors), str(source))
@@ -143,6 +147,12 @@ def build_run_detector(recipe: Recipe, num_classes: int) -> Detector:
     detector = build_detector(recipe.detector, recipe.stage, num_classes)
     layout = torch.channels_last if recipe.training.channels_last else torch.contiguous_format
     return detector.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+
+
+def without_weights(recipe: Recipe) -> Recipe:
+    """The recipe with a random backbone, for a detector whose own weights are loaded next."""
+    backbone = recipe.detector.backbone.model_copy(update={"weights": None})
+    return recipe.model_copy(update={"detector": recipe.detector.model_copy(update={"backbone": backbone})})
 
 
 def _read(path: Path) -> Any:

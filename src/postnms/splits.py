@@ -17,6 +17,8 @@ class Splits:
 
     train: DetectionData
     val: DetectionData
+    folder: Path | None = None
+    """None: the recipe's built-in scenes."""
 
 
 def open_splits(recipe: Recipe, root: Path | None) -> Splits:
@@ -28,7 +30,7 @@ def open_splits(recipe: Recipe, root: Path | None) -> Splits:
             raise UserError(f"{split.dataset.source}: annotations: expected a list, got nothing")
         if not len(split):
             raise UserError(f"{split.dataset.source}: images: expected at least one, got none")
-    return Splits(train, val)
+    return Splits(train, val, root)
 
 
 def open_val(recipe: Recipe, root: Path | None, categories: tuple[Category, ...]) -> DetectionData:

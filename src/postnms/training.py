@@ -12,14 +12,15 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
 from postnms.checkpoints import load_tensors, model_state, restore_training_state, save_tensors, training_state
+from postnms.data.coco import Category
 from postnms.data.loader import Batch, DetectionData, TrainBatches, collate
 from postnms.detectors import Detector
 from postnms.errors import UserError
 from postnms.inference import Metrics, evaluate_detector, write_results
-from postnms.processes import get_accelerator
+from postnms.processes import get_accelerator, this_process
 from postnms.recipes import Recipe, TrainingConfig
 from postnms.reporting import TrainingReport
-from postnms.runs import RunFolder, build_run_detector
+from postnms.runs import RunFolder, begin_run, build_run_detector, read_categories, without_weights
 from postnms.schedule import learning_rate
 from postnms.splits import Splits
 from postnms.structures import move
@@ -29,14 +30,18 @@ def train(recipe: Recipe, splits: Splits, folder: RunFolder, *, resume: bool = F
     """Train, log, checkpoint and evaluate as the recipe says; returns the trained detector and its metrics.
 
     With ``resume`` the run continues from the folder's checkpoint exactly as if it had not stopped. Raises
-    UserError if a loss is not finite (the last checkpoint is kept), or if the checkpoint is of another recipe.
+    UserError if a loss is not finite (the last checkpoint is kept), or if the checkpoint is of another recipe, other
+    classes or another number of processes. Without it, what the folder holds of an earlier run is removed.
     """
-    config = recipe.training
+    config, categories = recipe.training, splits.train.dataset.categories
     accelerator = get_accelerator(mixed_precision="no", log_with="tensorboard", project_dir=folder.root)
     set_seed(recipe.seed, device_specific=True)
-    detector = build_run_detector(recipe, len(splits.train.dataset.categories)).train()
+    detector = build_run_detector(without_weights(recipe) if resume else recipe, len(categories)).train()
     model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
-    start = resume_training(recipe, folder, detector, optimizer, accelerator) if resume else 0
+    check_batch_size(config, accelerator)
+    start = resume_training(recipe, folder, categories, detector, optimizer, accelerator) if resume else 0
+    if accelerator.is_main_process:
+        begin_run(folder, recipe, categories, splits.folder, resume=resume)
     with TrainingReport(folder, config, accelerator, start) as report:
         for iteration, batch in enumerate(training_batches(recipe, splits.train, start, accelerator), start):
             rate = set_learning_rate(optimizer, iteration, config)
@@ -44,16 +49,18 @@ def train(recipe: Recipe, splits: Splits, folder: RunFolder, *, resume: bool = F
             stop_unless_finite(losses, iteration, folder)
             report.step(iteration, losses, rate)
             finished = iteration + 1
-            if finished % config.checkpoint_every == 0 or finished == config.iterations:
-                save_checkpoint(folder, recipe, finished, detector, optimizer, accelerator)
             if finished % config.evaluate_every == 0 and finished < config.iterations:
                 report.metrics(finished, evaluate_detector(detector, splits.val, recipe, accelerator)[0])
+            if finished % config.checkpoint_every == 0 or finished == config.iterations:
+                save_checkpoint(folder, recipe, finished, detector, optimizer, accelerator)
         if accelerator.is_main_process:
             save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
         metrics, results = evaluate_detector(detector, splits.val, recipe, accelerator)
         report.metrics(config.iterations, metrics)
     if accelerator.is_main_process:
+        folder.evaluation.unlink(missing_ok=True)
         write_results(folder, metrics, results)
+    this_process().destroy_process_group()
     return detector, metrics
 
 
@@ -109,14 +116,16 @@ def set_learning_rate(optimizer: Optimizer, iteration: int, config: TrainingConf
     return rate
 
 
+def check_batch_size(config: TrainingConfig, accelerator: Accelerator) -> None:
+    """Raise UserError unless every process gets the same share of a batch."""
+    world = accelerator.num_processes
+    if config.batch_size % world:
+        raise UserError(f"training.batch_size: expected a multiple of the {world} processes, got {config.batch_size}")
+
+
 def training_batches(recipe: Recipe, data: DetectionData, start: int, accelerator: Accelerator) -> Iterator[Batch]:
     """Batches ``start`` to the last; batch i is the same whether or not the run was interrupted before it."""
     config = recipe.training
-    if config.batch_size % accelerator.num_processes:
-        raise UserError(
-            f"training.batch_size: expected a multiple of the {accelerator.num_processes} processes, "
-            f"got {config.batch_size}"
-        )
     batches = TrainBatches(
         data.aspect_groups,
         config.batch_size,
@@ -152,20 +161,30 @@ def save_checkpoint(
 
 
 def resume_training(
-    recipe: Recipe, folder: RunFolder, detector: Detector, optimizer: Optimizer, accelerator: Accelerator
+    recipe: Recipe,
+    folder: RunFolder,
+    categories: tuple[Category, ...],
+    detector: Detector,
+    optimizer: Optimizer,
+    accelerator: Accelerator,
 ) -> int:
     """Restore the folder's checkpoint into everything that changes while training; returns the next iteration."""
     tensors, about = load_tensors(folder.checkpoint)
     differences = recipe.differences(Recipe.parse(about["recipe"], str(folder.checkpoint)))
     if differences:
         raise UserError(f"{folder.checkpoint}: of another recipe: {'; '.join(differences[:3])}")
+    if read_categories(folder) != categories:
+        raise UserError(f"{folder.labels}: the run was trained on other classes than those of the data")
     states = restore_training_state(tensors, detector, optimizer, str(folder.checkpoint))
-    own = f"{accelerator.process_index}."
-    if f"{own}cpu" not in states:
-        raise UserError(f"{folder.checkpoint}: was written by fewer than {accelerator.num_processes} processes")
-    torch.set_rng_state(states[f"{own}cpu"])
+    here = [f"{rank}.{kind}" for rank in range(accelerator.num_processes) for kind in _generator_states(accelerator)]
+    if sorted(states) != sorted(here):
+        raise UserError(
+            f"{folder.checkpoint}: expected the random states {', '.join(here)} of these processes and devices, "
+            f"got {', '.join(states)}"
+        )
+    torch.set_rng_state(states[f"{accelerator.process_index}.cpu"])
     if accelerator.device.type == "cuda":
-        torch.cuda.set_rng_state(states[f"{own}cuda"])
+        torch.cuda.set_rng_state(states[f"{accelerator.process_index}.cuda"])
     return int(about["finished"])
 
 

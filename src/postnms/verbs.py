@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 def demo(folder: Path, overrides: Sequence[str], out: Console) -> None:
     """Train the demo recipe from scratch, then draw what it finds in some val scenes."""
     from postnms.pictures import draw_split
-    from postnms.runs import read_recipe
+    from postnms.processes import this_process
+    from postnms.runs import read_data_folder, read_recipe
 
     recipe, run = get_recipe("demo", overrides), RunFolder(folder)
-    if run.recipe.is_file() and read_recipe(run).name != recipe.name:
-        raise UserError(f"{folder}: holds a run of {read_recipe(run).name!r}; name another --out")
+    if run.recipe.is_file() and (read_recipe(run).name != recipe.name or read_data_folder(run) is not None):
+        raise UserError(f"{folder}: holds a run that is no demo; name another --out")
     detector, splits = _train(recipe, run, None, False, out)
+    if not this_process().is_main_process:
+        return
     pictures = draw_split(detector.eval(), splits.val, recipe, folder / "pictures", most=12)
     out.print(f"{len(pictures)} pictures (truth, NMS, post-NMS) in {folder / 'pictures'}", soft_wrap=True)
 
@@ -62,11 +65,15 @@ def show_recipe(name: str, overrides: Sequence[str], out: Console) -> None:
 
 def train(name: str, folder: Path, data: Path | None, overrides: Sequence[str], resume: bool, out: Console) -> None:
     """Train a named recipe into a run folder that holds no other run, or continue the one in it."""
+    from postnms.runs import read_data_folder
+
     run = RunFolder(folder)
     if (run.checkpoint.is_file() or run.weights.is_file()) and not resume:
         raise UserError(f"{folder}: holds a run already; pass --resume to continue it, or another --out")
     if resume and not run.checkpoint.is_file():
         raise UserError(f"{folder}: has no checkpoint to resume from")
+    if resume and data is None:
+        data = read_data_folder(run)
     _train(get_recipe(name, overrides), run, data, resume, out)
 
 
@@ -76,7 +83,7 @@ def evaluate(folder: Path, data: Path | None, overrides: Sequence[str], out: Con
     Without annotations, as in the test splits of COCO, there are results to hand in but no metrics.
     """
     from postnms.inference import evaluate_detector, write_results
-    from postnms.processes import get_accelerator
+    from postnms.processes import get_accelerator, this_process
     from postnms.runs import load_detector, read_categories, read_data_folder, read_recipe, write_evaluation
     from postnms.splits import open_val
 
@@ -86,13 +93,14 @@ def evaluate(folder: Path, data: Path | None, overrides: Sequence[str], out: Con
     split = open_val(recipe, data, read_categories(run))
     accelerator = get_accelerator()
     detector = load_detector(run, recipe)
-    with progress_bar("images", len(split)) as done:
+    with progress_bar("images", len(split), shown=accelerator.is_main_process) as done:
         metrics, results = evaluate_detector(detector, split, recipe, accelerator, done)
+    this_process().destroy_process_group()
     if not accelerator.is_main_process:
         return
-    write_evaluation(run, recipe, data)
     write_results(run, metrics, results)
     if metrics:
+        write_evaluation(run, recipe, data)
         print_metrics(metrics, out)
     else:
         written = ", ".join(str(run.results(row)) for row in results)
@@ -126,10 +134,10 @@ def print_metrics(metrics: Mapping[str, Mapping[str, float | None]], out: Consol
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
     """A progress bar on stderr; gives what is to be called with the number of finished steps out of ``total``."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
         task = bar.add_task(what, total=total)
         yield lambda finished: bar.advance(task, finished)
 
@@ -137,16 +145,12 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 def _train(recipe: Recipe, run: RunFolder, data: Path | None, resume: bool, out: Console) -> "tuple[Detector, Splits]":
 
     from postnms.processes import this_process
-    from postnms.runs import clear, write_description
     from postnms.splits import open_splits
     from postnms.training import train as run_training
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    splits, main = open_splits(recipe, data), this_process().is_main_process
-    if main and not resume:
-        clear(run)
-        write_description(run, recipe, splits.train.dataset.categories, data)
+    splits = open_splits(recipe, data)
     detector, metrics = run_training(recipe, splits, run, resume=resume)
-    if main:
+    if this_process().is_main_process:
         print_metrics(metrics, out)
     return detector, splits

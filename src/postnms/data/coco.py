@@ -20,7 +20,7 @@ from postnms.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-MIN_SIDE = 0.1
+LEAST_SIDE = 0.1
 """Shortest side, in pixels, of a box to train on: a shorter one is often left of a box outside the image, and rounds
 to nothing when the image is mirrored or resized."""
 
@@ -35,7 +35,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Record:
-    """One image and its objects, to train on: boxes are clipped to the image, slivers (MIN_SIDE) dropped."""
+    """One image and its objects, to train on: boxes are clipped to the image, slivers (LEAST_SIDE) dropped."""
 
     id: int
     path: Path
@@ -111,7 +111,7 @@ def read_coco(annotations: Path, images: Path) -> CocoDataset:
         records.append(record)
         dropped += lost
     if dropped:
-        least = f"{MIN_SIDE} px in their image"
+        least = f"{LEAST_SIDE} px in their image"
         logger.warning("%s: %d boxes with a side under %s are not trained on", name, dropped, least)
     truth = {**content, "annotations": [_complete(annotation) for annotation in content["annotations"]]}
     return CocoDataset(categories, tuple(records), truth, str(annotations), annotated)
@@ -194,7 +194,7 @@ def _record(
     boxes = np.array([box for box, _, _ in objects], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
-    solid = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all(axis=1)
+    solid = (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(axis=1)
     labels = np.array([label for _, label, _ in objects], np.int64)
     crowd = np.array([crowd for _, _, crowd in objects], np.bool_)
     record = Record(entry["id"], images / entry["file_name"], height, width, boxes[solid], labels[solid], crowd[solid])

@@ -41,14 +41,13 @@ def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
 def find_images(inputs: list[Path], leave_out: Path | None = None) -> list[Path]:
     """Image files named or lying in named folders (at any depth), folders in alphabetical order. UserError if none.
 
-    What lies in the folder ``leave_out`` is not taken, unless it is named itself.
+    A folder ``leave_out`` inside one of these is not searched.
     """
     found: list[Path] = []
-    apart = None if leave_out is None else leave_out.resolve()
     for path in inputs:
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
-            found += [file for file in files if apart not in file.resolve().parents]
+            found += [file for file in files if not _lies_in(leave_out, path) or not _lies_in(file, leave_out)]
         elif path.is_file():
             found.append(path)
         else:
@@ -56,6 +55,10 @@ def find_images(inputs: list[Path], leave_out: Path | None = None) -> list[Path]
     if not found:
         raise UserError(f"no image in {', '.join(map(str, inputs))} (known endings: {', '.join(EXTENSIONS)})")
     return found
+
+
+def _lies_in(path: Path | None, folder: Path | None) -> bool:
+    return path is not None and folder is not None and folder.resolve() in path.resolve().parents
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

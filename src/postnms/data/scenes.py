@@ -4,6 +4,7 @@ Shapes are painted back to front. The truth is exact: a box is the extent of the
 more than half, after everything in front of it; one that would hide too much of another is not placed.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,13 +16,16 @@ from pydantic import Field, model_validator
 from postnms.config import Config
 from postnms.data.coco import Category, CocoDataset, Record
 from postnms.data.shapes import SHAPES, Shape, background, place
+from postnms.errors import UserError
 from postnms.files import atomic_path, write_json
 
 SPLITS = ("train", "val")
+DESCRIPTION = "postnms crowded scenes"
 CATEGORIES = tuple(Category(label + 1, name) for label, name in enumerate(SHAPES))
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
+Radius = Annotated[float, Field(gt=0, lt=0.5)]
 
 
 class ScenesConfig(Config):
@@ -33,7 +37,7 @@ class ScenesConfig(Config):
     """Side of the square images in pixels."""
     objects: tuple[Count, Count] = (8, 24)
     """Fewest and most objects that are tried."""
-    radius: tuple[float, float] = (0.055, 0.13)
+    radius: tuple[Radius, Radius] = (0.055, 0.13)
     """Smallest and largest radius as a share of the side."""
     crowding: Fraction = 0.75
     """Share of objects that stand in a clump of their class."""
@@ -124,7 +128,12 @@ def scenes_dataset(config: ScenesConfig, seed: int, split: str) -> CocoDataset:
 def write_scenes(
     config: ScenesConfig, seed: int, folder: Path, done: Callable[[int], None] = lambda images: None
 ) -> dict[str, int]:
-    """Write both splits in COCO format; returns the objects of each. ``done`` is called after every image."""
+    """Write both splits in COCO format; returns the objects of each. ``done`` is called after every image.
+
+    Raises UserError if the folder holds annotations of something else.
+    """
+    for split in SPLITS:
+        _refuse_foreign(folder / f"instances_{split}.json")
     counts = {}
     for split in SPLITS:
         dataset = scenes_dataset(config, seed, split)
@@ -132,10 +141,19 @@ def write_scenes(
             with atomic_path(folder / "images" / record.path) as temporary:
                 record.load().save(temporary, format="PNG")
             done(1)
-        about = {"description": "postnms crowded scenes", "seed": seed, "config": config.model_dump(mode="json")}
+        about = {"description": DESCRIPTION, "seed": seed, "config": config.model_dump(mode="json")}
         write_json(folder / f"instances_{split}.json", {"info": about, **dataset.truth}, indent=None)
         counts[split] = len(dataset.truth["annotations"])
     return counts
+
+
+def _refuse_foreign(path: Path) -> None:
+    try:
+        ours = not path.exists() or json.loads(path.read_text())["info"]["description"] == DESCRIPTION
+    except (ValueError, TypeError, LookupError):
+        ours = False
+    if not ours:
+        raise UserError(f"{path}: holds annotations that are no crowded scenes; name another --out")
 
 
 def _layout(
