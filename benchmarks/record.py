@@ -6,6 +6,7 @@ python benchmarks/record.py RUN_FOLDER docs/results/NAME.json [--note TEXT]
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from postnms.evaluation import show
 from postnms.files import write_json
@@ -14,10 +15,11 @@ from postnms.runs import RunFolder
 ABOUT = ("command", "processes", "commit", "version", "torch", "machine", "seed", "data")
 
 
-def about(path: Path) -> dict[str, object]:
-    """Where figures come from, without what is of one machine only."""
+def about(path: Path) -> dict[str, Any]:
+    """Where figures come from, and how a run was resumed; without what is of one machine only."""
     content = json.loads(path.read_text())
-    return {name: content[name] for name in ABOUT}
+    first, *later = [{name: part[name] for name in ABOUT} for part in (content, *content.get("resumed", []))]
+    return {**first, "resumed": later} if later else first
 
 
 def main() -> None:

