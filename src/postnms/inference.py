@@ -81,11 +81,11 @@ def row_names(detector: Detector) -> tuple[str, ...]:
 
 
 def write_results(folder: RunFolder, metrics: Mapping[str, Any], results: Results) -> None:
-    """One COCO results file a row into the run folder, and ``metrics.json`` if there are metrics."""
-    for old in folder.root.glob("results_*.json"):
-        old.unlink()
+    """One COCO results file a row in place of earlier ones, and ``metrics.json`` if there are metrics."""
     for row, entries in results.items():
         write_json(folder.results(row), entries, indent=None)
+    for stale in set(folder.root.glob("results_*.json")) - {folder.results(row) for row in results}:
+        stale.unlink()
     if metrics:
         write_json(folder.metrics, metrics)
 

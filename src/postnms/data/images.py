@@ -47,7 +47,8 @@ def find_images(inputs: list[Path], leave_out: Path | None = None) -> list[Path]
     for path in inputs:
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
-            found += [file for file in files if not _lies_in(leave_out, path) or not _lies_in(file, leave_out)]
+            apart = leave_out if leave_out is not None and _lies_in(leave_out, path) else None
+            found += [file for file in files if apart is None or not _lies_in(file, apart)]
         elif path.is_file():
             found.append(path)
         else:
@@ -57,8 +58,8 @@ def find_images(inputs: list[Path], leave_out: Path | None = None) -> list[Path]
     return found
 
 
-def _lies_in(path: Path | None, folder: Path | None) -> bool:
-    return path is not None and folder is not None and folder.resolve() in path.resolve().parents
+def _lies_in(path: Path, folder: Path) -> bool:
+    return folder.resolve() in path.resolve().parents
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -37,7 +37,8 @@ def pool_pyramid(
     """
     levels = list(features.values())
     # Levels are padded; along the longer axis that is too little to matter for the nearest power of two.
-    longest, axis = max((max(extents), axis) for axis, extents in zip((2, 3), zip(*sizes, strict=True), strict=True))
+    tallest, widest = max(height for height, _ in sizes), max(width for _, width in sizes)
+    axis, longest = (2, tallest) if tallest > widest else (3, widest)
     scales = [2.0 ** round(math.log2(level.shape[axis] / longest)) for level in levels]
     chosen = _level_of(boxes, scales)
     if boxes.device.type == "cpu" and levels[0].dtype != torch.float16:
