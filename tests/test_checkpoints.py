@@ -8,8 +8,9 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from postnms import checkpoints
-from postnms.checkpoints import load_tensors, load_weights, restore_training_state, save_tensors, training_state
+from postnms.checkpoints import load_tensors, restore_training_state, save_tensors, training_state
 from postnms.errors import UserError
+from postnms.state_dicts import load_weights
 
 
 def a_model(seed):

@@ -9,7 +9,7 @@ import postnms
 
 SOURCE = Path(postnms.__file__).parent
 FLOORS = [
-    {"errors", "config", "files", "structures", "boxes"},
+    {"errors", "config", "files", "structures", "boxes", "collectives", "state_dicts"},
     {"ops"},
     {"suppression", "clustering", "matching", "losses", "schedule", "drawing"},
     {"stage", "bootstrap"},

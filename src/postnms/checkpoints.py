@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from postnms.errors import UserError
 from postnms.files import atomic_path
+from postnms.state_dicts import load_weights, read_state_dict
 
 FORMAT = "postnms-1"
 
@@ -46,22 +47,6 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(metadata["about"])
 
 
-def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load a state dict that must fit exactly; else a UserError with the first mismatches by name."""
-    wanted = module.state_dict()
-    problems = [f"{name} is missing" for name in wanted if name not in state]
-    problems += [f"{name} is not in the model" for name in state if name not in wanted]
-    problems += [
-        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"{source}: the weights do not fit the model: {'; '.join(problems[:3])}{more}")
-    module.load_state_dict(dict(state))
-
-
 def model_state(model: nn.Module) -> dict[str, Tensor]:
     """The state dict under ``model.``, as weights and checkpoints name it."""
     return {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
@@ -70,6 +55,17 @@ def model_state(model: nn.Module) -> dict[str, Tensor]:
 def own_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Undo :func:`model_state`; what else a checkpoint holds is left out."""
     return _below("model.", tensors)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """State dicts of a network and of its stage, the latter empty without one.
+
+    From weights or a checkpoint of a run, or from a plain state dict, which is of a network alone.
+    """
+    if not _is_own(path):
+        return read_state_dict(path, "training.start_from"), {}
+    own = own_state(load_tensors(path)[0])
+    return _below("network.", own), _below("stage.", own)
 
 
 def training_state(model: nn.Module, optimizer: Optimizer, generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -92,6 +88,14 @@ def restore_training_state(
         slots.setdefault(int(index), {})[slot] = tensor
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return _below("rng.", tensors)
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

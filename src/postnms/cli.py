@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ out = Console(highlight=False, markup=False)
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Change a field, for example stage.weighting=cls; repeatable.")
 ]
+Freeze = Literal["none", "detector"]
 Data = Annotated[Path | None, typer.Option(help="Folder with images and COCO annotations, named as in the recipe.")]
 
 
@@ -72,13 +73,20 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A named recipe; see 'postnms recipes list'.")],
     folder: Annotated[Path, typer.Option("--out", help="Run folder.")],
     data: Data = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="Start from these weights: a run, its weights, or a detector's state-dict file."),
+    ] = None,
+    freeze: Annotated[Freeze | None, typer.Option(help="'detector' trains the stage alone, 'none' trains all.")] = None,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the folder's checkpoint.")] = False,
 ) -> None:
     """Train a detector with its stage, evaluate both results, write the run folder."""
     from postnms import verbs
 
-    verbs.train(recipe, folder, data, overrides or [], resume, out)
+    settings = {"training.start_from": start, "training.freeze": freeze}
+    changes = [f"{path}={value}" for path, value in settings.items() if value is not None]
+    verbs.train(recipe, folder, data, [*changes, *(overrides or [])], resume, out)
 
 
 @app.command("eval")

@@ -2,11 +2,14 @@
 
 import difflib
 import json
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from postnms.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
 
 
 class Config(BaseModel):
@@ -31,17 +34,32 @@ def nearest(wrong: str, valid: list[str]) -> str:
 
 
 def _explain(config: type[BaseModel], name: str, mistake: Any) -> str:
-    path = [str(part) for part in mistake["loc"]]
+    path, fields = _resolve(config, mistake["loc"])
     where = ".".join([name, *path])
     if mistake["type"] == "extra_forbidden":
-        return f"{where}: no such field ({nearest(path[-1], _fields_at(config, path[:-1]))})"
+        return f"{where}: no such field ({nearest(path[-1], fields)})"
+    if mistake["type"] == "union_tag_invalid":
+        context = mistake["ctx"]
+        kind = context["discriminator"].strip("'")
+        return f"{where}.{kind}: expected one of {context['expected_tags']}, got {context['tag']!r}"
     return f"{where}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
 
 
-def _fields_at(config: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        if (field := config.model_fields.get(part)) is None:
-            continue  # the tag of a union stands in the path and is no field
-        options = getattr(field.annotation, "__args__", (field.annotation,))
-        config = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), config)
-    return list(config.model_fields)
+def _resolve(config: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """The path to a mistake without the tags of unions, and the fields that are valid at its end."""
+    path: list[str] = []
+    options: list[type[BaseModel]] = [config]
+    for part in map(str, loc):
+        tagged = [option for option in options if "kind" in option.model_fields and _kind(option) == part]
+        if len(options) > 1 and tagged:
+            options = tagged
+            continue
+        path.append(part)
+        fields = [option.model_fields[part].annotation for option in options if part in option.model_fields]
+        inside = [kind for field in fields for kind in getattr(field, "__args__", (field,))]
+        options = [kind for kind in inside if isinstance(kind, type) and issubclass(kind, BaseModel)] or options
+    return path, [name for option in options for name in option.model_fields]
+
+
+def _kind(option: type[BaseModel]) -> object:
+    return option.model_fields["kind"].default

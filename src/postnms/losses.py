@@ -29,10 +29,9 @@ def importance(clusters: Clusters, matches: Matches, weighting: Weighting = "all
     return torch.where(matches.positive[clusters.assignment], w_cls, ones), w_loc
 
 
-def beta(clusters: Clusters) -> float:
+def beta(keys: float, candidates: float) -> float:
     """Weight of the stage's loss beside the detector's: keys / candidates of the batch, 0 without candidates."""
-    rows = len(clusters.assignment)
-    return len(clusters.keys) / rows if rows else 0.0
+    return keys / candidates if candidates else 0.0
 
 
 def classification_loss(logits: Tensor, positive: Tensor, weights: Tensor) -> Tensor:

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from postnms.checkpoints import load_tensors, load_weights, own_state
+from postnms.checkpoints import load_tensors, own_state, read_weights
 from postnms.data.coco import Category
 from postnms.detectors import Detector, build_detector
 from postnms.errors import UserError
 from postnms.files import write_json
 from postnms.processes import this_process
 from postnms.recipes import Recipe
+from postnms.state_dicts import load_weights
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class RunFolder:
     def weights(self) -> Path:
         """The trained detector."""
         return self.root / "weights.safetensors"
+
+    @property
+    def newest_weights(self) -> Path:
+        """The file with the trained detector, or with its last checkpoint while it is trained."""
+        return self.weights if self.weights.is_file() else self.checkpoint
 
     @property
     def log(self) -> Path:
@@ -136,23 +142,39 @@ def load_detector(folder: RunFolder, recipe: Recipe | None = None) -> Detector:
     ``recipe``: the run's own with settings that need no other weights changed, for one ``stage.fusion``.
     """
     detector = build_run_detector(without_weights(recipe or read_recipe(folder)), len(read_categories(folder)))
-    source = folder.weights if folder.weights.is_file() else folder.checkpoint
-    tensors, _ = load_tensors(source)
-    load_weights(detector, own_state(tensors), str(source))
+    source = folder.newest_weights
+    load_weights(detector, own_state(load_tensors(source)[0]), str(source))
     return detector.eval().to(this_process().device)
+
+
+def start_from(detector: Detector, where: Path, categories: tuple[Category, ...]) -> None:
+    """Give a detector the weights of a run (its folder, weights or checkpoint) or of a plain state dict of its network.
+
+    The network's must fit exactly. The stage starts from those of the run if both have one, else from its random
+    ones. Raises UserError, with the first mismatches by name; also if the run is of other classes than the data.
+    """
+    if where.is_dir():
+        folder = RunFolder(where)
+        if read_categories(folder) != categories:
+            raise UserError(f"{folder.labels}: the run was trained on other classes than those of the data")
+        where = folder.newest_weights
+    network, stage = read_weights(where)
+    load_weights(detector.get_submodule("network"), network, str(where))
+    if stage and detector.stage is not None:
+        load_weights(detector.stage, stage, f"{where}: stage")
 
 
 def build_run_detector(recipe: Recipe, num_classes: int) -> Detector:
     """The detector that a recipe describes, with random heads, laid out in memory as it says."""
-    detector = build_detector(recipe.detector, recipe.stage, num_classes)
+    frozen = recipe.training.freeze == "detector"
+    detector = build_detector(recipe.detector, recipe.stage, num_classes, frozen=frozen)
     layout = torch.channels_last if recipe.training.channels_last else torch.contiguous_format
     return detector.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
 
 
 def without_weights(recipe: Recipe) -> Recipe:
-    """The recipe with a random backbone, for a detector whose own weights are loaded next."""
-    backbone = recipe.detector.backbone.model_copy(update={"weights": None})
-    return recipe.model_copy(update={"detector": recipe.detector.model_copy(update={"backbone": backbone})})
+    """The recipe without initial weights, for a detector whose own are loaded next."""
+    return recipe.model_copy(update={"detector": recipe.detector.without_weights()})
 
 
 def _read(path: Path) -> Any:

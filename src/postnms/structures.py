@@ -16,6 +16,14 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Level:
+    """What a level of a feature pyramid is: (B, channels, H, W), one cell for ``stride`` pixels each way."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
 class Targets:
     """The ground truth of a batch."""
 
@@ -51,6 +59,9 @@ class Candidates:
 
     def __post_init__(self) -> None:
         _check_columns(self)
+        for name, column in _columns(self).items():
+            if column.requires_grad:
+                raise ValueError(f"Candidates.{name}: expected a constant, got one with a gradient; detach it")
 
     @property
     def groups(self) -> Tensor:
@@ -125,6 +136,13 @@ def top_per_image(scores: Tensor, image: Tensor, num_images: int, most: int) -> 
     starts = counts.cumsum(0) - counts
     rank = torch.arange(len(order), device=order.device) - starts[image[order]]
     return order[rank < most]
+
+
+def limit(candidates: Candidates, most: int | None) -> Candidates:
+    """At most ``most`` candidates of each image, by score; None: all, in the order that they have."""
+    if most is None:
+        return candidates
+    return take(candidates, top_per_image(candidates.scores, candidates.image, candidates.num_images, most))
 
 
 _DTYPES = {

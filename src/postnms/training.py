@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -13,14 +14,14 @@ from torch.utils.data import DataLoader
 
 from postnms.checkpoints import load_tensors, model_state, restore_training_state, save_tensors, training_state
 from postnms.data.coco import Category
-from postnms.data.loader import Batch, DetectionData, TrainBatches, collate
+from postnms.data.loader import Batch, DetectionData, TrainBatches, collate, seeded_generator
 from postnms.detectors import Detector
 from postnms.errors import UserError
 from postnms.inference import Metrics, evaluate_detector, write_results
 from postnms.processes import get_accelerator, this_process
 from postnms.recipes import Recipe, TrainingConfig
 from postnms.reporting import TrainingReport
-from postnms.runs import RunFolder, begin_run, build_run_detector, read_categories, without_weights
+from postnms.runs import RunFolder, begin_run, build_run_detector, read_categories, start_from, without_weights
 from postnms.schedule import learning_rate
 from postnms.splits import Splits
 from postnms.structures import move
@@ -36,7 +37,10 @@ def train(recipe: Recipe, splits: Splits, folder: RunFolder, *, resume: bool = F
     config, categories = recipe.training, splits.train.dataset.categories
     accelerator = get_accelerator(mixed_precision="no", log_with="tensorboard", project_dir=folder.root)
     set_seed(recipe.seed, device_specific=True)
-    detector = build_run_detector(without_weights(recipe) if resume else recipe, len(categories)).train()
+    has_own_weights = resume or config.start_from is not None
+    detector = build_run_detector(without_weights(recipe) if has_own_weights else recipe, len(categories)).train()
+    if config.start_from is not None and not resume:
+        start_from(detector, Path(config.start_from), categories)
     model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
     check_batch_size(config, accelerator)
     start = resume_training(recipe, folder, categories, detector, optimizer, accelerator) if resume else 0
@@ -45,7 +49,8 @@ def train(recipe: Recipe, splits: Splits, folder: RunFolder, *, resume: bool = F
     with TrainingReport(folder, config, accelerator, start) as report:
         for iteration, batch in enumerate(training_batches(recipe, splits.train, start, accelerator), start):
             rate = set_learning_rate(optimizer, iteration, config)
-            losses = training_step(model, optimizer, batch, config, accelerator)
+            draws = step_generators(recipe.seed, iteration, len(batch.images), accelerator)
+            losses = training_step(model, optimizer, batch, config, accelerator, draws)
             stop_unless_finite(losses, iteration, folder)
             report.step(iteration, losses, rate)
             finished = iteration + 1
@@ -65,13 +70,18 @@ def train(recipe: Recipe, splits: Splits, folder: RunFolder, *, resume: bool = F
 
 
 def training_step(
-    model: torch.nn.Module, optimizer: Optimizer, batch: Batch, config: TrainingConfig, accelerator: Accelerator
+    model: torch.nn.Module,
+    optimizer: Optimizer,
+    batch: Batch,
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    generators: Sequence[torch.Generator] | None = None,
 ) -> dict[str, Tensor]:
     """One update; returns the losses before it, detached, and ``gradient_norm`` if it is not finite (no update)."""
     device = accelerator.device
     images = [image.to(device, non_blocking=True) for image in batch.images]
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        losses = model(images, move(batch.targets, device)).losses
+        losses = model(images, move(batch.targets, device), generators=generators).losses
     total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(total)
@@ -82,6 +92,15 @@ def training_step(
     if bool(torch.isfinite(total)):  # else the weights stay as they are for whoever looks into it
         optimizer.step()
     return values
+
+
+def step_generators(seed: int, iteration: int, images: int, accelerator: Accelerator) -> list[torch.Generator]:
+    """Of each image of this process, where its draws come from: a matter of seed, iteration and place in the batch.
+
+    So neither the number of processes nor an interruption changes them.
+    """
+    places = range(accelerator.process_index, images * accelerator.num_processes, accelerator.num_processes)
+    return [seeded_generator(seed, iteration, place, device=accelerator.device) for place in places]
 
 
 def stop_unless_finite(losses: Mapping[str, Tensor], iteration: int, folder: RunFolder) -> None:
@@ -101,6 +120,7 @@ def build_optimizer(detector: Detector, config: TrainingConfig) -> Optimizer:
         {"params": [p for of_stage, p in trained if not of_stage], "factor": 1.0},
         {"params": [p for of_stage, p in trained if of_stage], "factor": config.stage_lr_factor},
     ]
+    groups = [group for group in groups if group["params"]]
     if config.optimizer == "adamw":
         return AdamW(groups, config.lr, weight_decay=config.weight_decay)
     return SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)

@@ -11,6 +11,8 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from postnms.ops.roi_align import pool_pyramid
 
+STRIDES = (4, 8, 16, 32)
+
 
 def pyramid(dtype=torch.float32, channels=5, seed=0):
     random = torch.Generator().manual_seed(seed)
@@ -37,7 +39,7 @@ def test_pooling_a_pyramid_equals_torchvision_forward_and_backward():
     order = image.argsort(stable=True)
     theirs = MultiScaleRoIAlign(list(features), 7, 2)
     expected = theirs(features, [boxes[image == i] for i in range(2)], sizes)
-    found = pool_pyramid(features, boxes, image, sizes)
+    found = pool_pyramid(features, boxes, image, STRIDES)
     torch.testing.assert_close(found[order], expected, rtol=1e-5, atol=1e-5)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
     wanted = torch.autograd.grad((expected * weights).sum(), list(features.values()))
@@ -58,7 +60,7 @@ def test_one_level_equals_torchvision_at_borders_and_for_tiny_boxes(corner, side
     features = torch.randn(1, 3, 16, 20, generator=torch.Generator().manual_seed(0))
     x, y = corner
     box = torch.tensor([[x, y, min(x + side[0], 40), min(y + side[1], 32)]], dtype=torch.float32)
-    found = pool_pyramid({"0": features}, box, torch.zeros(1, dtype=torch.int64), [(32, 40)], cells, samples)
+    found = pool_pyramid({"0": features}, box, torch.zeros(1, dtype=torch.int64), [2], cells, samples)
     expected = torchvision.ops.roi_align(features, [box], cells, 0.5, samples)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -67,31 +69,22 @@ def test_gradient_is_right_in_double_precision():
     features = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
     boxes = torch.tensor([[0.3, 1.2, 7.9, 9.4], [2.0, 2.0, 4.5, 11.0]])
     image = torch.zeros(2, dtype=torch.int64)
-    assert torch.autograd.gradcheck(lambda x: pool_pyramid({"0": x}, boxes.double(), image, [(12, 10)], 3), features)
+    assert torch.autograd.gradcheck(lambda x: pool_pyramid({"0": x}, boxes.double(), image, [2], 3), features)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_output_has_the_dtype_of_the_features(dtype):
     boxes, image = some_boxes(4)
     features = {name: level.detach().to(dtype) for name, level in pyramid().items()}
-    assert pool_pyramid(features, boxes, image, [(128, 160)] * 2).dtype == dtype
+    assert pool_pyramid(features, boxes, image, STRIDES).dtype == dtype
 
 
 def test_the_other_devices_path_is_torchvisions():
     """float16 has no CPU kernel here and takes the path of other devices: float32, rounded once."""
     boxes, image = some_boxes(30)
     levels = {name: level.detach().half() for name, level in pyramid().items()}
-    whole = pool_pyramid({name: level.float() for name, level in levels.items()}, boxes, image, [(128, 160)] * 2)
-    torch.testing.assert_close(pool_pyramid(levels, boxes, image, [(128, 160)] * 2), whole.half(), rtol=2e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("height", [3, 12, 32])
-def test_padding_of_flat_images_changes_no_scale(height):
-    """All are padded to 32 px: a level of stride 4 stays one."""
-    level = torch.arange(40.0).expand(1, 1, 8, 40)
-    box, image = torch.tensor([[40.0, 0, 80, 2]]), torch.zeros(1, dtype=torch.int64)
-    found = pool_pyramid({"0": level}, box, image, [(height, 160)], cells=1)
-    assert found.item() == pytest.approx(15)
+    whole = pool_pyramid({name: level.float() for name, level in levels.items()}, boxes, image, STRIDES)
+    torch.testing.assert_close(pool_pyramid(levels, boxes, image, STRIDES), whole.half(), rtol=2e-3, atol=1e-3)
 
 
 def test_bfloat16_is_float32_rounded_once():
@@ -102,7 +95,7 @@ def test_bfloat16_is_float32_rounded_once():
         features = {name: level.detach().bfloat16().to(dtype) for name, level in pyramid().items()}
         for level in features.values():
             level.requires_grad_()
-        pooled = pool_pyramid(features, boxes, image, [(128, 160)] * 2)
+        pooled = pool_pyramid(features, boxes, image, STRIDES)
         pooled.backward(torch.randn(pooled.shape, generator=random.manual_seed(2)).bfloat16().to(dtype))
         found[dtype] = [pooled, *(level.grad for level in features.values())]
     for exact, rounded in zip(found[torch.float32], found[torch.bfloat16], strict=True):
@@ -111,7 +104,7 @@ def test_bfloat16_is_float32_rounded_once():
 
 def test_no_box_gives_a_differentiable_empty():
     features = pyramid()
-    pooled = pool_pyramid(features, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), [(128, 160)] * 2)
+    pooled = pool_pyramid(features, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), STRIDES)
     assert pooled.shape == (0, 5, 7, 7)
     pooled.sum().backward()
     assert features["0"].grad is not None
@@ -122,7 +115,7 @@ def test_pooling_leaves_the_number_of_torch_threads_alone():
     code = """
 import torch
 from postnms.ops.roi_align import pool_pyramid
-pool_pyramid({"0": torch.zeros(1, 2, 8, 8)}, torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), [(8, 8)])
+pool_pyramid({"0": torch.zeros(1, 2, 8, 8)}, torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), [1])
 print(torch.get_num_threads())
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}

@@ -9,6 +9,7 @@ from postnms.stage import PostNMSStage, StageConfig
 from postnms.stage.encoding import class_encoding
 from postnms.stage.fusion import fuse
 from postnms.stage.rows import training_rows
+from postnms.structures import Level
 from postnms.suppression.greedy import keep_keys
 from tests.test_clustering import make
 from tests.test_matching import truths
@@ -31,7 +32,7 @@ def features(channels=8, requires_grad=False):
 
 def build(**settings):
     torch.manual_seed(0)
-    return PostNMSStage(StageConfig(width=16, **settings), 8, 2, ["0", "1"])
+    return PostNMSStage(StageConfig(width=16, **settings), {"0": Level(8, 4), "1": Level(8, 8)}, 2)
 
 
 def test_class_encoding_by_hand():
@@ -42,7 +43,7 @@ def test_class_encoding_by_hand():
     torch.testing.assert_close(table[2], torch.tensor(expected))
     with pytest.raises(UserError, match=r"class encoding: expected an even number of channels .*, got 5"):
         class_encoding(3, 5)
-    assert PostNMSStage(StageConfig(width=4, encoding="none"), 5, 2, ["0"]).heads.join == "none"
+    assert PostNMSStage(StageConfig(width=4, encoding="none"), {"0": Level(5, 4)}, 2).heads.join == "none"
 
 
 def test_fusion_by_hand():
@@ -92,7 +93,7 @@ def test_clusters_on_crowd_regions_give_no_rows():
 def test_every_switch_of_the_networks_trains(decoupling, encoding, shared):
     stage = build(decoupling=decoupling, encoding=encoding, shared_trunk=shared)
     assert (stage.decoupling is not None) == decoupling
-    losses = stage.losses(features(), SIZES, CLUSTERS, TARGETS)
+    losses = stage.losses(features(), CLUSTERS, TARGETS)
     sum(losses.values()).backward()
     assert all(parameter.grad is not None for parameter in stage.parameters())
 
@@ -111,7 +112,7 @@ def test_rows_filled_up_for_training_change_nothing():
     for mode in (True, False):
         levels = features(requires_grad=True)
         stage.train(mode).zero_grad()
-        logits, deltas = stage(levels, SIZES, *given)
+        logits, deltas = stage(levels, *given)
         (logits.square().sum() + deltas.square().sum()).backward()
         gradients = [parameter.grad for parameter in stage.parameters()]
         found[mode] = [logits, deltas, levels["0"].grad, levels["1"].grad, *gradients]
@@ -122,7 +123,7 @@ def test_rows_filled_up_for_training_change_nothing():
 def test_losses_are_the_equations():
     stage = build(smooth_l1_beta=0.5)
     rows = training_rows(CLUSTERS, TARGETS, stage.config)
-    logits, deltas = stage(features(), SIZES, rows.boxes, rows.image, rows.labels)
+    logits, deltas = stage(features(), rows.boxes, rows.image, rows.labels)
     cls = loc = 0.0
     for i in range(9):
         p = 1 / (1 + math.exp(-logits[i].item()))
@@ -134,21 +135,21 @@ def test_losses_are_the_equations():
         wanted += [5 * math.log((u2 - u1) / w), 5 * math.log((v2 - v1) / h)]
         errors = [abs(a - b) for a, b in zip(deltas[i].tolist(), wanted, strict=True)]
         loc += rows.w_loc[i].item() * sum(e * e if e < 0.5 else e - 0.25 for e in errors)
-    found = stage.losses(features(), SIZES, CLUSTERS, TARGETS)
+    found = stage.losses(features(), CLUSTERS, TARGETS)
     beta_over_rows = (4 / 5) / 9
     torch.testing.assert_close(found["loss_stage_cls"].item(), beta_over_rows * cls, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found["loss_stage_loc"].item(), beta_over_rows * loc, rtol=1e-5, atol=1e-6)
 
 
 def test_beta_can_be_fixed():
-    ratio, fixed = (build(beta=beta).losses(features(), SIZES, CLUSTERS, TARGETS) for beta in ("ratio", 1.0))
+    ratio, fixed = (build(beta=beta).losses(features(), CLUSTERS, TARGETS) for beta in ("ratio", 1.0))
     torch.testing.assert_close(ratio["loss_stage_cls"], 0.8 * fixed["loss_stage_cls"])
 
 
 def test_the_gradient_reaches_the_backbone_through_the_features_alone():
     levels = features(requires_grad=True)
     stage = build()
-    losses = stage.losses(levels, SIZES, CLUSTERS, TARGETS)
+    losses = stage.losses(levels, CLUSTERS, TARGETS)
     sum(losses.values()).backward()
     assert levels["0"].grad is not None
     assert levels["0"].grad.abs().sum() > 0
@@ -157,14 +158,14 @@ def test_the_gradient_reaches_the_backbone_through_the_features_alone():
 
 def test_no_candidate_gives_differentiable_zeros_and_no_detection():
     stage, none = build(), cluster(make([], [], num_images=2))
-    losses = stage.losses(features(), SIZES, none, TARGETS)
+    losses = stage.losses(features(), none, TARGETS)
     sum(losses.values()).backward()
     assert [loss.item() for loss in losses.values()] == [0, 0]
     assert stage.detect(features(), SIZES, none, 100).boxes.shape == (0, 4)
 
 
 def test_no_object_trains_on_negatives():
-    losses = build().losses(features(), SIZES, CLUSTERS, truths([], num_images=2))
+    losses = build().losses(features(), CLUSTERS, truths([], num_images=2))
     assert losses["loss_stage_cls"] > 0
     assert losses["loss_stage_loc"] == 0
 
@@ -184,8 +185,8 @@ def test_scores_and_boxes_of_detections_are_what_the_paper_says():
     found = stage.detect(features(), SIZES, CLUSTERS, 100)
     kept, chosen = keep_keys(CLUSTERS, 100)
     union = representative_boxes(CLUSTERS)[chosen]
-    s_obj = stage(features(), SIZES, kept.boxes, kept.image, kept.labels)[0].sigmoid()
-    s_clu = stage(features(), SIZES, union, kept.image, kept.labels)[0].sigmoid()
+    s_obj = stage(features(), kept.boxes, kept.image, kept.labels)[0].sigmoid()
+    s_clu = stage(features(), union, kept.image, kept.labels)[0].sigmoid()
     expected = 0.5 * kept.scores + 0.3 * s_clu + 0.2 * s_obj
     order = sorted(range(4), key=lambda i: (int(kept.image[i]), -float(expected[i])))
     torch.testing.assert_close(found.scores, expected[order])

@@ -72,7 +72,7 @@ class DetectionData(Dataset[Sample]):
         )
         if epoch is None or self.augmentation is None:
             return sample
-        return augment(sample, self.augmentation, _generator(self.seed, epoch, index))
+        return augment(sample, self.augmentation, seeded_generator(self.seed, epoch, index))
 
     def _image(self, index: int) -> Tensor:
         if self.cache is not None and index in self.cache:
@@ -140,6 +140,7 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
             number, first = number + 1, 0
 
 
-def _generator(*key: int) -> torch.Generator:
+def seeded_generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of random numbers that is a pure function of the key."""
     seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(seed) & (2**63 - 1))
+    return torch.Generator(device).manual_seed(int(seed) & (2**63 - 1))

@@ -1,7 +1,31 @@
 """Detectors: a network that gives candidates, and the pipeline around it."""
 
-from postnms.detectors.build import build_detector
-from postnms.detectors.config import BackboneConfig, DetectorConfig, FasterRCNNConfig
-from postnms.detectors.detector import Detector, Output
+from postnms.detectors.build import AnyDetectorConfig, build_detector
+from postnms.detectors.cascade_rcnn import CascadeRCNNConfig
+from postnms.detectors.config import BackboneConfig, DetectorConfig
+from postnms.detectors.detector import Detector, Output, attach
+from postnms.detectors.faster_rcnn import FasterRCNNConfig
+from postnms.detectors.images import ImageBatch, prepare_images
+from postnms.detectors.network import Network, Selection
+from postnms.detectors.retinanet import RetinaNetConfig
+from postnms.detectors.torchvision_adapter import from_torchvision
+from postnms.detectors.torchvision_models import TorchvisionConfig
 
-__all__ = ["BackboneConfig", "Detector", "DetectorConfig", "FasterRCNNConfig", "Output", "build_detector"]
+__all__ = [
+    "AnyDetectorConfig",
+    "BackboneConfig",
+    "CascadeRCNNConfig",
+    "Detector",
+    "DetectorConfig",
+    "FasterRCNNConfig",
+    "ImageBatch",
+    "Network",
+    "Output",
+    "RetinaNetConfig",
+    "Selection",
+    "TorchvisionConfig",
+    "attach",
+    "build_detector",
+    "from_torchvision",
+    "prepare_images",
+]

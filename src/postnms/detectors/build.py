@@ -1,16 +1,35 @@
 """From configs to a detector."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import Field
+
+from postnms.detectors.cascade_rcnn import CascadeRCNNConfig, build_cascade_rcnn
 from postnms.detectors.config import DetectorConfig
-from postnms.detectors.detector import Detector
-from postnms.detectors.faster_rcnn import build_faster_rcnn
-from postnms.stage import PostNMSStage, StageConfig
+from postnms.detectors.detector import Detector, attach
+from postnms.detectors.faster_rcnn import FasterRCNNConfig, build_faster_rcnn
+from postnms.detectors.network import Network
+from postnms.detectors.retinanet import RetinaNetConfig, build_retinanet
+from postnms.detectors.torchvision_models import TorchvisionConfig, build_torchvision
+from postnms.stage import StageConfig
 
-NETWORKS = {"faster_rcnn": build_faster_rcnn}
+NETWORKS: dict[type[DetectorConfig], Callable[[Any, int], Network]] = {
+    FasterRCNNConfig: build_faster_rcnn,
+    RetinaNetConfig: build_retinanet,
+    CascadeRCNNConfig: build_cascade_rcnn,
+    TorchvisionConfig: build_torchvision,
+}
+"""What makes a network of settings and a number of classes."""
+
+if TYPE_CHECKING:
+    AnyDetectorConfig = DetectorConfig
+else:
+    AnyDetectorConfig = Annotated[Union[tuple(NETWORKS)], Field(discriminator="kind")]  # noqa: UP007
 
 
-def build_detector(config: DetectorConfig, stage: StageConfig | None, num_classes: int) -> Detector:
-    """A detector for ``num_classes`` classes; ``stage=None`` is the bare detector."""
-    network = NETWORKS[config.kind](config, num_classes)
-    if stage is None:
-        return Detector(network)
-    return Detector(network, PostNMSStage(stage, network.channels, num_classes, network.levels))
+def build_detector(
+    config: DetectorConfig, stage: StageConfig | None, num_classes: int, *, frozen: bool = False
+) -> Detector:
+    """A detector for ``num_classes`` classes; ``stage=None``: the bare one, ``frozen``: only the stage is trained."""
+    return attach(NETWORKS[type(config)](config, num_classes), stage, frozen=frozen)

@@ -3,15 +3,18 @@
 B: images of the batch.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from postnms.clustering import cluster
-from postnms.detectors.faster_rcnn import FasterRCNN
-from postnms.detectors.images import ImageBatch, prepare_images, to_given, to_network
-from postnms.stage import PostNMSStage
+from postnms.detectors.images import ImageBatch, check_images, pad_alike, to_given, to_network
+from postnms.detectors.network import Network, Selection
+from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import Detections, Targets
 from postnms.suppression.greedy import keep_keys, nms_again
 
@@ -28,23 +31,49 @@ class Output:
 
 
 class Detector(nn.Module):
-    """A network that gives candidates, plain NMS, and the stage (None: the bare detector)."""
+    """A network that gives candidates, plain NMS, and the stage (None: the bare detector).
 
-    def __init__(self, network: FasterRCNN, stage: PostNMSStage | None = None) -> None:
+    ``frozen``: the network is not trained; it stays as at test time, and the losses are the stage's alone, on the
+    candidates of the test.
+    """
+
+    def __init__(self, network: Network, stage: PostNMSStage | None = None, *, frozen: bool = False) -> None:
         super().__init__()
-        self.network = network
-        self.stage = stage
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"network: expected a torch.nn.Module, got {type(network).__name__}")
+        if frozen and stage is None:
+            raise ValueError("frozen: expected a stage, without one there is nothing to train; got stage None")
+        self.network: Network = network
+        self.stage, self.frozen = stage, frozen
+        if frozen:
+            network.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; a frozen network stays as at test time."""
+        super().train(mode)
+        if self.frozen:
+            self.get_submodule("network").eval()
+        return self
 
     def forward(
-        self, images: Sequence[Tensor], targets: Targets | None = None, *, detect: bool | None = None
+        self,
+        images: Sequence[Tensor],
+        targets: Targets | None = None,
+        *,
+        detect: bool | None = None,
+        generators: Sequence[torch.Generator] | None = None,
     ) -> Output:
         """Losses if there are targets; detections on request, and by default if there are none.
 
-        Images (3, h, w), uint8 or float in [0, 1]; targets in pixels of these images.
+        Images (3, h, w), uint8 or float in [0, 1]; targets in pixels of these images. ``generators``: of each image,
+        where the random draws of its losses come from; None: torch's own.
         """
-        batch = prepare_images(self.network.transform, images)
-        features = self.network.features(batch)
+        check_images(images)
+        batch = self.network.prepare(images)
         truth = None if targets is None else to_network(targets, batch, self.network.num_classes)
+        if truth is not None:
+            batch = dataclasses.replace(pad_alike(batch), generators=generators)
+        features = self.network.features(batch)
         losses = {} if truth is None else self.losses(features, batch, truth)
         rows = self.detect(features, batch) if detect or (detect is None and targets is None) else {}
         return Output(losses, {name: to_given(row, batch) for name, row in rows.items()})
@@ -52,14 +81,14 @@ class Detector(nn.Module):
     def losses(self, features: dict[str, Tensor], batch: ImageBatch, targets: Targets) -> dict[str, Tensor]:
         """L = alpha * L_pre + beta * L_post, term by term; targets in the network's pixels."""
         if self.stage is None:
-            return self.network.candidates(features, batch, targets, origin="none")[1]
+            return self.network.candidates(features, batch, targets, Selection(origin="none"))[1]
         config = self.stage.config
-        candidates, losses = self.network.candidates(
-            features, batch, targets, config.candidates, config.max_candidates, config.score_threshold
-        )
+        selection = Selection(config.candidates, config.max_candidates, config.score_threshold)
+        trained = None if self.frozen else targets
+        candidates, losses = self.network.candidates(features, batch, trained, selection)
         clusters = cluster(candidates, self.network.nms_threshold)
         weighted = {name: config.alpha * loss for name, loss in losses.items()}
-        return weighted | self.stage.losses(features, batch.sizes, clusters, targets)
+        return weighted | self.stage.losses(features, clusters, targets)
 
     def detect(self, features: dict[str, Tensor], batch: ImageBatch) -> dict[str, Detections]:
         """Both results of the same clusters, in the network's pixels."""
@@ -73,3 +102,12 @@ class Detector(nn.Module):
         if (threshold := self.stage.config.second_nms) is not None:
             rows["post_nms_second_nms"] = nms_again(rows["post_nms"], threshold)
         return rows
+
+
+def attach(network: Network, stage: StageConfig | None = StageConfig(), *, frozen: bool = False) -> Detector:
+    """A detector of any network with a new stage on it; ``stage=None`` is the bare detector.
+
+    ``frozen``: only the stage is trained. Raises ValueError for a frozen network without a stage.
+    """
+    built = None if stage is None else PostNMSStage(stage, network.levels, network.num_classes)
+    return Detector(network, built, frozen=frozen)

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from postnms.collectives import max_over_processes
+from postnms.detectors.config import DetectorConfig
 from postnms.structures import Detections, Targets
+
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet, red green blue, for pixels in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class ImageBatch:
     """(height, width) of each image after resizing, before padding."""
     given: list[tuple[int, int]]
     """(height, width) of each image as it came."""
+    generators: Sequence[torch.Generator] | None = None
+    """Of each image, where its random draws come from; None: torch's own generator."""
 
     @property
     def scales(self) -> Tensor:
@@ -37,8 +45,13 @@ class ImageBatch:
         return ImageList(self.pixels, self.sizes)
 
 
-def prepare_images(transform: GeneralizedRCNNTransform, images: Sequence[Tensor]) -> ImageBatch:
-    """(3, h, w) images, uint8 or float in [0, 1], of any sizes -> one batch. Raises ValueError on other input."""
+def build_transform(config: DetectorConfig) -> GeneralizedRCNNTransform:
+    """Normalising, resizing and padding as the settings say."""
+    return GeneralizedRCNNTransform(config.min_size, config.max_size, list(IMAGE_MEAN), list(IMAGE_STD))
+
+
+def check_images(images: Sequence[Tensor]) -> None:
+    """Raise ValueError unless there is an image, and all are (3, h, w), uint8 or float."""
     if not len(images):
         raise ValueError("images: expected at least one image, got none")
     for index, image in enumerate(images):
@@ -47,8 +60,23 @@ def prepare_images(transform: GeneralizedRCNNTransform, images: Sequence[Tensor]
             raise ValueError(f"images[{index}]: expected a tensor (3, height, width), got {came}")
         if image.dtype != torch.uint8 and not image.is_floating_point():
             raise ValueError(f"images[{index}]: expected uint8 or float in [0, 1], got {image.dtype}")
+
+
+def prepare_images(transform: GeneralizedRCNNTransform, images: Sequence[Tensor]) -> ImageBatch:
+    """(3, h, w) images, uint8 or float in [0, 1], of any sizes -> one batch, as torchvision's transform makes it."""
     batch, _ = transform([image / 255 if image.dtype == torch.uint8 else image for image in images])
     return ImageBatch(batch.tensors, batch.image_sizes, [(image.shape[1], image.shape[2]) for image in images])
+
+
+def pad_alike(batch: ImageBatch) -> ImageBatch:
+    """Pad to the largest batch of all processes, which must call this together.
+
+    Padding decides what a convolution sees at an image's edge and which anchors there are, so it must not depend on
+    how a batch is spread; and the process with the largest images is the one that all others wait for.
+    """
+    height, width = batch.pixels.shape[2:]
+    tallest, widest = max_over_processes([height, width], batch.pixels.device)
+    return dataclasses.replace(batch, pixels=pad(batch.pixels, (0, widest - width, 0, tallest - height)))
 
 
 def to_network(targets: Targets, batch: ImageBatch, num_classes: int) -> Targets:

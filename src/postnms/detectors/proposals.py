@@ -7,12 +7,37 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
+from torch.nn import functional as F
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
 
 from postnms.boxes import clip
+from postnms.collectives import divisor
+from postnms.detectors.assignment import assign, boxes_of, sample_rows
+from postnms.detectors.config import TwoStageConfig
 from postnms.detectors.images import ImageBatch
 from postnms.ops import cluster_nms
 from postnms.structures import top_per_image
+
+SMOOTH_L1_BETA = 1 / 9
+"""Of the box losses of the network and of the heads after it, as in torchvision."""
+
+
+def build_rpn(config: TwoStageConfig) -> RegionProposalNetwork:
+    """The network for a pyramid of five levels, with random weights."""
+    sizes = tuple((size,) for size in config.anchor_sizes)
+    anchors = AnchorGenerator(sizes, (config.aspect_ratios,) * len(sizes))
+    return RegionProposalNetwork(
+        anchors,
+        RPNHead(config.backbone.fpn_channels, anchors.num_anchors_per_location()[0]),
+        config.rpn_fg_iou_thresh,
+        config.rpn_bg_iou_thresh,
+        config.rpn_batch_size_per_image,
+        config.rpn_positive_fraction,
+        {"training": config.rpn_pre_nms_top_n_train, "testing": config.rpn_pre_nms_top_n_test},
+        {"training": config.rpn_post_nms_top_n_train, "testing": config.rpn_post_nms_top_n_test},
+        config.rpn_nms_thresh,
+    )
 
 
 def propose(
@@ -36,9 +61,7 @@ def propose(
     proposals = select_proposals(rpn, boxes, logits.detach().view(len(anchors), -1), images.sizes, per_level, mode)
     if truths is None:
         return proposals, {}
-    labels, matched = rpn.assign_targets_to_anchors(anchors, truths)
-    loss_objectness, loss_box = rpn.compute_loss(logits, deltas, labels, rpn.box_coder.encode(matched, anchors))
-    return proposals, {"loss_objectness": loss_objectness, "loss_rpn_box_reg": loss_box}
+    return proposals, _losses(rpn, logits.flatten(), deltas, anchors, truths, images.generators)
 
 
 def select_proposals(
@@ -65,3 +88,26 @@ def select_proposals(
     kept = kept[keys]
     kept = kept[top_per_image(scores[kept], image[kept], len(sizes), after)]
     return list(boxes[kept].split(torch.bincount(image[kept], minlength=len(sizes)).tolist()))
+
+
+def _losses(
+    rpn: RegionProposalNetwork,
+    logits: Tensor,
+    deltas: Tensor,
+    anchors: list[Tensor],
+    truths: list[dict[str, Tensor]],
+    generators: Sequence[torch.Generator] | None,
+) -> dict[str, Tensor]:
+    """Logits (B A,) and deltas (B A, 4) on a sample of the anchors; means over the sampled ones."""
+    matches = assign(rpn.proposal_matcher, anchors, truths)
+    labels = [(rows + 1).clamp(-1, 1) for rows in matches]  # 1: an object, 0: none, -1: not trained on
+    matched = [boxes_of(rows, truth) for rows, truth in zip(matches, truths, strict=True)]
+    sampled = sample_rows(labels, rpn.fg_bg_sampler, generators)
+    starts = [sum(len(part) for part in labels[:index]) for index in range(len(labels))]
+    rows = torch.cat([part + start for part, start in zip(sampled, starts, strict=True)])
+    label, wanted = torch.cat(labels), torch.cat(list(rpn.box_coder.encode(matched, anchors)))
+    positive = rows[label[rows] >= 1]
+    objectness = F.binary_cross_entropy_with_logits(logits[rows], label[rows].float(), reduction="sum")
+    location = F.smooth_l1_loss(deltas[positive], wanted[positive], beta=SMOOTH_L1_BETA, reduction="sum")
+    count = divisor(len(rows), logits.device)
+    return {"loss_objectness": objectness / count, "loss_rpn_box_reg": location / count}

@@ -26,21 +26,17 @@ def pool_pyramid(
     features: dict[str, Tensor],
     boxes: Tensor,
     image: Tensor,
-    sizes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
     cells: int = 7,
     sampling_ratio: int = 2,
 ) -> Tensor:
     """RoIAlign of each box (r, 4) on the image (r,) and the pyramid level that it belongs to -> (r, C, s, s).
 
-    ``features``: levels (B, C, H, W) from fine to coarse; ``sizes``: (height, width) in pixels of each image as
-    the network saw it, padding apart. The output has the features' dtype. No gradient reaches the boxes.
+    ``features``: levels (B, C, H, W) from fine to coarse, each twice as coarse as the one before; ``strides``: the
+    pixels of a cell of each. The output has the features' dtype. No gradient reaches the boxes.
     """
-    levels = list(features.values())
-    # Levels are padded; along the longer axis that is too little to matter for the nearest power of two.
-    tallest, widest = max(height for height, _ in sizes), max(width for _, width in sizes)
-    axis, longest = (2, tallest) if tallest > widest else (3, widest)
-    scales = [2.0 ** round(math.log2(level.shape[axis] / longest)) for level in levels]
-    chosen = _level_of(boxes, scales)
+    levels, scales = list(features.values()), [1 / stride for stride in strides]
+    chosen = _level_of(boxes, strides)
     if boxes.device.type == "cpu" and levels[0].dtype != torch.float16:
         rois = boxes * torch.tensor(scales, dtype=boxes.dtype)[chosen, None]
         return _PoolOnCPU.apply(rois, image, chosen, cells, sampling_ratio, *levels)
@@ -53,9 +49,9 @@ def pool_pyramid(
     return torch.cat(pooled)[torch.argsort(torch.cat(rows))].to(levels[0].dtype)
 
 
-def _level_of(boxes: Tensor, scales: Sequence[float]) -> Tensor:
+def _level_of(boxes: Tensor, strides: Sequence[int]) -> Tensor:
     """(r,) int64: the level that each box is pooled from, 0 for the finest."""
-    finest, coarsest = (-math.log2(scale) for scale in (scales[0], scales[-1]))
+    finest, coarsest = math.log2(strides[0]), math.log2(strides[-1])
     side = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     exact = CANONICAL_LEVEL + torch.log2(side / CANONICAL_SIDE) + 1e-6
     return (exact.floor().clamp(finest, coarsest) - finest).long()

@@ -5,11 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat
 
 from postnms.clustering import Representative
-from postnms.config import Config
+from postnms.config import Config, Fraction, Positive
 from postnms.losses import Weighting
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
 
 
 class StageConfig(Config):
@@ -18,7 +15,7 @@ class StageConfig(Config):
     decoupling: bool = True
     """3x3 convolution between the pyramid and the stage; off is Table 3's "w/o DCL"."""
     channels: Positive | None = None
-    """Channels of the decoupling layer's output; None: as many as the pyramid has."""
+    """Channels of the decoupling layer's output; None: as many as the pyramid has, or 256 if its levels differ."""
     encoding: Literal["add", "concat", "none"] = "add"
     """How the class encoding joins the pooled feature; ``none`` is Table 3's "w/o CEF"."""
     encoding_base: Annotated[float, Field(gt=1)] = 1000.0

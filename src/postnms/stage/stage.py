@@ -3,7 +3,7 @@
 B: images, k: clusters, r: training rows, d: detections.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch.nn.functional import pad
 
 from postnms.boxes import clip, decode_deltas, encode_deltas
 from postnms.clustering import representative_boxes
+from postnms.collectives import divisor, mean_over_processes
+from postnms.errors import UserError
 from postnms.losses import beta, classification_loss, location_loss
 from postnms.ops.roi_align import pool_pyramid
 from postnms.stage.config import StageConfig
@@ -18,38 +20,44 @@ from postnms.stage.decoupling import DecouplingLayer
 from postnms.stage.fusion import fuse
 from postnms.stage.heads import POOLED_SIDE, StageHeads
 from postnms.stage.rows import training_rows
-from postnms.structures import Clusters, Detections, Targets, take, top_per_image
+from postnms.structures import Clusters, Detections, Level, Targets, take, top_per_image
 from postnms.suppression.greedy import keep_keys
 
 Sizes = Sequence[tuple[int, int]]
 """(height, width) in pixels of each image as the network saw it, padding apart."""
+UNEQUAL_CHANNELS = 256
+"""Channels of the decoupling layer's output, unless set, where the levels' own differ."""
 ROW_MULTIPLE = 64
 """In training on a CPU rows are filled up to a multiple: each new shape of a bfloat16 product costs milliseconds."""
 
 
 class PostNMSStage(nn.Module):
-    """Re-scores and re-locates what NMS kept. ``levels``: names of the pyramid levels that RoIs are pooled from."""
+    """Re-scores and re-locates what NMS kept. ``levels``: those that RoIs are pooled from, by name, fine first."""
 
-    def __init__(self, config: StageConfig, in_channels: int, num_classes: int, levels: Sequence[str]) -> None:
+    def __init__(self, config: StageConfig, levels: Mapping[str, Level], num_classes: int) -> None:
         super().__init__()
-        self.config = config
-        channels = (config.channels or in_channels) if config.decoupling else in_channels
-        self.levels = list(levels)
-        self.decoupling = DecouplingLayer(in_channels, channels) if config.decoupling else None
+        self.config, self.levels = config, dict(levels)
+        widths = {level.channels for level in levels.values()}
+        if len(widths) > 1 and not config.decoupling:
+            raise UserError(f"stage.decoupling: levels of {sorted(widths)} channels need it, got false")
+        width = widths.pop() if len(widths) == 1 else UNEQUAL_CHANNELS
+        channels = (config.channels or width) if config.decoupling else width
+        self.decoupling = DecouplingLayer(levels, channels) if config.decoupling else None
         self.heads = StageHeads(channels, num_classes, config)
 
-    def losses(
-        self, features: dict[str, Tensor], sizes: Sizes, clusters: Clusters, targets: Targets
-    ) -> dict[str, Tensor]:
+    def losses(self, features: dict[str, Tensor], clusters: Clusters, targets: Targets) -> dict[str, Tensor]:
         """L_cls and L_loc as they are added to the detector's losses: divided by the rows, multiplied by beta.
 
-        Without rows both are zeros that a gradient can pass through.
+        Both counts and beta are of the batch of all processes. Without rows, as in the first iterations of a
+        detector that is not yet sure of anything, both are zeros that a gradient can pass through.
         """
         rows = training_rows(clusters, targets, self.config)
-        logits, deltas = self(features, sizes, rows.boxes, rows.image, rows.labels)
+        logits, deltas = self(features, rows.boxes, rows.image, rows.labels)
         wanted = encode_deltas(rows.boxes, rows.truths, self.config.delta_weights)
-        weight = beta(clusters) if self.config.beta == "ratio" else self.config.beta
-        scale = weight / max(len(rows.boxes), 1)
+        wanted = torch.where(rows.positive[:, None], wanted, 0.0)  # a negative row may have no area: 0/0
+        counts = (len(clusters.keys), len(clusters.assignment))
+        ratio = beta(*mean_over_processes(counts, rows.boxes.device))
+        scale = (ratio if self.config.beta == "ratio" else self.config.beta) / divisor(len(rows.boxes), logits.device)
         return {
             "loss_stage_cls": scale * classification_loss(logits, rows.positive, rows.w_cls),
             "loss_stage_loc": scale * location_loss(deltas, wanted, rows.w_loc, self.config.smooth_l1_beta),
@@ -61,7 +69,7 @@ class PostNMSStage(nn.Module):
         representatives = representative_boxes(clusters, self.config.representative)[chosen]
         boxes = torch.cat([kept.boxes, representatives]) if self.config.representative_rows else kept.boxes
         times = len(boxes) // max(len(kept.boxes), 1)
-        logits, deltas = self(features, sizes, boxes, kept.image.repeat(times), kept.labels.repeat(times))
+        logits, deltas = self(features, boxes, kept.image.repeat(times), kept.labels.repeat(times))
         count = len(kept.boxes)
         s_obj = logits[:count].sigmoid()
         s_clu = logits[count:].sigmoid() if self.config.representative_rows else s_obj
@@ -72,17 +80,25 @@ class PostNMSStage(nn.Module):
         return take(rescored, order)
 
     def forward(
-        self, features: dict[str, Tensor], sizes: Sizes, boxes: Tensor, image: Tensor, labels: Tensor
+        self, features: dict[str, Tensor], boxes: Tensor, image: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Objectness logits (r,) and refinement deltas (r, 4) of any boxes (r, 4) with an image and a class each."""
-        levels = {name: features[name] for name in self.levels}
+        levels = self._own_levels(features)
         if self.decoupling is not None:
             levels = self.decoupling(levels)
+        strides = [level.stride for level in self.levels.values()]
         count = len(boxes)
         spare = -count % ROW_MULTIPLE if self.training and boxes.device.type == "cpu" else 0
         boxes, image, labels = pad(boxes, (0, 0, 0, spare)), pad(image, (0, spare)), pad(labels, (0, spare))
-        logits, deltas = self.heads(pool_pyramid(levels, boxes, image, sizes, POOLED_SIDE), labels)
+        logits, deltas = self.heads(pool_pyramid(levels, boxes, image, strides, POOLED_SIDE), labels)
         return logits[:count], deltas[:count]
+
+    def _own_levels(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        for name, level in self.levels.items():
+            if name not in features or features[name].shape[1] != level.channels:
+                came = {key: tuple(value.shape) for key, value in features.items()}
+                raise ValueError(f"features: expected level {name!r} with {level.channels} channels, got {came}")
+        return {name: features[name] for name in self.levels}
 
     def _relocate(self, boxes: Tensor, deltas: Tensor, image: Tensor, sizes: Sizes) -> Tensor:
         if not self.config.relocation:

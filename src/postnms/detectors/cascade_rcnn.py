@@ -1,0 +1,186 @@
+"""Cascade R-CNN (arXiv 1712.00726): three heads in a loop, each trained on what the one before moved its boxes to.
+
+Boxes are sampled once, for the first head; the heads after it take all of them, matched at a higher IoU. Box deltas
+serve all classes. C: classes and the background, p: boxes of all images.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+
+from postnms.config import Fraction
+from postnms.detectors import box_head
+from postnms.detectors.backbone import build_backbone, levels_of, pyramid
+from postnms.detectors.box_head import Predictions
+from postnms.detectors.config import TwoStageConfig
+from postnms.detectors.images import ImageBatch, build_transform, prepare_images
+from postnms.detectors.network import Columns, Selection, truths_of
+from postnms.detectors.proposals import build_rpn, propose
+from postnms.structures import Candidates, Level, Targets
+
+Scoring = Literal["last", "mean"]
+Weight = Annotated[float, Field(ge=0)]
+DELTA_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
+"""Of the box deltas of each head."""
+
+
+class CascadeRCNNConfig(TwoStageConfig):
+    """Cascade R-CNN with a feature pyramid."""
+
+    kind: Literal["cascade_rcnn"] = "cascade_rcnn"
+    iou_thresholds: tuple[Fraction, Fraction, Fraction] = (0.5, 0.6, 0.7)
+    """A box is positive for a head from this IoU on."""
+    loss_weights: tuple[Weight, Weight, Weight] = (1.0, 0.5, 0.25)
+    """Of the losses of each head."""
+    scoring: Scoring = "last"
+    """Scores of the last head, the paper's "(3)", or the mean of all on the last head's boxes, "(1~3)"; the same
+    weights serve both."""
+
+
+class AgnosticPredictor(nn.Module):
+    """Class logits (p, C) and one set of box deltas (p, 4)."""
+
+    def __init__(self, in_channels: int, outputs: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(in_channels, outputs)
+        self.bbox_pred = nn.Linear(in_channels, 4)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (p, in_channels) of a box head."""
+        return self.cls_score(features), self.bbox_pred(features)
+
+
+class CascadeRCNN(nn.Module):
+    """Features and candidates of a Cascade R-CNN."""
+
+    def __init__(
+        self,
+        transform: GeneralizedRCNNTransform,
+        backbone: nn.Module,
+        rpn: RegionProposalNetwork,
+        heads: Sequence[RoIHeads],
+        loss_weights: Sequence[float],
+        scoring: Scoring,
+        levels: Mapping[str, Level],
+        columns: Columns,
+    ) -> None:
+        super().__init__()
+        self.transform, self.backbone, self.rpn, self.heads = transform, backbone, rpn, nn.ModuleList(heads)
+        self.loss_weights, self.scoring = loss_weights, scoring
+        self.levels, self.columns, self.num_classes = levels, columns, len(columns)
+        self.nms_threshold, self.max_detections = heads[-1].nms_thresh, heads[-1].detections_per_img
+
+    def prepare(self, images: Sequence[Tensor]) -> ImageBatch:
+        """Images as given -> normalised, resized, padded."""
+        return prepare_images(self.transform, images)
+
+    def features(self, images: ImageBatch) -> dict[str, Tensor]:
+        """Pyramid levels (B, C, H, W) by name."""
+        return pyramid(self.backbone, images.pixels)
+
+    def candidates(
+        self,
+        features: dict[str, Tensor],
+        images: ImageBatch,
+        targets: Targets | None = None,
+        selection: Selection = Selection(),
+    ) -> tuple[Candidates, dict[str, Tensor]]:
+        """Boxes of the last head over the score threshold, and with ``targets`` the losses of training.
+
+        With targets, candidates are the step's own proposals without injected ground truth, through all heads under
+        no-grad as at test time, or what the losses were sampled from, as ``selection.origin`` says.
+        """
+        truths = None if targets is None else truths_of(targets, self.columns)
+        proposals, losses = propose(self.rpn, images, features, truths)
+        if truths is None:
+            return self._select(features, self._run(features, proposals, images), images, selection), losses
+        sample = box_head.sample(self._head(0), proposals, truths, images.generators)
+        rows, found = sample.rows, None
+        for index, weight in enumerate(self.loss_weights):
+            if found is not None:
+                sample = box_head.match(self._head(index), self._moved(index - 1, found, images), truths)
+            found = box_head.predict(self._head(index), features, self.levels, sample.boxes)
+            classifier, location = box_head.losses(found, sample)
+            losses |= {
+                f"loss_classifier_{index + 1}": weight * classifier,
+                f"loss_box_reg_{index + 1}": weight * location,
+            }
+        if selection.origin == "sampled" and found is not None:
+            return self._select(features, found, images, selection, rows), losses
+        if selection.origin == "none":
+            proposals = [part[:0] for part in proposals]
+        with box_head.as_at_test(self.heads):
+            return self._select(features, self._run(features, proposals, images), images, selection), losses
+
+    def _run(self, features: dict[str, Tensor], boxes: list[Tensor], images: ImageBatch) -> Predictions:
+        """Boxes of each image through all heads; what the last says."""
+        found = box_head.predict(self._head(0), features, self.levels, boxes)
+        for index in range(1, len(self.heads)):
+            boxes = self._moved(index - 1, found, images)
+            found = box_head.predict(self._head(index), features, self.levels, boxes)
+        return found
+
+    def _moved(self, index: int, found: Predictions, images: ImageBatch) -> list[Tensor]:
+        """The boxes of each image as head ``index`` moved them, constants."""
+        row = torch.arange(len(found.logits), device=found.logits.device)
+        moved = box_head.decode(self._head(index), found, row, torch.zeros_like(row), images)
+        return list(moved.split([len(part) for part in found.boxes]))
+
+    def _select(
+        self,
+        features: dict[str, Tensor],
+        found: Predictions,
+        images: ImageBatch,
+        selection: Selection,
+        rows: list[Tensor] | None = None,
+    ) -> Candidates:
+        scores = found.logits.detach().softmax(dim=1)
+        if self.scoring == "mean":
+            with torch.no_grad():
+                pooled = box_head.pool(self._head(0), features, self.levels, found.boxes)
+                earlier = [box_head.score_pooled(self._head(i), pooled)[0] for i in range(len(self.heads) - 1)]
+            scores = torch.stack([*(logits.softmax(dim=1) for logits in earlier), scores]).mean(dim=0)
+        return box_head.select(self._head(-1), found, scores, images, self.columns, selection, rows)
+
+    def _head(self, index: int) -> RoIHeads:
+        head = self.heads[index]
+        assert isinstance(head, RoIHeads)
+        return head
+
+
+def build_cascade_rcnn(config: CascadeRCNNConfig, num_classes: int) -> CascadeRCNN:
+    """A Cascade R-CNN with random heads for ``num_classes`` classes, background not counted."""
+    heads = [
+        RoIHeads(
+            MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2),
+            TwoMLPHead(config.backbone.fpn_channels * 7**2, config.box_head_width),
+            AgnosticPredictor(config.box_head_width, num_classes + 1),
+            threshold,
+            threshold,
+            config.box_batch_size_per_image,
+            config.box_positive_fraction,
+            weights,
+            config.box_score_thresh,
+            config.box_nms_thresh,
+            config.box_detections_per_img,
+        )
+        for threshold, weights in zip(config.iou_thresholds, DELTA_WEIGHTS, strict=True)
+    ]
+    return CascadeRCNN(
+        build_transform(config),
+        build_backbone(config.backbone, first_level=2),
+        build_rpn(config),
+        heads,
+        config.loss_weights,
+        config.scoring,
+        levels_of(config.backbone, range(2, 6)),
+        Columns(tuple(range(1, num_classes + 1))),
+    )

@@ -1,0 +1,106 @@
+"""What a detector must give to get the stage: :class:`Network`. ``docs/your_detector.md`` walks through one.
+
+B: images, C: outputs of a classifier, K: classes, n: candidates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from postnms.detectors.images import ImageBatch
+from postnms.structures import Candidates, Level, Targets
+
+Origin = Literal["proposals", "sampled", "none"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which candidates are asked for."""
+
+    origin: Origin = "proposals"
+    """With targets: the step's own ``proposals`` (or anchors) without injected ground truth, scored as at test time;
+    those ``sampled`` for the detector's own losses; or ``none``, where only the losses are of interest."""
+    most: int | None = None
+    """At most so many an image, by score; None: no limit beyond the detector's own."""
+    score_threshold: float | None = None
+    """Candidates score more than this; None: the detector's own threshold at test time."""
+
+
+class Network(Protocol):
+    """A detector up to its candidates: a ``torch.nn.Module`` with these members."""
+
+    @property
+    def levels(self) -> Mapping[str, Level]:
+        """The feature maps that the stage pools from, by name, each twice as coarse as the one before."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """Classes, a background not counted."""
+        ...
+
+    @property
+    def nms_threshold(self) -> float:
+        """IoU over which NMS suppresses."""
+        ...
+
+    @property
+    def max_detections(self) -> int:
+        """Most detections of an image."""
+        ...
+
+    def prepare(self, images: Sequence[Tensor]) -> ImageBatch:
+        """Images as given (3, h, w), uint8 or float in [0, 1] -> the network's input."""
+        ...
+
+    def features(self, images: ImageBatch) -> dict[str, Tensor]:
+        """Feature maps (B, C, H, W) by name, those of ``levels`` among them."""
+        ...
+
+    def candidates(
+        self,
+        features: dict[str, Tensor],
+        images: ImageBatch,
+        targets: Targets | None = None,
+        selection: Selection = Selection(),
+    ) -> tuple[Candidates, dict[str, Tensor]]:
+        """Candidates in pixels of the input, and with ``targets`` the losses of training: scalars by name.
+
+        Candidates are constants; the losses are means over the batch of all processes (``postnms.collectives``).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which output of a classifier stands for each class: a background, or outputs without a class, are left out."""
+
+    of_class: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.of_class)
+
+    def take(self, outputs: Tensor) -> Tensor:
+        """Outputs (..., C) -> those of the classes (..., K)."""
+        if self._contiguous:
+            return outputs[..., self.of_class[0] : self.of_class[-1] + 1]
+        return outputs[..., list(self.of_class)]
+
+    def of_labels(self, labels: Tensor) -> Tensor:
+        """Labels (n,), 0..K-1 -> outputs (n,), 0..C-1."""
+        if self._contiguous:
+            return labels + self.of_class[0]
+        return torch.tensor(self.of_class, device=labels.device)[labels]
+
+    @property
+    def _contiguous(self) -> bool:
+        return self.of_class == tuple(range(self.of_class[0], self.of_class[0] + len(self.of_class)))
+
+
+def truths_of(targets: Targets, columns: Columns) -> list[dict[str, Tensor]]:
+    """Boxes and labels of each image as torchvision's parts take them; crowd regions are left out."""
+    rows = [(targets.image == index) & ~targets.crowd for index in range(targets.num_images)]
+    return [{"boxes": targets.boxes[row], "labels": columns.of_labels(targets.labels[row])} for row in rows]

@@ -1,0 +1,201 @@
+"""Without the stage every detector detects what torchvision's does and trains on the same losses."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection.transform import resize_boxes
+from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, clip_boxes_to_image
+
+from postnms import from_torchvision
+from postnms.detectors import Selection
+from postnms.detectors.images import to_network
+from tests.detectors.cases import TARGETS, TWO, as_dicts, build, random_torchvision
+
+SMALL = {"min_size": 96, "max_size": 160}
+FEW = {"rpn_post_nms_top_n_test": 80, "rpn_post_nms_top_n_train": 80}
+MODELS = {
+    "fasterrcnn_resnet50_fpn": {"num_classes": 4, **SMALL, **FEW},
+    "fasterrcnn_resnet50_fpn_v2": {"num_classes": 4, **SMALL, **FEW},
+    "fasterrcnn_mobilenet_v3_large_fpn": {"num_classes": 4, **SMALL},
+    "fasterrcnn_mobilenet_v3_large_320_fpn": {"num_classes": 4, **SMALL},
+    "retinanet_resnet50_fpn": {"num_classes": 3, **SMALL, "topk_candidates": 60},
+    "retinanet_resnet50_fpn_v2": {"num_classes": 3, **SMALL, "topk_candidates": 60},
+    "fcos_resnet50_fpn": {"num_classes": 3, **SMALL},
+    "ssd300_vgg16": {"num_classes": 4, "topk_candidates": 60},
+    "ssdlite320_mobilenet_v3_large": {"num_classes": 4, "topk_candidates": 60},
+}
+FIRST_LABEL = {name: int(options["num_classes"] == 4) for name, options in MODELS.items()}
+
+
+def same_detections(found, expected, first):
+    for index, theirs in enumerate(expected):
+        mine = found.image == index
+        assert len(theirs["scores"]) > 10
+        torch.testing.assert_close(found.boxes[mine], theirs["boxes"], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(found.scores[mine], theirs["scores"], rtol=1e-4, atol=1e-5)
+        assert torch.equal(found.labels[mine] + first, theirs["labels"])
+
+
+def same_losses(mine, theirs):
+    theirs = {name if name.startswith("loss") else f"loss_{name}": loss for name, loss in theirs.items()}
+    assert mine.keys() == theirs.keys()
+    for name, loss in theirs.items():
+        assert loss > 0
+        torch.testing.assert_close(mine[name], loss, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(params=MODELS)
+def name(request):
+    return request.param
+
+
+@torch.no_grad()
+def test_detections_of_a_torchvision_model_are_its_own(name):
+    model = random_torchvision(name, **MODELS[name]).eval()
+    same_detections(from_torchvision(model, None)(TWO).rows["nms"], model(TWO), FIRST_LABEL[name])
+
+
+def test_losses_of_a_torchvision_model_are_its_own(name):
+    model = random_torchvision(name, **MODELS[name]).train()
+    freeze_statistics(model)
+    detector = from_torchvision(model, None)
+    torch.manual_seed(1)
+    mine = detector(TWO, TARGETS).losses
+    torch.manual_seed(1)
+    same_losses(mine, model(TWO, as_dicts(TARGETS, FIRST_LABEL[name])))
+    none = TARGETS.boxes[:0], TARGETS.labels[:0]
+    torch.manual_seed(1)
+    mine = detector(TWO, as_targets(*none)).losses
+    torch.manual_seed(1)
+    theirs = model(TWO, [{"boxes": none[0], "labels": none[1]}] * 2)
+    for term, loss in mine.items():
+        torch.testing.assert_close(loss, theirs.get(term, theirs.get(term.removeprefix("loss_"))), rtol=1e-4, atol=1e-5)
+
+
+def as_targets(boxes, labels):
+    from postnms import Targets
+
+    return Targets(boxes, labels, torch.zeros_like(labels), torch.zeros_like(labels, dtype=torch.bool), 2)
+
+
+def freeze_statistics(model):
+    """Momentum 0, so that the first of two passes in training does not change the second."""
+    for part in model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = 0.0
+
+
+def twin_of(network, kind):
+    if kind == "faster_rcnn":
+        anchors = network.rpn.anchor_generator
+        twin = FasterRCNN(network.backbone, 4, rpn_anchor_generator=anchors, **SMALL)
+        twin.rpn, twin.roi_heads = network.rpn, network.roi_heads
+        return twin
+    settings = network.settings
+    return RetinaNet(
+        network.backbone,
+        3,
+        **SMALL,
+        anchor_generator=network.anchor_generator,
+        head=network.head,
+        score_thresh=settings.score_thresh,
+        topk_candidates=settings.topk_candidates,
+        detections_per_img=settings.detections_per_img,
+    )
+
+
+@pytest.mark.parametrize(("kind", "first"), [("faster_rcnn", 1), ("retinanet", 0)])
+def test_a_detector_of_a_config_is_torchvisions(kind, first):
+    detector = build(kind, None)
+    twin = twin_of(detector.network, kind)
+    with torch.no_grad():
+        same_detections(detector.eval()(TWO).rows["nms"], twin.eval()(TWO), first)
+    torch.manual_seed(1)
+    mine = detector.train()(TWO, TARGETS).losses
+    torch.manual_seed(1)
+    same_losses(mine, twin.train()(TWO, as_dicts(TARGETS, first)))
+
+
+def cascade_by_torchvisions_parts(network, features, proposals, sizes):
+    """Boxes and logits of every head, one image at a time, by torchvision's pooling and box coders."""
+    steps, boxes = [], proposals
+    pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
+    for head in network.heads:
+        pooled = pool(OrderedDict(features), boxes, sizes)
+        logits, deltas = head.box_predictor(head.box_head(pooled))
+        steps.append((boxes, pooled, logits, deltas))
+        moved = head.box_coder.decode(deltas.detach(), boxes).squeeze(1).split([len(part) for part in boxes])
+        boxes = [clip_boxes_to_image(part, size) for part, size in zip(moved, sizes, strict=True)]
+    return steps, boxes
+
+
+@pytest.mark.parametrize("kind", ["cascade_rcnn", "cascade_rcnn_mean"])
+@torch.no_grad()
+def test_cascade_detects_what_its_definition_says(kind):
+    detector = build(kind, None).eval()
+    network = detector.network
+    batch = network.prepare(TWO)
+    features = network.features(batch)
+    proposals, _ = network.rpn(batch.as_image_list(), OrderedDict(features))
+    steps, final = cascade_by_torchvisions_parts(network, features, proposals, batch.sizes)
+    scores = steps[-1][2].softmax(1)
+    if kind == "cascade_rcnn_mean":
+        pooled = steps[-1][1]
+        scores = sum(head.box_predictor(head.box_head(pooled))[0].softmax(1) for head in network.heads) / 3
+    found = detector(TWO).rows["nms"]
+    for index, (boxes, own) in enumerate(zip(final, scores.split([len(part) for part in final]), strict=True)):
+        row, label = (own[:, 1:] > 0.2).nonzero(as_tuple=True)
+        keep = batched_nms(boxes[row], own[row, label + 1], label, 0.5)[:100]
+        mine = found.image == index
+        expected = resize_boxes(boxes[row[keep]], batch.sizes[index], batch.given[index])
+        assert len(keep) > 10
+        torch.testing.assert_close(found.boxes[mine], expected, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(found.scores[mine], own[row, label + 1][keep], rtol=1e-4, atol=1e-5)
+        assert torch.equal(found.labels[mine], label[keep])
+
+
+def test_cascade_trains_on_what_its_definition_says():
+    """Head by head: cross-entropy and smooth-L1 at IoU 0.5, 0.6, 0.7, on the boxes that the head before moved."""
+    detector = build("cascade_rcnn", None).train()
+    network = detector.network
+    network.heads[0].fg_bg_sampler.batch_size_per_image = 1000  # all proposals: nothing left to chance
+    network.heads[0].fg_bg_sampler.positive_fraction = 1.0
+    mine = detector(TWO, TARGETS).losses
+    batch = network.prepare(TWO)
+    features = network.features(batch)
+    targets = to_network(TARGETS, batch, 3)
+    truths = as_dicts(targets, 1)
+    proposals, _ = network.rpn(batch.as_image_list(), OrderedDict(features), truths)
+    proposals = [torch.cat([part, truth["boxes"]]) for part, truth in zip(proposals, truths, strict=True)]
+    steps, _ = cascade_by_torchvisions_parts(network, features, proposals, batch.sizes)
+    heads = zip(network.heads, steps, (0.5, 0.6, 0.7), (1.0, 0.5, 0.25), strict=True)
+    for number, (head, (boxes, _, logits, deltas), threshold, weight) in enumerate(heads, 1):
+        labels, wanted = [], []
+        for part, truth in zip(boxes, truths, strict=True):
+            best = box_iou(truth["boxes"], part).max(dim=0)
+            labels.append(torch.where(best.values >= threshold, truth["labels"][best.indices], 0))
+            wanted.append(truth["boxes"][best.indices])
+        positive = torch.cat(labels) > 0
+        moves = torch.cat(head.box_coder.encode(wanted, boxes))
+        location = F.smooth_l1_loss(deltas[positive], moves[positive], beta=1 / 9, reduction="sum") / len(positive)
+        assert positive.any()
+        torch.testing.assert_close(
+            mine[f"loss_classifier_{number}"], weight * F.cross_entropy(logits, torch.cat(labels))
+        )
+        torch.testing.assert_close(mine[f"loss_box_reg_{number}"], weight * location, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["cascade_rcnn", "cascade_rcnn_mean"])
+def test_the_three_heads_share_no_weights_and_the_last_decides(kind):
+    detector = build(kind, None).eval()
+    batch = detector.network.prepare(TWO)
+    features = detector.network.features(batch)
+    before, _ = detector.network.candidates(features, batch, selection=Selection(score_threshold=0.0))
+    with torch.no_grad():
+        detector.network.heads[0].box_predictor.cls_score.bias[1] += 3
+    after, _ = detector.network.candidates(features, batch, selection=Selection(score_threshold=0.0))
+    changed = not torch.allclose(before.scores, after.scores)
+    assert changed == (kind == "cascade_rcnn_mean")
