@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -56,25 +57,30 @@ def test_resuming_continues_to_the_last_digit(tmp_path, precision):
         assert torch.equal(mine, theirs)
 
 
-def start(processes, *words):
-    """A command line as ``torchrun`` starts it: each process takes its part of every batch and of the val split."""
+def launched(processes, module, *words):
+    """``python -m module words`` in one process, or in several that ``accelerate launch`` starts on the CPU."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
-    command = [sys.executable, "-m", "postnms", *map(str, words)]
-    started = []
-    for rank in range(processes):
-        place = {**meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **place}
-        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment))
-    return started
+    options = ["--multi_gpu", "--num_processes", processes, "--num_machines", 1, "--main_process_port", port]
+    options += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    launcher = ["-m", "accelerate.commands.launch", *options] if processes > 1 else []
+    command = [sys.executable, *map(str, [*launcher, "-m", module, *words])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
 
 
-def finish(started):
-    for process in started:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors.decode()
+def finish(process):
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
+
+
+def kill(process):
+    """With no chance to tidy up: the launcher and what it started."""
+    family = [*psutil.Process(process.pid).children(recursive=True), process]
+    for member in family:
+        member.kill()
+    process.communicate()
 
 
 @pytest.mark.slow
@@ -83,16 +89,14 @@ def test_a_killed_run_resumes_to_the_last_digit(tmp_path, processes):
     overrides = [*TINY, "training.iterations=40", "training.checkpoint_every=4"]
     sets = [part for override in overrides for part in ("--set", override)]
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
-    finish(start(processes, "train", "demo", *sets, "--out", whole.root))
-    running = start(processes, "train", "demo", *sets, "--out", killed.root)
+    finish(launched(processes, "postnms", "train", "demo", *sets, "--out", whole.root))
+    running = launched(processes, "postnms", "train", "demo", *sets, "--out", killed.root)
     while not killed.log.is_file() or killed.log.read_text().count("\n") < 10:
-        assert running[0].poll() is None
+        assert running.poll() is None
         time.sleep(0.02)
-    for process in running:
-        process.kill()
-        process.communicate()
+    kill(running)
     assert not killed.metrics.is_file()
-    finish(start(processes, "train", "demo", *sets, "--out", killed.root, "--resume"))
+    finish(launched(processes, "postnms", "train", "demo", *sets, "--out", killed.root, "--resume"))
     assert len(logged(whole.root)) == 40
     assert logged(killed.root) == logged(whole.root)
     assert whole.metrics.read_text() == killed.metrics.read_text()
@@ -100,7 +104,7 @@ def test_a_killed_run_resumes_to_the_last_digit(tmp_path, processes):
 
     found = scores_by_image(whole)
     assert sum(map(len, found.values())) > 20
-    finish(start(1, "eval", whole.root))
+    finish(launched(1, "postnms", "eval", whole.root))
     assert scores_by_image(whole) == {image: pytest.approx(scores, rel=1e-4) for image, scores in found.items()}
 
 

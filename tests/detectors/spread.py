@@ -1,0 +1,65 @@
+"""Losses and gradients of every detector on one process's share of a batch, for ``test_spreading``.
+
+python -m tests.detectors.spread FILE; rank and world come from the environment, as under torchrun.
+"""
+
+import os
+import sys
+
+import torch
+from torch import distributed
+
+from postnms.stage import StageConfig
+from postnms.structures import Targets, of_image
+from tests.detectors.cases import CASES, build, images
+from tests.test_matching import truths
+
+BATCH = images((100, 130), (150, 110), (90, 160), (60, 60))
+TRUTHS = truths(
+    [(10, 10, 60, 70), (50, 40, 120, 95), (30, 80, 90, 140), (5, 5, 50, 40), (60, 10, 150, 80), (20, 20, 55, 50)],
+    [0, 2, 1, 0, 1, 2],
+    [0, 0, 1, 2, 2, 2],
+    num_images=4,
+)
+"""Unequal: three objects in one image, none in the last."""
+
+
+def share(rank: int, world: int) -> tuple[list[torch.Tensor], Targets, list[torch.Generator]]:
+    places = list(range(rank, len(BATCH), world))
+    parts = [of_image(TRUTHS, place) for place in places]
+    targets = Targets(
+        torch.cat([part.boxes for part in parts]),
+        torch.cat([part.labels for part in parts]),
+        torch.cat([part.image + index for index, part in enumerate(parts)]),
+        torch.cat([part.crowd for part in parts]),
+        num_images=len(parts),
+    )
+    return [BATCH[place] for place in places], targets, [torch.Generator().manual_seed(place) for place in places]
+
+
+def losses_and_gradients(rank: int, world: int) -> dict[str, dict[str, float]]:
+    """By case: the loss terms, and the sum of the gradient's magnitudes, both averaged over the processes."""
+    found = {}
+    for name in CASES:
+        detector = build(name, StageConfig(width=16, positive_iou=0.05)).eval()  # batch norm as at test time
+        given, targets, generators = share(rank, world)
+        losses = detector(given, targets, generators=generators).losses
+        sum(losses.values()).backward()
+        gradients = {part: p.grad for part, p in detector.named_parameters() if p.grad is not None}
+        values = torch.stack([loss.detach() for loss in losses.values()])
+        for tensor in (values, *gradients.values()):
+            if world > 1:
+                distributed.all_reduce(tensor)
+                tensor /= world
+        terms = dict(zip(losses, values.tolist(), strict=True))
+        found[name] = terms | {"gradient": float(sum(g.double().abs().sum() for g in gradients.values()))}
+    return found
+
+
+if __name__ == "__main__":
+    distributed.init_process_group("gloo")
+    torch.set_num_threads(1)
+    found = losses_and_gradients(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    if os.environ["RANK"] == "0":
+        torch.save(found, sys.argv[1])
+    distributed.destroy_process_group()
