@@ -1,11 +1,18 @@
 import json
 
 import pytest
+import torch
 from pydantic import ValidationError
 
+from postnms.data.loader import Batch
 from postnms.data.scenes import ScenesConfig
+from postnms.detectors import build_detector
 from postnms.errors import UserError
+from postnms.processes import get_accelerator
 from postnms.recipes import RECIPES, Recipe, describe, get_recipe, override
+from postnms.training import build_optimizer, set_learning_rate, training_step
+from tests.detectors.cases import images
+from tests.test_matching import truths
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -24,6 +31,70 @@ def test_the_papers_recipe_is_the_papers():
     assert stage is not None
     assert (stage.fusion, stage.weighting, stage.representative) == ((0.8, 0.1, 0.1), "all", "union")
     assert get_recipe("faster_rcnn_r101_fpn_1x").detector.backbone.name == "resnet101"
+
+
+TABLE_1 = {
+    "faster_rcnn_r50_fpn_1x": ("faster_rcnn", "resnet50", "last"),
+    "faster_rcnn_r101_fpn_1x": ("faster_rcnn", "resnet101", "last"),
+    "faster_rcnn_x101_fpn_1x": ("faster_rcnn", "resnext101_32x8d", "last"),
+    "retinanet_r50_fpn_1x": ("retinanet", "resnet50", "last"),
+    "retinanet_r101_fpn_1x": ("retinanet", "resnet101", "last"),
+    "retinanet_x101_fpn_1x": ("retinanet", "resnext101_32x8d", "last"),
+    "cascade_rcnn_r101_fpn_1x": ("cascade_rcnn", "resnet101", "last"),
+    "cascade_rcnn_r101_fpn_1x_mean": ("cascade_rcnn", "resnet101", "mean"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE_1)
+def test_every_row_of_table_1_builds_and_trains(name):
+    """On small images and from random weights; all else as the recipe says."""
+    random = ["weights=null", "norm=trained", "trainable_layers=5"]
+    small = ["detector.min_size=64", "detector.max_size=96", *(f"detector.backbone.{change}" for change in random)]
+    recipe = get_recipe(name, small)
+    kind, backbone, scoring = TABLE_1[name]
+    assert (recipe.detector.kind, recipe.detector.backbone.name) == (kind, backbone)
+    assert getattr(recipe.detector, "scoring", "last") == scoring
+    assert recipe.training == get_recipe("faster_rcnn_r50_fpn_1x").training
+    assert get_recipe(name).detector.backbone.weights == "imagenet"
+    torch.manual_seed(0)
+    detector = build_detector(recipe.detector, recipe.stage, 80).train()
+    accelerator = get_accelerator()
+    optimizer = build_optimizer(detector, recipe.training)
+    set_learning_rate(optimizer, 1000, recipe.training)
+    before = next(detector.network.parameters()).clone()
+    targets = truths([(8, 8, 40, 50), (30, 10, 90, 60)], [3, 70], [0, 1], num_images=2)
+    batch = Batch(images((64, 80), (70, 96)), targets, [1, 2], [(64, 80), (70, 96)])
+    losses = training_step(detector, optimizer, batch, recipe.training, accelerator)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert not torch.equal(next(detector.network.parameters()), before)
+    assert {"loss_stage_cls", "loss_stage_loc"} <= losses.keys()
+
+
+def test_cascade_recipes_differ_in_the_scores_alone():
+    first, second = get_recipe("cascade_rcnn_r101_fpn_1x"), get_recipe("cascade_rcnn_r101_fpn_1x_mean")
+    assert [text.split(":")[0] for text in first.differences(second)] == ["name", "detector.scoring"]
+
+
+def test_a_frozen_detector_without_a_stage_is_nothing_to_train():
+    with pytest.raises(UserError, match=r"recipe: .*training\.freeze: 'detector' leaves nothing to train"):
+        get_recipe("demo", ["stage=null", "training.freeze=detector"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("detector.kind=frcnn", r"recipe\.detector\.kind: expected one of 'faster_rcnn', 'retinanet', .*, got 'frcnn'"),
+        (
+            "detector.box_nms_tresh=0.4",
+            r"recipe\.detector\.box_nms_tresh: no such field \(did you mean 'box_nms",
+        ),
+        ("detector.backbone.nam=x", r"recipe\.detector\.backbone\.nam: no such field \(did you mean 'name'\?\)"),
+    ],
+)
+def test_mistakes_in_one_of_several_kinds_of_detector(change, message):
+    with pytest.raises(UserError, match=message):
+        get_recipe("cascade_rcnn_r18_small", [change])
 
 
 def test_overrides_reach_any_field():

@@ -216,3 +216,27 @@ def test_bfloat16_keeps_boxes_scores_and_losses_in_float32(name):
     assert all(loss.dtype == torch.float32 and torch.isfinite(loss) for loss in output.losses.values())
     boxes = output.rows["nms"].boxes
     assert not torch.equal(boxes, boxes.bfloat16().float())
+
+
+def test_anchors_and_boxes_are_exact_after_half_precision(name):
+    """A step in bfloat16 leaves nothing rounded behind: the same detections as before it."""
+    detector = build(name).eval()
+    with torch.no_grad():
+        before = detector(TWO).rows["nms"]
+        with torch.autocast("cpu", torch.bfloat16):
+            detector(TWO)
+        after = detector(TWO).rows["nms"]
+    assert torch.equal(before.boxes, after.boxes)
+    assert torch.equal(before.scores, after.scores)
+
+
+def test_outputs_that_are_not_finite_reach_the_losses(name):
+    """So that training can name them; no error on the way."""
+    detector = build(name).train()
+    last = ("bbox_pred", "bbox_reg", "regression_head.module_list", "sides")
+    with torch.no_grad():
+        for part, parameter in detector.network.named_parameters():
+            if any(layer in part for layer in last) and part.endswith("weight"):
+                parameter.fill_(torch.nan)
+    losses = detector(TWO, TARGETS).losses
+    assert any(torch.isnan(loss) for term, loss in losses.items() if "stage" not in term)

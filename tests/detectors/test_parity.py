@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import resize_boxes
 from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, clip_boxes_to_image
 
@@ -139,7 +140,7 @@ def test_cascade_detects_what_its_definition_says(kind):
     network = detector.network
     batch = network.prepare(TWO)
     features = network.features(batch)
-    proposals, _ = network.rpn(batch.as_image_list(), OrderedDict(features))
+    proposals, _ = network.rpn(ImageList(batch.pixels, batch.sizes), OrderedDict(features))
     steps, final = cascade_by_torchvisions_parts(network, features, proposals, batch.sizes)
     scores = steps[-1][2].softmax(1)
     if kind == "cascade_rcnn_mean":
@@ -168,7 +169,7 @@ def test_cascade_trains_on_what_its_definition_says():
     features = network.features(batch)
     targets = to_network(TARGETS, batch, 3)
     truths = as_dicts(targets, 1)
-    proposals, _ = network.rpn(batch.as_image_list(), OrderedDict(features), truths)
+    proposals, _ = network.rpn(ImageList(batch.pixels, batch.sizes), OrderedDict(features), truths)
     proposals = [torch.cat([part, truth["boxes"]]) for part, truth in zip(proposals, truths, strict=True)]
     steps, _ = cascade_by_torchvisions_parts(network, features, proposals, batch.sizes)
     heads = zip(network.heads, steps, (0.5, 0.6, 0.7), (1.0, 0.5, 0.25), strict=True)

@@ -132,6 +132,8 @@ class CascadeRCNN(nn.Module):
         """The boxes of each image as head ``index`` moved them, constants."""
         row = torch.arange(len(found.logits), device=found.logits.device)
         moved = box_head.decode(self._head(index), found, row, torch.zeros_like(row), images)
+        finite = torch.isfinite(moved).all(dim=1, keepdim=True)  # where it is not, the losses will tell
+        moved = torch.where(finite, moved, torch.cat(found.boxes))
         return list(moved.split([len(part) for part in found.boxes]))
 
     def _select(

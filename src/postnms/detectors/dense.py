@@ -81,5 +81,7 @@ def select(
     image, row, label = (part[:0] if selection.origin == "none" else part for part in chosen)
     boxes = decode(deltas.detach()[image, row], torch.stack(anchors)[image, row])
     boxes = clip(boxes, torch.tensor(images.sizes, device=boxes.device)[image])
+    finite = torch.isfinite(boxes).all(dim=1)  # what is not is left out: its losses will tell
+    boxes, image, row, label = boxes[finite], image[finite], row[finite], label[finite]
     found = Candidates(boxes, scores.detach()[image, row, label], label, image, row, len(images.sizes))
     return limit(found, selection.most)

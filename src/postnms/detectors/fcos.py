@@ -61,7 +61,7 @@ class FCOS(nn.Module):
         """
         levels = list(features.values())
         outputs = {name: output.float() for name, output in self.head(levels).items()}
-        anchors = self.anchor_generator(images.as_image_list(), levels)
+        anchors = images.anchors(self.anchor_generator, levels)
         per_level = dense.anchors_per_level(levels, anchors)
         losses = {}
         if targets is not None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -40,9 +40,13 @@ class ImageBatch:
         factors = [(w / gw, h / gh) for (h, w), (gh, gw) in zip(self.sizes, self.given, strict=True)]
         return torch.tensor(factors, device=self.pixels.device).view(-1, 2)
 
-    def as_image_list(self) -> ImageList:
-        """The same for torchvision's modules."""
-        return ImageList(self.pixels, self.sizes)
+    def anchors(self, generator: nn.Module, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Anchors (A, 4) of each image by one of torchvision's generators, float32 whatever the levels are.
+
+        The generators take the dtype of the levels, and bfloat16 would round anchors to several pixels.
+        """
+        exact = [torch.empty((), device=level.device).expand(level.shape) for level in levels]
+        return generator(ImageList(self.pixels.float(), self.sizes), exact)
 
 
 def build_transform(config: DetectorConfig) -> GeneralizedRCNNTransform:

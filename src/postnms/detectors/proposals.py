@@ -53,7 +53,7 @@ def propose(
     mode = "testing" if truths is None else "training"
     levels = list(features.values())
     objectness, deltas = rpn.head(levels)
-    anchors = rpn.anchor_generator(images.as_image_list(), levels)
+    anchors = images.anchors(rpn.anchor_generator, levels)
     per_level = [logits[0].numel() for logits in objectness]
     logits, deltas = concat_box_prediction_layers(objectness, deltas)
     logits, deltas = logits.float(), deltas.float()  # half precision would round coordinates to whole pixels

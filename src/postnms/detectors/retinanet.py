@@ -88,7 +88,7 @@ class RetinaNet(nn.Module):
         """
         levels = list(features.values())
         outputs = {name: output.float() for name, output in self.head(levels).items()}
-        anchors = self.anchor_generator(images.as_image_list(), levels)
+        anchors = images.anchors(self.anchor_generator, levels)
         losses = {}
         if targets is not None:
             truths = truths_of(targets, self.columns)

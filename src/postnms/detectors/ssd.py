@@ -60,7 +60,7 @@ class SSD(nn.Module):
     ) -> tuple[Candidates, dict[str, Tensor]]:
         """The best anchors of each class over the score threshold, and with ``targets`` the two losses of training."""
         outputs = {name: output.float() for name, output in self.head(list(features.values())).items()}
-        anchors = self.anchor_generator(images.as_image_list(), list(features.values()))
+        anchors = images.anchors(self.anchor_generator, list(features.values()))
         losses = {} if targets is None else self._losses(outputs, anchors, truths_of(targets, self.columns))
         scores = self.columns.take(outputs["cls_logits"].detach().softmax(dim=2))
         best = dense.best_of_classes(scores, self.settings, selection)

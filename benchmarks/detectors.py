@@ -1,0 +1,163 @@
+"""Bare detectors against torchvision's own forward: ratio of time, parameters and multiply-adds.
+
+    python benchmarks/detectors.py [--sizes 320x320 800x1333] [--rounds 7] [--models fasterrcnn_resnet50_fpn ...]
+
+Both sides have the same modules and weights and take turns in one process; the weights are random, with last layers
+spread so that there are about as many candidates as a trained detector has. Then Cascade R-CNN against Faster R-CNN on
+the same backbone. The published figures are those of torchvision's model pages (its 91 outputs; multiply-adds, which
+it calls GFLOPS, of an 800 x 1066 image, or of the size in the name).
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import get_model, get_model_weights
+
+from postnms import StageConfig, from_torchvision
+from postnms.detectors import CascadeRCNNConfig, Detector, FasterRCNNConfig, build_detector
+from postnms.files import write_json
+from postnms.runs import provenance
+from timing import milliseconds
+
+MODELS = (
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "retinanet_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+    "fcos_resnet50_fpn",
+    "ssd300_vgg16",
+    "ssdlite320_mobilenet_v3_large",
+)
+OUTPUTS = 91
+SPREADS = {"cls_logits": -4.0, "cls_score": 0.0, "classification_head.module_list": 0.0}
+"""Mean logits of the last layers of classification, by a part of their name; their deviation is 1.5."""
+
+
+def photograph(size: tuple[int, int]) -> Tensor:
+    """Soft patches of colour: places differ, as in photographs."""
+    patches = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return nn.functional.interpolate(patches, size, mode="bilinear")[0]
+
+
+@torch.no_grad()
+def spread(model: nn.Module, call: Callable[[list[Tensor]], object]) -> None:
+    """Scale the last layers of classification, each at its first call, so that scores differ from place to place."""
+    hooks = []
+
+    def scale(layer: nn.Module, _: object, output: Tensor, mean: float, done: set[int]) -> None:
+        if id(layer) in done:
+            return
+        done.add(id(layer))
+        factor = 1.5 / float(output.std().clamp(min=1e-6))
+        layer.weight.mul_(factor)
+        layer.bias.fill_(mean - factor * float(output.mean() - layer.bias.mean()))
+
+    done: set[int] = set()
+    for name, layer in model.named_modules():
+        mean = next((mean for part, mean in SPREADS.items() if part in name), None)
+        if mean is not None and isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None:
+            hooks.append(layer.register_forward_hook(lambda *a, m=mean: scale(*a, m, done)))
+    call([photograph((320, 320))])
+    for hook in hooks:
+        hook.remove()
+
+
+def multiply_adds(call: Callable[[], object]) -> float:
+    """In thousand millions; of convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() / 2e9
+
+
+def millions(model: nn.Module) -> float:
+    """Parameters."""
+    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
+
+
+def compare(name: str, size: tuple[int, int], rounds: int) -> dict[str, float]:
+    """A torchvision model and the bare detector that shares its modules, on one image of the given size."""
+    own_size = {} if name.startswith("ssd") else {"min_size": min(size), "max_size": max(size)}
+    torch.manual_seed(0)
+    model = get_model(name, weights=None, weights_backbone=None, num_classes=OUTPUTS, **own_size).eval()
+    spread(model, model)
+    detector = from_torchvision(model, None).eval()
+    image = [photograph(size)]
+    found = milliseconds({"ours": lambda: detector(image), "theirs": lambda: model(image)}, rounds)
+    published = get_model_weights(name)["DEFAULT"].meta
+    candidates, _ = detector.network.candidates(
+        detector.network.features(batch := detector.network.prepare(image)), batch
+    )
+    return {
+        **found,
+        "ratio": found["ours"] / found["theirs"],
+        "candidates": len(candidates.scores),
+        "parameters": millions(detector),
+        "published_parameters": published["num_params"] / 1e6,
+        "multiply_adds": multiply_adds(lambda: detector(image)),
+        "published_multiply_adds": published["_ops"],
+    }
+
+
+def cascade(size: tuple[int, int], rounds: int) -> dict[str, float]:
+    """Cascade R-CNN R50, both ways of scoring, over Faster R-CNN R50, with and without the stage."""
+    sizes = {"min_size": min(size), "max_size": max(size)}
+    configs = {
+        "faster": FasterRCNNConfig(**sizes),
+        "cascade": CascadeRCNNConfig(**sizes),
+        "cascade_mean": CascadeRCNNConfig(**sizes, scoring="mean"),
+    }
+    sides: dict[str, Detector] = {}
+    for name, config in configs.items():
+        torch.manual_seed(0)
+        sides[name] = build_detector(config, None, OUTPUTS - 1).eval()
+        spread(sides[name], sides[name])
+    torch.manual_seed(0)
+    sides["faster_stage"] = build_detector(configs["faster"], StageConfig(), OUTPUTS - 1).eval()
+    sides["faster_stage"].network = sides["faster"].network
+    image = [photograph(size)]
+    found = milliseconds({name: lambda d=detector: d(image) for name, detector in sides.items()}, rounds)
+    ratios = {f"{name}_ratio": found[name] / found["faster"] for name in sides if name != "faster"}
+    costs = {f"{name}_multiply_adds": multiply_adds(lambda d=side: d(image)) for name, side in sides.items()}
+    return {**found, **ratios, **costs, "cascade_parameters": millions(sides["cascade"])}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="*", default=["320x320", "800x1333"])
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    record = {}
+    columns = ("ours ms", "theirs ms", " ratio", " cands", "M params (publ.)", "G madds (publ.)")
+    print(f"{'size':>9} {'model':34s}  {'  '.join(columns)}")
+    with torch.no_grad():
+        for text in arguments.sizes:
+            height, _, width = text.partition("x")
+            size = (int(height), int(width))
+            for name in arguments.models:
+                if name.startswith("ssd") and text != arguments.sizes[0]:
+                    continue  # they have one size of their own
+                found = record[f"{name} {text}"] = compare(name, size, arguments.rounds)
+                print(
+                    f"{text:>9} {name:34s} {found['ours']:8.1f} {found['theirs']:9.1f} {found['ratio']:6.3f} "
+                    f"{found['candidates']:6.0f} {found['parameters']:8.2f} ({found['published_parameters']:.2f}) "
+                    f"{found['multiply_adds']:9.1f} ({found['published_multiply_adds']:.1f})",
+                    flush=True,
+                )
+            found = record[f"cascade {text}"] = cascade(size, arguments.rounds)
+            print(f"{text:>9} " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
+    if arguments.out:
+        write_json(arguments.out, {**provenance(0, None), "figures": record})
+
+
+if __name__ == "__main__":
+    main()

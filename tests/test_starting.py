@@ -1,0 +1,108 @@
+"""Runs that start from the weights of others, and runs that train the stage alone."""
+
+import json
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import save_file
+
+from postnms.checkpoints import load_tensors, own_state
+from postnms.cli import main
+from postnms.errors import UserError
+from postnms.runs import RunFolder, load_detector
+from tests.test_training import TINY, run, tiny
+
+
+@pytest.fixture(autouse=True)
+def _one_process():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A run without the stage."""
+    folder = tmp_path_factory.mktemp("bare")
+    run(folder, tiny("training.iterations=3", "training.checkpoint_every=1", "stage=null"))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return RunFolder(folder)
+
+
+def network_of(folder):
+    own = own_state(load_tensors(folder.weights)[0])
+    return {name.removeprefix("network."): tensor for name, tensor in own.items() if name.startswith("network.")}
+
+
+@pytest.mark.parametrize("what", ["root", "weights", "checkpoint", "plain.safetensors", "plain.pth"])
+def test_a_frozen_detector_stays_as_it_was_and_its_rows_too(bare, tmp_path, what):
+    start = getattr(bare, what, None) or tmp_path / what
+    if what == "plain.safetensors":
+        save_file(network_of(bare), start)
+    elif what == "plain.pth":
+        torch.save(network_of(bare), start)
+    recipe = tiny("training.iterations=2", f"training.start_from={start}", "training.freeze=detector")
+    run(tmp_path / "run", recipe)
+    folder = RunFolder(tmp_path / "run")
+    before, after = network_of(bare), network_of(folder)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert json.loads(folder.results("nms").read_text()) == json.loads(bare.results("nms").read_text())
+    losses = json.loads(folder.log.read_text().splitlines()[0])
+    assert {name for name in losses if name.startswith("loss_")} == {"loss_stage_cls", "loss_stage_loc"}
+    assert load_detector(folder).stage is not None
+
+
+def test_what_is_not_frozen_is_trained_on_from_there(bare, tmp_path, monkeypatch):
+    sets = [part for change in [*TINY, "training.iterations=1"] for part in ("--set", change)]
+    words = ["train", "demo", "--out", str(tmp_path / "run"), "--from", str(bare.root), "--freeze", "none", *sets]
+    monkeypatch.setattr("sys.argv", ["postnms", *words])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    folder = RunFolder(tmp_path / "run")
+    before, after = network_of(bare), network_of(folder)
+    moved = [(after[name] - before[name]).abs().max() for name in before if name.endswith("weight")]
+    assert 0 < max(moved) < 0.01  # one step away
+    recipe = json.loads(folder.recipe.read_text())
+    assert recipe["training"]["start_from"] == str(bare.root)
+    assert recipe["training"]["freeze"] == "none"
+
+
+def test_a_frozen_run_resumes_without_what_it_started_from(bare, tmp_path):
+    plain = tmp_path / "plain.safetensors"
+    save_file(network_of(bare), plain)
+    changes = ("training.iterations=2", "training.checkpoint_every=1", f"training.start_from={plain}")
+    recipe = tiny(*changes, "training.freeze=detector")
+    run(tmp_path / "run", recipe)
+    plain.unlink()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run(tmp_path / "run", recipe, resume=True)
+
+
+def test_the_stage_of_a_run_is_taken_too(bare, tmp_path):
+    run(tmp_path / "joint", tiny("training.iterations=1"))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    start = f"training.start_from={tmp_path / 'joint'}"
+    again = run(tmp_path / "again", tiny("training.iterations=1", "training.lr=1e-9", start))
+    stage = own_state(load_tensors(RunFolder(tmp_path / "joint").weights)[0])["stage.heads.objectness_trunk.fc6.weight"]
+    torch.testing.assert_close(again.stage.heads.objectness_trunk.fc6.weight, stage, rtol=1e-5, atol=1e-7)
+
+
+def test_what_does_not_fit_is_named(bare, tmp_path):
+    def refused(message, *changes, start=bare.root):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        with pytest.raises(UserError, match=message):
+            run(tmp_path / "run", tiny("training.iterations=1", f"training.start_from={start}", *changes))
+        assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+    refused(r"weights\.safetensors: .*fc6\.bias has shape \(8,\), expected \(9,\)", "detector.box_head_width=9")
+    refused(r"expected a file, got '.*nowhere'", start=tmp_path / "nowhere")
+    refused(r"not a run folder \(no labels\.json\)", start=tmp_path)
+    (tmp_path / "text.pth").write_text("no state dict")
+    refused(r"training\.start_from: .*text\.pth is not a plain state dict", start=tmp_path / "text.pth")
+    other = RunFolder(tmp_path / "other")
+    other.root.mkdir()
+    labels = json.loads(bare.labels.read_text())
+    other.labels.write_text(json.dumps(labels[:-1]))
+    refused(r"labels\.json: the run was trained on other classes", start=other.root)
