@@ -7,9 +7,11 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
+from postnms import training
 from postnms.checkpoints import load_tensors, own_state
 from postnms.cli import main
 from postnms.errors import UserError
+from postnms.recipes import get_recipe
 from postnms.runs import RunFolder, load_detector
 from tests.test_training import TINY, run, tiny
 
@@ -69,15 +71,47 @@ def test_what_is_not_frozen_is_trained_on_from_there(bare, tmp_path, monkeypatch
     assert recipe["training"]["freeze"] == "none"
 
 
-def test_a_frozen_run_resumes_without_what_it_started_from(bare, tmp_path):
+def test_a_frozen_run_resumes_to_the_last_digit_without_what_it_started_from(bare, tmp_path, monkeypatch):
     plain = tmp_path / "plain.safetensors"
     save_file(network_of(bare), plain)
-    changes = ("training.iterations=2", "training.checkpoint_every=1", f"training.start_from={plain}")
+    changes = ("training.iterations=4", "training.checkpoint_every=1", f"training.start_from={plain}")
     recipe = tiny(*changes, "training.freeze=detector")
-    run(tmp_path / "run", recipe)
+    run(tmp_path / "whole", recipe)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    step, calls = training.training_step, []
+
+    def stop_in_the_third(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(training, "training_step", stop_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", recipe)
+    monkeypatch.undo()
     plain.unlink()
     AcceleratorState._reset_state(reset_partial_state=True)
     run(tmp_path / "run", recipe, resume=True)
+    whole, resumed = (RunFolder(tmp_path / name) for name in ("whole", "run"))
+    rows = [json.loads(line) for line in resumed.log.read_text().splitlines()]
+    assert sum("loss" in row for row in rows) == 4
+    mine, theirs = (own_state(load_tensors(folder.weights)[0]) for folder in (resumed, whole))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_a_run_of_a_torchvision_model_is_evaluated_from_its_folder(tmp_path):
+    model = {"kind": "torchvision", "model": "ssdlite320_mobilenet_v3_large"}
+    tiny_models = [change for change in TINY if not change.startswith("detector.")]
+    settings = [f"detector={json.dumps(model)}", "training.iterations=1", "training.precision=float32"]
+    recipe = get_recipe("demo", [*tiny_models, *settings])
+    trained = run(tmp_path, recipe).eval()
+    loaded = load_detector(RunFolder(tmp_path))
+    image = [torch.rand(3, 64, 64)]
+    with torch.no_grad():
+        rows, again = trained(image).rows, loaded(image).rows
+    assert len(rows["post_nms"].scores) > 0
+    assert torch.equal(rows["post_nms"].boxes, again["post_nms"].boxes)
 
 
 def test_the_stage_of_a_run_is_taken_too(bare, tmp_path):

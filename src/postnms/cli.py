@@ -1,5 +1,6 @@
 """The command line: verbs and their options, nothing else. A mistake of the user's is one line on stderr."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -84,8 +85,8 @@ def train(
     """Train a detector with its stage, evaluate both results, write the run folder."""
     from postnms import verbs
 
-    settings = {"training.start_from": start, "training.freeze": freeze}
-    changes = [f"{path}={value}" for path, value in settings.items() if value is not None]
+    settings = {"training.start_from": start and str(start), "training.freeze": freeze}
+    changes = [f"{path}={json.dumps(value)}" for path, value in settings.items() if value is not None]
     verbs.train(recipe, folder, data, [*changes, *(overrides or [])], resume, out)
 
 

@@ -42,6 +42,10 @@ def _explain(config: type[BaseModel], name: str, mistake: Any) -> str:
         context = mistake["ctx"]
         kind = context["discriminator"].strip("'")
         return f"{where}.{kind}: expected one of {context['expected_tags']}, got {context['tag']!r}"
+    if mistake["type"] == "union_tag_not_found":
+        return f"{where}: expected a field {mistake['ctx']['discriminator']} that says which"
+    if mistake["type"] == "value_error":  # our own words, which say what came
+        return f"{where}: {mistake['ctx']['error']}"
     return f"{where}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
 
 

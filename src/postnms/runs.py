@@ -153,11 +153,10 @@ def start_from(detector: Detector, where: Path, categories: tuple[Category, ...]
     The network's must fit exactly. The stage starts from those of the run if both have one, else from its random
     ones. Raises UserError, with the first mismatches by name; also if the run is of other classes than the data.
     """
-    if where.is_dir():
-        folder = RunFolder(where)
-        if read_categories(folder) != categories:
-            raise UserError(f"{folder.labels}: the run was trained on other classes than those of the data")
-        where = folder.newest_weights
+    folder = RunFolder(where if where.is_dir() else where.parent)
+    if (where.is_dir() or folder.labels.is_file()) and read_categories(folder) != categories:
+        raise UserError(f"{folder.labels}: the run was trained on other classes than those of the data")
+    where = folder.newest_weights if where.is_dir() else where
     network, stage = read_weights(where)
     load_weights(detector.get_submodule("network"), network, str(where))
     if stage and detector.stage is not None:

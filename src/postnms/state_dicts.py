@@ -21,37 +21,33 @@ def read_state_dict(path: Path, argument: str) -> dict[str, Tensor]:
         raise UserError(f"{argument}: expected a file, got {str(path)!r}")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else _load_tensors_only(path)
-    except (UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
+    except (UnpicklingError, RuntimeError, EOFError, SafetensorError, KeyError, IndexError, ValueError) as error:
         raise UserError(f"{argument}: {path} is not a plain state dict") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{argument}: {path} is not a plain state dict")
+        inside = f"; it holds {', '.join(map(str, list(state)[:5]))}" if isinstance(state, dict) else ""
+        raise UserError(f"{argument}: {path} is not a plain state dict{inside}")
     return state
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load a state dict that must fit exactly; else a UserError with the first mismatches by name.
 
-    Counters of batches, which older files lack and which nothing here reads, may be missing or left over.
+    Names of older versions are taken where the modules themselves know them.
     """
-    wanted = module.state_dict()
-    state = {name: tensor for name, tensor in state.items() if name in wanted or not _is_counter(name)}
-    counters = {name: tensor for name, tensor in wanted.items() if _is_counter(name) and name not in state}
-    state |= counters
-    problems = [f"{name} is missing" for name in wanted if name not in state]
-    problems += [f"{name} is not in the model" for name in state if name not in wanted]
-    problems += [
-        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
-    ]
-    if problems:
+    try:
+        module.load_state_dict(dict(state))
+    except RuntimeError as error:
+        wanted = module.state_dict()
+        problems = [f"{name} is missing" for name in wanted if name not in state]
+        counters = "num_batches_tracked"  # of batch norm: left out by the modules where they have none
+        problems += [f"{name} is not in the model" for name in state if name not in wanted and counters not in name]
+        problems += [
+            f"{name} has shape {tuple(state[name].shape)}, expected {tuple(wanted[name].shape)}"
+            for name in wanted
+            if name in state and state[name].shape != wanted[name].shape
+        ]
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"{source}: the weights do not fit the model: {'; '.join(problems[:3])}{more}")
-    module.load_state_dict(state)
-
-
-def _is_counter(name: str) -> bool:
-    return name.endswith("num_batches_tracked")
+        raise UserError(f"{source}: the weights do not fit the model: {'; '.join(problems[:3])}{more}") from error
 
 
 def _load_tensors_only(path: Path) -> object:

@@ -102,6 +102,13 @@ def calibrate(backbone):
         part.momentum = momentum
 
 
+def freeze_statistics(model):
+    """Momentum 0, so that the first of two passes in training does not change the second."""
+    for part in model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = 0.0
+
+
 @torch.no_grad()
 def spread_outputs(model, call):
     """Scale and shift the last layers so that scores and boxes of random images differ."""

@@ -8,6 +8,7 @@ import sys
 
 import torch
 from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from postnms.stage import StageConfig
 from postnms.structures import Targets, of_image
@@ -38,21 +39,22 @@ def share(rank: int, world: int) -> tuple[list[torch.Tensor], Targets, list[torc
 
 
 def losses_and_gradients(rank: int, world: int) -> dict[str, dict[str, float]]:
-    """By case: the loss terms, and the sum of the gradient's magnitudes, both averaged over the processes."""
+    """By case: the loss terms and the sum of the gradient's magnitudes, averaged over the processes."""
     found = {}
-    for name in CASES:
-        detector = build(name, StageConfig(width=16, positive_iou=0.05)).eval()  # batch norm as at test time
+    for name, frozen in [(name, False) for name in CASES] + [("faster_rcnn", True)]:
+        stage = StageConfig(width=16, positive_iou=0.05)
+        detector = build(name, stage, frozen=frozen).eval()  # batch norm as at test time
+        model = DistributedDataParallel(detector) if world > 1 else detector
         given, targets, generators = share(rank, world)
-        losses = detector(given, targets, generators=generators).losses
+        losses = model(given, targets, generators=generators).losses
         sum(losses.values()).backward()
-        gradients = {part: p.grad for part, p in detector.named_parameters() if p.grad is not None}
         values = torch.stack([loss.detach() for loss in losses.values()])
-        for tensor in (values, *gradients.values()):
-            if world > 1:
-                distributed.all_reduce(tensor)
-                tensor /= world
+        if world > 1:
+            distributed.all_reduce(values)
+            values /= world
+        gradient = sum(p.grad.double().abs().sum() for p in detector.parameters() if p.grad is not None)
         terms = dict(zip(losses, values.tolist(), strict=True))
-        found[name] = terms | {"gradient": float(sum(g.double().abs().sum() for g in gradients.values()))}
+        found[name + " frozen" * frozen] = terms | {"gradient": float(gradient)}
     return found
 
 

@@ -16,9 +16,9 @@ def spread(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, "faster_rcnn frozen"])
 def test_losses_and_gradients_do_not_depend_on_the_number_of_processes(name, spread):
     two, one = spread
-    assert len(one[name]) > 4
+    assert len(one[name]) > 2
     assert one[name]["loss_stage_loc"] > 0
     assert two[name] == {term: pytest.approx(value, rel=2e-4, abs=1e-6) for term, value in one[name].items()}

@@ -31,9 +31,29 @@ def test_modules_and_weights_are_shared():
     before = scores.weight.clone()
     sum(detector(TWO, TARGETS).losses.values()).backward()
     torch.optim.SGD(detector.parameters(), 0.1).step()
-    assert not torch.equal(
-        model.roi_heads.box_predictor.cls_score.weight, before["roi_heads.box_predictor.cls_score.weight"]
-    )
+    assert not torch.equal(scores.weight, before)
+
+
+@torch.no_grad()
+def test_the_models_own_box_coder_counts():
+    model = random_torchvision("ssdlite320_mobilenet_v3_large", num_classes=4).eval()
+    model.box_coder = detection._utils.BoxCoder((5.0, 5.0, 5.0, 5.0))
+    found, expected = from_torchvision(model, None)(TWO[:1]).rows["nms"], model(TWO[:1])[0]
+    torch.testing.assert_close(found.boxes, expected["boxes"], rtol=1e-4, atol=1e-3)
+
+
+def test_a_frozen_model_is_as_at_test_time_from_the_start():
+    model = faster_rcnn().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    from_torchvision(model, STAGE, frozen=True)(TWO, TARGETS)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_several_sizes_are_a_matter_of_chance_to_torchvision_alone():
+    model = faster_rcnn(min_size=(64, 80, 96)).train()
+    detector = from_torchvision(model, None).train()
+    assert {detector.network.prepare(TWO).pixels.shape for _ in range(8)} == {(2, 3, 160, 128)}
+    assert model.transform.training
 
 
 def test_the_model_is_left_in_its_mode_and_without_hooks():
@@ -49,7 +69,7 @@ def test_the_model_is_left_in_its_mode_and_without_hooks():
 @torch.no_grad()
 def test_labels_choose_what_a_class_is_called_by_the_model():
     """Classes 0 and 1 are the model's labels 3 and 1; its label 2 has no class."""
-    model = faster_rcnn().eval()
+    model = faster_rcnn(box_detections_per_img=1000).eval()
     every = from_torchvision(model, None)(TWO).rows["nms"]
     some = from_torchvision(model, None, labels=[3, 1])(TWO).rows["nms"]
     for own, theirs in ((0, 2), (1, 0)):
@@ -108,6 +128,12 @@ def without(path, value):
     return model
 
 
+def without_matcher():
+    model = random_torchvision("retinanet_resnet50_fpn", **{**SMALL, "num_classes": 3})
+    del model.proposal_matcher
+    return model
+
+
 REFUSED = [
     (lambda: nn.Linear(1, 1), r"model: expected one of torchvision's FasterRCNN, RetinaNet, FCOS, SSD, got torch\.nn"),
     (
@@ -115,6 +141,16 @@ REFUSED = [
         r"expected one of .*, got torchvision\.models\.detection\.mask_rcnn\.MaskRCNN",
     ),
     (lambda: without("rpn", None), "FasterRCNN needs rpn of type RegionProposalNetwork, got nothing"),
+    (lambda: without("transform", nn.Identity()), "needs transform of type GeneralizedRCNNTransform, got torch.nn"),
+    (
+        lambda: without("roi_heads.box_roi_pool", torchvision.ops.MultiScaleRoIAlign(["a"], 7, 2)),
+        r"expected featmap_names among \['0', '1', 'pool'\], got \['a'\]",
+    ),
+    (
+        lambda: without("roi_heads.box_roi_pool", torchvision.ops.MultiScaleRoIAlign(["0"], 7, 0)),
+        "expected a sampling_ratio >= 1, got 0",
+    ),
+    (lambda: without_matcher(), "RetinaNet needs proposal_matcher of type Matcher, got nothing"),
     (
         lambda: without("roi_heads.box_predictor", nn.Identity()),
         r"needs roi_heads\.box_predictor\.cls_score of type Linear, got nothing",
@@ -159,8 +195,8 @@ def test_weights_of_a_file_with_more_outputs_than_classes(tmp_path):
     config = CONFIG.model_copy(update=settings)
     detector = build_detector(config, None, 2).eval()
     found, expected = detector(TWO).rows["nms"], from_torchvision(model.eval(), None, labels=[3, 1])(TWO).rows["nms"]
-    torch.testing.assert_close(found.boxes, expected.boxes)
-    torch.testing.assert_close(found.scores, expected.scores)
+    torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(found.scores, expected.scores, rtol=1e-3, atol=1e-4)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in detector.modules())
     with pytest.raises(UserError, match=r"detector\.labels: expected a label of .* for each of the 3 .*, got 2"):
         build_detector(config, None, 3)
@@ -168,37 +204,82 @@ def test_weights_of_a_file_with_more_outputs_than_classes(tmp_path):
         build_detector(config.model_copy(update={"outputs": 10}), None, 2)
 
 
-def test_coco_weights_have_80_named_classes_and_are_left_out_of_runs(monkeypatch):
-    weights = torchvision.models.get_model_weights(MOBILE)["DEFAULT"]
-    state = get_model(MOBILE, weights=None, weights_backbone=None, num_classes=91).state_dict()
+def described(detector):
+    """All that decides what a detector computes and trains, besides its weights."""
+    modules = [(n, type(m).__name__, getattr(m, "eps", None)) for n, m in detector.named_modules()]
+    return modules, [(n, p.shape) for n, p in detector.named_parameters() if p.requires_grad], detector.network.columns
+
+
+@pytest.mark.parametrize("norm", ["frozen", "trained"])
+@pytest.mark.parametrize(("name", "epsilon"), [(MOBILE, 1e-5), ("fasterrcnn_resnet50_fpn", 0.0)])
+def test_coco_weights_have_80_named_classes_and_runs_are_rebuilt_without_them(monkeypatch, name, epsilon, norm):
+    weights = torchvision.models.get_model_weights(name)["DEFAULT"]
+    state = get_model(name, weights=None, weights_backbone=None, num_classes=91).state_dict()
     monkeypatch.setattr(type(weights), "get_state_dict", lambda *_, **__: state)
-    config = CONFIG.model_copy(update={"weights": "coco"})
+    config = TorchvisionConfig(model=name, weights="coco", norm=norm)
     detector = build_detector(config, None, 80)
     assert detector.network.columns.of_class[:12] == (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13)
+    norms = [part for part in detector.network.backbone.modules() if "BatchNorm" in type(part).__name__]
+    assert {type(part).__name__ for part in norms} == {"FrozenBatchNorm2d" if norm == "frozen" else "BatchNorm2d"}
+    if name != MOBILE:
+        assert {part.eps for part in norms} == {epsilon}
     again = build_detector(config.without_weights(), None, 80)
-    assert again.network.columns == detector.network.columns
-    assert {n: t.shape for n, t in again.state_dict().items()} == {n: t.shape for n, t in detector.state_dict().items()}
+    assert described(again) == described(detector)
 
 
-def test_coco_weights_out_of_reach_are_one_clear_line(monkeypatch):
+def test_coco_weights_out_of_reach_are_one_clear_line_that_says_what_to_do(monkeypatch):
     def unreachable(*_, **__):
         raise URLError("no route to host")
 
-    weights = torchvision.models.get_model_weights(MOBILE)["DEFAULT"]
+    weights = torchvision.models.get_model_weights("fasterrcnn_resnet50_fpn")["DEFAULT"]
     monkeypatch.setattr(type(weights), "get_state_dict", unreachable)
-    with pytest.raises(UserError, match="could not reach torchvision's COCO weights") as error:
-        build_detector(CONFIG.model_copy(update={"weights": "coco"}), None, 80)
+    with pytest.raises(UserError, match=r"could not reach .*outputs=91, \.labels=\[1, 2.*norm_epsilon=0\.0") as error:
+        build_detector(TorchvisionConfig(weights="coco"), None, 80)
     assert "\n" not in str(error.value)
 
 
-def test_options_that_the_builder_does_not_take():
-    with pytest.raises(UserError, match=r"detector\.options: .* does not take .*'box_score_tresh'"):
-        build_detector(CONFIG.model_copy(update={"options": {"box_score_tresh": 0.1}}), None, 3)
+def test_names_of_older_files_are_taken(tmp_path):
+    """torchvision's first files call layers of the pyramid and the heads otherwise; its modules know."""
+    model = faster_rcnn()
+    old = {}
+    for key, value in model.state_dict().items():
+        for part in ("fpn.inner_blocks", "fpn.layer_blocks", "rpn.head.conv"):
+            key = key.replace(".0.weight", ".weight").replace(".0.bias", ".bias") if part in key else key
+        old[key.replace("rpn.head.conv.0", "rpn.head.conv")] = value
+    assert old.keys() != model.state_dict().keys()
+    torch.save(old, tmp_path / "old.pth")
+    detector = build_detector(CONFIG.model_copy(update={"weights": str(tmp_path / "old.pth")}), None, 3)
+    fresh = dict(model.named_parameters())
+    assert all(torch.equal(parameter, fresh[name]) for name, parameter in detector.network.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"options": {"box_score_tresh": 0.1}}, r"options\.box_score_tresh: FasterRCNN has no .*'box_score_thresh'"),
+        ({"options": {"num_classes": 4}}, r"options\.num_classes: FasterRCNN has no such setting"),
+        ({"model": "retinanet_resnet50_fpn", "options": {"box_score_thresh": 0.1}}, "RetinaNet has no such setting"),
+        ({"norm": "frozen"}, r"detector: norm: random weights \(null\) cannot be frozen.*got 'frozen'$"),
+        ({"model": "ssd300_vgg16", "min_size": 512}, r"ssd300_vgg16 has one size, \(300, 300\); got \(512, 300\)"),
+        ({"model": "fasterrcnn_resnet50"}, r"detector\.model: .*got 'fasterrcnn_resnet50'"),
+    ],
+)
+def test_settings_that_the_model_does_not_have(values, message):
+    with pytest.raises(UserError, match=message):
+        TorchvisionConfig.parse(values, "detector")
+
+
+def test_models_have_the_sizes_of_their_builders_unless_told_otherwise():
+    assert (TorchvisionConfig().min_size, TorchvisionConfig().max_size) == (800, 1333)
+    small = TorchvisionConfig.parse({"model": MOBILE}, "detector")
+    assert (small.min_size, small.max_size) == (320, 640)
+    assert build_detector(small, None, 2).network.transform.min_size == (320,)
+    assert TorchvisionConfig.parse({"model": MOBILE, "min_size": 96}, "detector").min_size == 96
 
 
 @torch.no_grad()
 def test_a_size_of_its_own():
-    config = CONFIG.model_copy(update={"model": "ssdlite320_mobilenet_v3_large"})
+    config = TorchvisionConfig(model="ssdlite320_mobilenet_v3_large")
     detector = build_detector(config, STAGE, 3).eval()
     batch = detector.network.prepare(images((100, 130)))
     assert batch.pixels.shape == (1, 3, 320, 320)

@@ -15,7 +15,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from postnms.detectors.config import BackboneConfig
 from postnms.errors import UserError
-from postnms.state_dicts import read_state_dict
+from postnms.state_dicts import load_weights, read_state_dict
 from postnms.structures import Level
 
 
@@ -82,6 +82,8 @@ def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN:
     """A body and its pyramid. ``first_level`` 2: P2 to P5 as "0" to "3", and "pool"; 3: "0" to "2", "p6", "p7"."""
     architecture = ARCHITECTURES[config.name]
     body = architecture.build(norm_layer=_norm(config, architecture.norm_epsilon))
+    if isinstance(body, ResNet):
+        del body.fc  # the classifier
     if config.weights is not None:
         load_backbone_weights(body, config.name, config.weights)
     trained = tuple(prefix for block in architecture.blocks[: config.trainable_layers] for prefix in block)
@@ -114,18 +116,9 @@ def load_backbone_weights(body: nn.Module, name: str, weights: str) -> None:
         state = _imagenet_state(name)
     else:
         state = read_state_dict(Path(weights), "detector.backbone.weights (if not 'imagenet')")
-    state = {key.removeprefix(within): value for key, value in state.items() if _of_body(key, within)}
-    wanted = {key: value for key, value in body.state_dict().items() if _of_body(within + key, within)}
-    optional = {key for key in state.keys() ^ wanted.keys() if key.endswith("num_batches_tracked")}
-    wrong = sorted((state.keys() ^ wanted.keys()) - optional)
-    wrong += [key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape]
-    if wrong:
-        raise UserError(f"detector.backbone.weights: {weights} does not fit {name}; first differences: {wrong[:3]}")
-    body.load_state_dict(state, strict=False)
-
-
-def _of_body(key: str, within: str) -> bool:
-    return key.startswith(within) and not key.startswith("fc.")
+    state = {key.removeprefix(within): value for key, value in state.items() if key.startswith(within)}
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    load_weights(body, state, f"detector.backbone.weights: {weights} for {name}")
 
 
 def _norm(config: BackboneConfig, epsilon: float) -> Callable[..., nn.Module]:

@@ -6,12 +6,11 @@ only, are functions here. A head may have deltas for every class, or one set for
 p: boxes of all images, C: classes and the background, which comes first.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection.roi_heads import RoIHeads
 
@@ -157,16 +156,3 @@ def image_of(boxes: list[Tensor]) -> Tensor:
     """(p,) int64: the image of each box."""
     counts = torch.tensor([len(part) for part in boxes], device=boxes[0].device)
     return torch.arange(len(boxes), device=boxes[0].device).repeat_interleave(counts)
-
-
-@contextmanager
-def as_at_test(module: nn.Module) -> Iterator[None]:
-    """Batch norm and dropout of a module as at test time and without gradients; its mode is restored afterwards."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode

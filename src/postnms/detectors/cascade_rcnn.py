@@ -22,7 +22,7 @@ from postnms.detectors.backbone import build_backbone, levels_of, pyramid
 from postnms.detectors.box_head import Predictions
 from postnms.detectors.config import TwoStageConfig
 from postnms.detectors.images import ImageBatch, build_transform, prepare_images
-from postnms.detectors.network import Columns, Selection, truths_of
+from postnms.detectors.network import Columns, Selection, as_at_test, truths_of
 from postnms.detectors.proposals import build_rpn, propose
 from postnms.structures import Candidates, Level, Targets
 
@@ -117,7 +117,7 @@ class CascadeRCNN(nn.Module):
             return self._select(features, found, images, selection, rows), losses
         if selection.origin == "none":
             proposals = [part[:0] for part in proposals]
-        with box_head.as_at_test(self.heads):
+        with as_at_test(self.heads):
             return self._select(features, self._run(features, proposals, images), images, selection), losses
 
     def _run(self, features: dict[str, Tensor], boxes: list[Tensor], images: ImageBatch) -> Predictions:

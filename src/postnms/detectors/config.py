@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from postnms.config import Config, Fraction, Positive
 
@@ -19,6 +19,16 @@ BackboneName = Literal[
     "resnext101_64x4d",
     "mobilenet_v3_large",
 ]
+
+
+def _one_a_level(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(sizes) != 5:
+        raise ValueError(f"expected 5 sizes, one a pyramid level, got {len(sizes)}")
+    return sizes
+
+
+AnchorSizes = Annotated[tuple[Positive, ...], AfterValidator(_one_a_level)]
+"""Of the anchors of each pyramid level, in pixels."""
 
 
 class BackboneConfig(Config):
@@ -70,7 +80,7 @@ class PyramidConfig(DetectorConfig):
 class TwoStageConfig(PyramidConfig):
     """Region proposals on levels P2 to P6, and heads on P2 to P5."""
 
-    anchor_sizes: tuple[Positive, ...] = (32, 64, 128, 256, 512)
+    anchor_sizes: AnchorSizes = (32, 64, 128, 256, 512)
     """One a pyramid level, in pixels."""
     rpn_pre_nms_top_n_train: Positive = 2000
     rpn_pre_nms_top_n_test: Positive = 1000
@@ -87,9 +97,3 @@ class TwoStageConfig(PyramidConfig):
     box_score_thresh: Fraction = 0.05
     box_nms_thresh: Fraction = 0.5
     box_detections_per_img: Positive = 100
-
-    @model_validator(mode="after")
-    def _one_anchor_size_a_level(self) -> Self:
-        if len(self.anchor_sizes) != 5:
-            raise ValueError(f"anchor_sizes: expected 5 sizes, one a pyramid level, got {len(self.anchor_sizes)}")
-        return self

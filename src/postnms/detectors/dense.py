@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from postnms.boxes import clip
 from postnms.detectors.images import ImageBatch
-from postnms.detectors.network import Selection
+from postnms.detectors.network import Selection, as_at_test
 from postnms.errors import UserError
 from postnms.structures import Candidates, limit
 
@@ -29,6 +29,23 @@ class DenseSettings:
     detections_per_img: int
 
 
+def run_as_at_test(
+    head: nn.Module, levels: list[Tensor], outputs: dict[str, Tensor], selection: Selection
+) -> dict[str, Tensor]:
+    """Outputs of the head as at test time, constants: those of the losses' own pass, unless batch norm differs there.
+
+    Empty, of no image, if no candidates are wanted.
+    """
+    if selection.origin == "sampled":
+        raise UserError("stage.candidates: expected 'proposals' for a detector without proposals, got 'sampled'")
+    if selection.origin == "none":
+        return {name: output.detach()[:0] for name, output in outputs.items()}
+    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training for part in head.modules()):
+        with as_at_test(head):
+            outputs = head(levels)
+    return {name: output.detach().float() for name, output in outputs.items()}
+
+
 def anchors_per_level(levels: Sequence[Tensor], anchors: Sequence[Tensor]) -> list[int]:
     """Of levels (B, channels, H, W) and the anchors (A, 4) of each image, equally many at every cell."""
     cells = [level.shape[2] * level.shape[3] for level in levels]
@@ -43,7 +60,8 @@ def best_of_levels(
     Scores (B, A, K) -> image, anchor and class (n,) int64 of each pair.
     """
     threshold = settings.score_thresh if selection.score_threshold is None else selection.score_threshold
-    classes, top, chosen = scores.shape[2], settings.topk_candidates, []
+    classes, top = scores.shape[2], settings.topk_candidates
+    chosen = [torch.zeros(3, 0, dtype=torch.int64, device=scores.device)]
     for image, of_image in enumerate(scores):
         start = 0
         for count in per_level:
@@ -52,7 +70,11 @@ def best_of_levels(
             best = over[level[over].topk(min(top, len(over))).indices]
             chosen.append(torch.stack([torch.full_like(best, image), start + best // classes, best % classes]))
             start += count
-    return tuple(torch.cat(chosen, dim=1))
+    return (
+        tuple(torch.cat(chosen, dim=1))
+        if chosen
+        else (torch.zeros(3, 0, dtype=torch.int64, device=scores.device)).unbind()
+    )
 
 
 def best_of_classes(scores: Tensor, settings: DenseSettings, selection: Selection) -> tuple[Tensor, ...]:
@@ -72,16 +94,11 @@ def select(
     images: ImageBatch,
     selection: Selection,
 ) -> Candidates:
-    """Decode and clip the chosen (image, anchor, class) rows: constants from here on. Deltas (B, A, 4).
-
-    In training the scores are those of the losses' own pass, since that is on the anchors of the test.
-    """
-    if selection.origin == "sampled":
-        raise UserError("stage.candidates: expected 'proposals' for a detector without proposals, got 'sampled'")
-    image, row, label = (part[:0] if selection.origin == "none" else part for part in chosen)
-    boxes = decode(deltas.detach()[image, row], torch.stack(anchors)[image, row])
+    """Decode and clip the chosen (image, anchor, class) rows: constants from here on. Deltas (B, A, 4)."""
+    image, row, label = chosen
+    boxes = decode(deltas[image, row], torch.stack(anchors)[image, row])
     boxes = clip(boxes, torch.tensor(images.sizes, device=boxes.device)[image])
     finite = torch.isfinite(boxes).all(dim=1)  # what is not is left out: its losses will tell
     boxes, image, row, label = boxes[finite], image[finite], row[finite], label[finite]
-    found = Candidates(boxes, scores.detach()[image, row, label], label, image, row, len(images.sizes))
+    found = Candidates(boxes, scores[image, row, label], label, image, row, len(images.sizes))
     return limit(found, selection.most)

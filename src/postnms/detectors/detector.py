@@ -43,10 +43,12 @@ class Detector(nn.Module):
             raise TypeError(f"network: expected a torch.nn.Module, got {type(network).__name__}")
         if frozen and stage is None:
             raise ValueError("frozen: expected a stage, without one there is nothing to train; got stage None")
+        if frozen and stage is not None and stage.config.candidates == "sampled":
+            raise ValueError("stage.candidates: expected 'proposals' for a frozen network, got 'sampled'")
         self.network: Network = network
         self.stage, self.frozen = stage, frozen
         if frozen:
-            network.requires_grad_(False)
+            network.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
         """As of any module; a frozen network stays as at test time."""
@@ -105,9 +107,12 @@ class Detector(nn.Module):
 
 
 def attach(network: Network, stage: StageConfig | None = StageConfig(), *, frozen: bool = False) -> Detector:
-    """A detector of any network with a new stage on it; ``stage=None`` is the bare detector.
+    """A detector of any network with a new stage on it, on the network's device; ``stage=None``: the bare detector.
 
     ``frozen``: only the stage is trained. Raises ValueError for a frozen network without a stage.
     """
     built = None if stage is None else PostNMSStage(stage, network.levels, network.num_classes)
-    return Detector(network, built, frozen=frozen)
+    detector = Detector(network, built, frozen=frozen)
+    if built is not None and (first := next(detector.get_submodule("network").parameters(), None)) is not None:
+        built.to(first.device)
+    return detector

@@ -18,7 +18,7 @@ from postnms.detectors import box_head
 from postnms.detectors.backbone import build_backbone, levels_of, pyramid
 from postnms.detectors.config import TwoStageConfig
 from postnms.detectors.images import ImageBatch, build_transform, prepare_images
-from postnms.detectors.network import Columns, Selection, truths_of
+from postnms.detectors.network import Columns, Selection, as_at_test, truths_of
 from postnms.detectors.proposals import build_rpn, propose
 from postnms.structures import Candidates, Level, Targets
 
@@ -80,7 +80,7 @@ class FasterRCNN(nn.Module):
             return self._select(found, images, selection, sample.rows), losses
         if selection.origin == "none":
             proposals = [part[:0] for part in proposals]
-        with box_head.as_at_test(self.roi_heads):
+        with as_at_test(self.roi_heads):
             return self._select(self._predict(features, proposals), images, selection), losses
 
     def _predict(self, features: dict[str, Tensor], boxes: list[Tensor]) -> box_head.Predictions:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxLinearCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -29,6 +30,7 @@ class FCOS(nn.Module):
         backbone: nn.Module,
         anchor_generator: AnchorGenerator,
         head: FCOSHead,
+        box_coder: BoxLinearCoder,
         center_sampling_radius: float,
         settings: dense.DenseSettings,
         levels: Mapping[str, Level],
@@ -36,7 +38,7 @@ class FCOS(nn.Module):
     ) -> None:
         super().__init__()
         self.transform, self.backbone, self.anchor_generator, self.head = transform, backbone, anchor_generator, head
-        self.center_sampling_radius, self.settings = center_sampling_radius, settings
+        self.box_coder, self.center_sampling_radius, self.settings = box_coder, center_sampling_radius, settings
         self.levels, self.columns, self.num_classes = levels, columns, len(columns)
         self.nms_threshold, self.max_detections = settings.nms_thresh, settings.detections_per_img
 
@@ -66,10 +68,10 @@ class FCOS(nn.Module):
         losses = {}
         if targets is not None:
             losses = self._losses(outputs, anchors, per_level, truths_of(targets, self.columns))
-        centerness = outputs["bbox_ctrness"].detach().sigmoid()
-        scores = (self.columns.take(outputs["cls_logits"].detach().sigmoid()) * centerness).sqrt()
+        outputs = dense.run_as_at_test(self.head, levels, outputs, selection)
+        scores = (self.columns.take(outputs["cls_logits"].sigmoid()) * outputs["bbox_ctrness"].sigmoid()).sqrt()
         best = dense.best_of_levels(scores, per_level, self.settings, selection)
-        decode = self.head.box_coder.decode
+        decode = self.box_coder.decode
         return dense.select(scores, best, outputs["bbox_regression"], anchors, decode, images, selection), losses
 
     def _losses(

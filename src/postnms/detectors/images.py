@@ -67,8 +67,16 @@ def check_images(images: Sequence[Tensor]) -> None:
 
 
 def prepare_images(transform: GeneralizedRCNNTransform, images: Sequence[Tensor]) -> ImageBatch:
-    """(3, h, w) images, uint8 or float in [0, 1], of any sizes -> one batch, as torchvision's transform makes it."""
-    batch, _ = transform([image / 255 if image.dtype == torch.uint8 else image for image in images])
+    """(3, h, w) images, uint8 or float in [0, 1], of any sizes -> one batch, as torchvision makes it at test time.
+
+    In training its transform would choose among several sizes at random; here augmentation is a matter of the data.
+    """
+    floats = [image / 255 if image.dtype == torch.uint8 else image for image in images]
+    mode = transform.training
+    try:
+        batch, _ = transform.eval()(floats)
+    finally:
+        transform.train(mode)
     return ImageBatch(batch.tensors, batch.image_sizes, [(image.shape[1], image.shape[2]) for image in images])
 
 

@@ -3,12 +3,13 @@
 B: images, C: outputs of a classifier, K: classes, n: candidates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from postnms.detectors.images import ImageBatch
 from postnms.structures import Candidates, Level, Targets
@@ -22,7 +23,8 @@ class Selection:
 
     origin: Origin = "proposals"
     """With targets: the step's own ``proposals`` (or anchors) without injected ground truth, scored as at test time;
-    those ``sampled`` for the detector's own losses; or ``none``, where only the losses are of interest."""
+    the proposals ``sampled`` for the detector's own losses, which a detector without proposals refuses; or ``none``,
+    where only the losses are of interest."""
     most: int | None = None
     """At most so many an image, by score; None: no limit beyond the detector's own."""
     score_threshold: float | None = None
@@ -104,3 +106,16 @@ def truths_of(targets: Targets, columns: Columns) -> list[dict[str, Tensor]]:
     """Boxes and labels of each image as torchvision's parts take them; crowd regions are left out."""
     rows = [(targets.image == index) & ~targets.crowd for index in range(targets.num_images)]
     return [{"boxes": targets.boxes[row], "labels": columns.of_labels(targets.labels[row])} for row in rows]
+
+
+@contextmanager
+def as_at_test(module: nn.Module) -> Iterator[None]:
+    """Batch norm and dropout of a module as at test time and without gradients; its mode is restored afterwards."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

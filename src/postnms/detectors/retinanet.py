@@ -9,7 +9,6 @@ K: classes; there is no background among a classifier's outputs.
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import model_validator
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -20,7 +19,7 @@ from postnms.config import Fraction, Positive
 from postnms.detectors import dense
 from postnms.detectors.assignment import assign
 from postnms.detectors.backbone import build_backbone, levels_of, pyramid
-from postnms.detectors.config import PyramidConfig
+from postnms.detectors.config import AnchorSizes, PyramidConfig
 from postnms.detectors.images import ImageBatch, build_transform, prepare_images
 from postnms.detectors.network import Columns, Selection, truths_of
 from postnms.structures import Candidates, Level, Targets
@@ -30,7 +29,7 @@ class RetinaNetConfig(PyramidConfig):
     """RetinaNet on levels P3 to P7."""
 
     kind: Literal["retinanet"] = "retinanet"
-    anchor_sizes: tuple[Positive, ...] = (32, 64, 128, 256, 512)
+    anchor_sizes: AnchorSizes = (32, 64, 128, 256, 512)
     """One a pyramid level, in pixels; each level also has anchors of 2^(1/3) and 2^(2/3) times the size."""
     fg_iou_thresh: Fraction = 0.5
     bg_iou_thresh: Fraction = 0.4
@@ -39,12 +38,6 @@ class RetinaNetConfig(PyramidConfig):
     score_thresh: Fraction = 0.05
     nms_thresh: Fraction = 0.5
     detections_per_img: Positive = 100
-
-    @model_validator(mode="after")
-    def _one_anchor_size_a_level(self) -> "RetinaNetConfig":
-        if len(self.anchor_sizes) != 5:
-            raise ValueError(f"anchor_sizes: expected 5 sizes, one a pyramid level, got {len(self.anchor_sizes)}")
-        return self
 
 
 class RetinaNet(nn.Module):
@@ -57,13 +50,14 @@ class RetinaNet(nn.Module):
         anchor_generator: AnchorGenerator,
         head: RetinaNetHead,
         matcher: Matcher,
+        box_coder: BoxCoder,
         settings: dense.DenseSettings,
         levels: Mapping[str, Level],
         columns: Columns,
     ) -> None:
         super().__init__()
         self.transform, self.backbone, self.anchor_generator, self.head = transform, backbone, anchor_generator, head
-        self.matcher, self.settings, self.box_coder = matcher, settings, BoxCoder((1.0, 1.0, 1.0, 1.0))
+        self.matcher, self.box_coder, self.settings = matcher, box_coder, settings
         self.levels, self.columns, self.num_classes = levels, columns, len(columns)
         self.nms_threshold, self.max_detections = settings.nms_thresh, settings.detections_per_img
 
@@ -94,7 +88,8 @@ class RetinaNet(nn.Module):
             truths = truths_of(targets, self.columns)
             found = self.head.compute_loss(truths, outputs, anchors, assign(self.matcher, anchors, truths))
             losses = {f"loss_{name}": loss for name, loss in found.items()}
-        scores = self.columns.take(outputs["cls_logits"].detach().sigmoid())
+        outputs = dense.run_as_at_test(self.head, levels, outputs, selection)
+        scores = self.columns.take(outputs["cls_logits"].sigmoid())
         best = dense.best_of_levels(scores, dense.anchors_per_level(levels, anchors), self.settings, selection)
         decode = self.box_coder.decode_single
         return dense.select(scores, best, outputs["bbox_regression"], anchors, decode, images, selection), losses
@@ -111,6 +106,7 @@ def build_retinanet(config: RetinaNetConfig, num_classes: int) -> RetinaNet:
         anchors,
         head,
         Matcher(config.fg_iou_thresh, config.bg_iou_thresh, allow_low_quality_matches=True),
+        BoxCoder((1.0, 1.0, 1.0, 1.0)),
         dense.DenseSettings(config.topk_candidates, config.score_thresh, config.nms_thresh, config.detections_per_img),
         levels_of(config.backbone, range(3, 8)),
         Columns(tuple(range(num_classes))),

@@ -31,6 +31,7 @@ class SSD(nn.Module):
         anchor_generator: DefaultBoxGenerator,
         head: nn.Module,
         matcher: Matcher,
+        box_coder: BoxCoder,
         negatives_per_positive: float,
         settings: dense.DenseSettings,
         levels: Mapping[str, Level],
@@ -38,8 +39,8 @@ class SSD(nn.Module):
     ) -> None:
         super().__init__()
         self.transform, self.backbone, self.anchor_generator, self.head = transform, backbone, anchor_generator, head
-        self.matcher, self.negatives_per_positive, self.settings = matcher, negatives_per_positive, settings
-        self.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+        self.matcher, self.box_coder, self.settings = matcher, box_coder, settings
+        self.negatives_per_positive = negatives_per_positive
         self.levels, self.columns, self.num_classes = levels, columns, len(columns)
         self.nms_threshold, self.max_detections = settings.nms_thresh, settings.detections_per_img
 
@@ -59,10 +60,12 @@ class SSD(nn.Module):
         selection: Selection = Selection(),
     ) -> tuple[Candidates, dict[str, Tensor]]:
         """The best anchors of each class over the score threshold, and with ``targets`` the two losses of training."""
-        outputs = {name: output.float() for name, output in self.head(list(features.values())).items()}
-        anchors = images.anchors(self.anchor_generator, list(features.values()))
+        levels = list(features.values())
+        outputs = {name: output.float() for name, output in self.head(levels).items()}
+        anchors = images.anchors(self.anchor_generator, levels)
         losses = {} if targets is None else self._losses(outputs, anchors, truths_of(targets, self.columns))
-        scores = self.columns.take(outputs["cls_logits"].detach().softmax(dim=2))
+        outputs = dense.run_as_at_test(self.head, levels, outputs, selection)
+        scores = self.columns.take(outputs["cls_logits"].softmax(dim=2))
         best = dense.best_of_classes(scores, self.settings, selection)
         decode = self.box_coder.decode_single
         return dense.select(scores, best, outputs["bbox_regression"], anchors, decode, images, selection), losses

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 from torchvision.models import detection
+from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from postnms.detectors.backbone import pyramid
@@ -39,7 +41,9 @@ def from_torchvision(
 
     ``model``: Faster R-CNN, RetinaNet, FCOS, SSD or SSDlite, exactly of torchvision's class. Its modules and weights
     are shared: training one trains the other. ``labels``: the model's label of each class 0..K-1; None: all that it
-    has, without the background of a Faster R-CNN or SSD. ``frozen``: only the stage is trained.
+    has, without the background of a Faster R-CNN or SSD. ``frozen``: only the stage is trained; the model's parameters
+    no longer require a gradient. Thresholds are the model's as they are now; of several ``min_size``, the last counts,
+    as for the model at test time.
     Raises UserError for another class, a missing part, or labels that the model does not have.
     """
     return attach(network_of(model, labels), stage, frozen=frozen)
@@ -53,7 +57,7 @@ def network_of(model: nn.Module, labels: Sequence[int] | None = None) -> Network
     parts, adopt = FAMILIES[type(model)]
     for path, kind in parts.items():
         part = _part(model, path)
-        if not isinstance(part, kind):
+        if not isinstance(part, (int, float) if kind is float else kind) or part is None:
             came = "nothing" if part is None else _name(part)
             raise UserError(f"model: {type(model).__name__} needs {path} of type {kind.__name__}, got {came}")
     return adopt(model, labels)
@@ -68,38 +72,58 @@ def _adopt_faster_rcnn(model: Any, labels: Sequence[int] | None) -> FasterRCNN:
             f"model: roi_heads.box_roi_pool: expected the level rule of 224 pixels on level 4 and square cells, got "
             f"{pool.canonical_scale} on {pool.canonical_level} and {tuple(pool.output_size)}"
         )
+    if pool.sampling_ratio < 1:
+        raise UserError(f"model: roi_heads.box_roi_pool: expected a sampling_ratio >= 1, got {pool.sampling_ratio}")
     columns = _columns(labels, heads.box_predictor.cls_score.out_features, first=1)
     outputs = heads.box_predictor.bbox_pred.out_features
     if outputs != 4 * heads.box_predictor.cls_score.out_features:
         raise UserError(f"model: roi_heads.box_predictor.bbox_pred: expected 4 outputs a class, got {outputs} in all")
-    levels = {name: level for name, level in _levels(model.backbone).items() if name in pool.featmap_names}
+    every = _levels(model.backbone)
+    levels = {name: level for name, level in every.items() if name in pool.featmap_names}
+    if not levels:
+        raise UserError(
+            f"model: roi_heads.box_roi_pool: expected featmap_names among {list(every)}, got {pool.featmap_names}"
+        )
     return FasterRCNN(model.transform, model.backbone, model.rpn, heads, levels, columns)
 
 
 def _adopt_retinanet(model: Any, labels: Sequence[int] | None) -> RetinaNet:
     columns = _columns(labels, model.head.classification_head.num_classes, first=0)
-    parts = (model.transform, model.backbone, model.anchor_generator, model.head, model.proposal_matcher)
-    return RetinaNet(*parts, _settings(model), _levels(model.backbone), columns)
+    parts = (model.transform, model.backbone, model.anchor_generator, model.head)
+    levels = _levels(model.backbone)
+    return RetinaNet(*parts, model.proposal_matcher, model.box_coder, _settings(model), levels, columns)
 
 
 def _adopt_fcos(model: Any, labels: Sequence[int] | None) -> FCOS:
     columns = _columns(labels, model.head.classification_head.num_classes, first=0)
-    parts = (model.transform, model.backbone, model.anchor_generator, model.head, model.center_sampling_radius)
-    return FCOS(*parts, _settings(model), _levels(model.backbone), columns)
+    parts = (model.transform, model.backbone, model.anchor_generator, model.head)
+    levels = _levels(model.backbone)
+    return FCOS(*parts, model.box_coder, model.center_sampling_radius, _settings(model), levels, columns)
 
 
 def _adopt_ssd(model: Any, labels: Sequence[int] | None) -> SSD:
     columns = _columns(labels, model.head.classification_head.num_columns, first=1)
     side = max(model.transform.fixed_size)
     levels = dict(list(_levels(model.backbone, side).items())[:SSD_LEVELS])
-    parts = (model.transform, model.backbone, model.anchor_generator, model.head, model.proposal_matcher)
-    return SSD(*parts, model.neg_to_pos_ratio, _settings(model), levels, columns)
+    parts = (model.transform, model.backbone, model.anchor_generator, model.head)
+    matching = (model.proposal_matcher, model.box_coder, model.neg_to_pos_ratio)
+    return SSD(*parts, *matching, _settings(model), levels, columns)
 
 
+_EVERY = {"transform": GeneralizedRCNNTransform, "backbone": nn.Module}
+_DENSE = {
+    **_EVERY,
+    "anchor_generator": nn.Module,
+    "box_coder": object,
+    "topk_candidates": int,
+    "score_thresh": float,
+    "nms_thresh": float,
+    "detections_per_img": int,
+}
 FAMILIES: dict[type[nn.Module], tuple[dict[str, type], Callable[[Any, Sequence[int] | None], Network]]] = {
     detection.FasterRCNN: (
         {
-            "backbone": nn.Module,
+            **_EVERY,
             "rpn": RegionProposalNetwork,
             "roi_heads": RoIHeads,
             "roi_heads.box_roi_pool": MultiScaleRoIAlign,
@@ -110,19 +134,21 @@ FAMILIES: dict[type[nn.Module], tuple[dict[str, type], Callable[[Any, Sequence[i
         _adopt_faster_rcnn,
     ),
     detection.RetinaNet: (
-        {"backbone": nn.Module, "anchor_generator": nn.Module, "head": detection.retinanet.RetinaNetHead},
+        {**_DENSE, "head": detection.retinanet.RetinaNetHead, "proposal_matcher": Matcher},
         _adopt_retinanet,
     ),
     detection.FCOS: (
-        {"backbone": nn.Module, "anchor_generator": nn.Module, "head": detection.fcos.FCOSHead},
+        {**_DENSE, "head": detection.fcos.FCOSHead, "center_sampling_radius": float},
         _adopt_fcos,
     ),
     detection.ssd.SSD: (
         {
-            "backbone": nn.Module,
-            "anchor_generator": nn.Module,
+            **_DENSE,
             "head.classification_head": detection.ssd.SSDScoringHead,
             "head.regression_head": detection.ssd.SSDScoringHead,
+            "proposal_matcher": Matcher,
+            "transform.fixed_size": tuple,
+            "neg_to_pos_ratio": float,
         },
         _adopt_ssd,
     ),

@@ -86,8 +86,14 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> "Recipe":
-        if self.training.freeze == "detector" and self.stage is None:
+        if self.training.freeze == "none":
+            return self
+        if self.stage is None:
             raise ValueError("training.freeze: 'detector' leaves nothing to train without a stage; got stage null")
+        if self.stage.candidates == "sampled":
+            raise ValueError("training.freeze: 'detector' needs stage.candidates 'proposals', got 'sampled'")
+        if self.training.start_from is None and getattr(self.detector, "weights", None) is None:
+            raise ValueError("training.freeze: 'detector' needs its weights, training.start_from; got random ones")
         return self
 
     def differences(self, other: "Recipe") -> list[str]:
