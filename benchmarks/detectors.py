@@ -4,8 +4,8 @@
 
 Both sides have the same modules and weights and take turns in one process; the weights are random, with last layers
 spread so that there are about as many candidates as a trained detector has. Then Cascade R-CNN against Faster R-CNN on
-the same backbone. The published figures are those of torchvision's model pages (its 91 outputs; multiply-adds, which
-it calls GFLOPS, of an 800 x 1066 image, or of the size in the name).
+the same backbone. Sizes are of the network's input, padded to a multiple of 32. The published figures are torchvision's,
+for 91 outputs; its multiply-adds, which it calls GFLOPS, are of an input of its own choice.
 """
 
 import argparse
@@ -89,11 +89,12 @@ def compare(name: str, size: tuple[int, int], rounds: int) -> dict[str, float]:
     image = [photograph(size)]
     found = milliseconds({"ours": lambda: detector(image), "theirs": lambda: model(image)}, rounds)
     published = get_model_weights(name)["DEFAULT"].meta
-    candidates, _ = detector.network.candidates(
-        detector.network.features(batch := detector.network.prepare(image)), batch
-    )
+    batch = detector.network.prepare(image)
+    candidates, _ = detector.network.candidates(detector.network.features(batch), batch)
     return {
         **found,
+        "height": batch.pixels.shape[2],
+        "width": batch.pixels.shape[3],
         "ratio": found["ours"] / found["theirs"],
         "candidates": len(candidates.scores),
         "parameters": millions(detector),
@@ -147,8 +148,9 @@ def main() -> None:
                 if name.startswith("ssd") and text != arguments.sizes[0]:
                     continue  # they have one size of their own
                 found = record[f"{name} {text}"] = compare(name, size, arguments.rounds)
+                shape = f"{found['height']:.0f}x{found['width']:.0f}"
                 print(
-                    f"{text:>9} {name:34s} {found['ours']:8.1f} {found['theirs']:9.1f} {found['ratio']:6.3f} "
+                    f"{shape:>9} {name:34s} {found['ours']:8.1f} {found['theirs']:9.1f} {found['ratio']:6.3f} "
                     f"{found['candidates']:6.0f} {found['parameters']:8.2f} ({found['published_parameters']:.2f}) "
                     f"{found['multiply_adds']:9.1f} ({found['published_multiply_adds']:.1f})",
                     flush=True,

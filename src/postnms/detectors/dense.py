@@ -70,11 +70,7 @@ def best_of_levels(
             best = over[level[over].topk(min(top, len(over))).indices]
             chosen.append(torch.stack([torch.full_like(best, image), start + best // classes, best % classes]))
             start += count
-    return (
-        tuple(torch.cat(chosen, dim=1))
-        if chosen
-        else (torch.zeros(3, 0, dtype=torch.int64, device=scores.device)).unbind()
-    )
+    return tuple(torch.cat(chosen, dim=1))
 
 
 def best_of_classes(scores: Tensor, settings: DenseSettings, selection: Selection) -> tuple[Tensor, ...]:
