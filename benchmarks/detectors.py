@@ -4,8 +4,8 @@
 
 Both sides have the same modules and weights and take turns in one process; the weights are random, with last layers
 spread so that there are about as many candidates as a trained detector has. Then Cascade R-CNN against Faster R-CNN on
-the same backbone. Sizes are of the network's input, padded to a multiple of 32. The published figures are torchvision's,
-for 91 outputs; its multiply-adds, which it calls GFLOPS, are of an input of its own choice.
+the same backbone. Sizes are of the network's input, padded to a multiple of 32. The published figures are those of
+torchvision, for 91 outputs; its multiply-adds, which it calls GFLOPS, are of an input of its own choice.
 """
 
 import argparse
