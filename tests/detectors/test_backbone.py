@@ -51,9 +51,7 @@ def test_weights_from_a_local_file(tmp_path, suffix):
 def test_weights_that_do_not_fit_or_are_not_there(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file(torchvision.models.resnet34(weights=None).state_dict(), path)
-    with pytest.raises(
-        UserError, match=r"for resnet18: .* layer1\.2\.bn1\.bias is not in the model"
-    ):
+    with pytest.raises(UserError, match=r"for resnet18: .* layer1\.2\.bn1\.bias is not in the model"):
         build_backbone(BackboneConfig(name="resnet18", weights=str(path)), 2)
     with pytest.raises(UserError, match=r"weights \(if not 'imagenet'\): expected a file, got 'nowhere\.pth'"):
         build_backbone(BackboneConfig(name="resnet18", weights="nowhere.pth"), 2)

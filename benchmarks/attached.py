@@ -1,0 +1,80 @@
+"""A run of Faster R-CNN again, as the stage on torchvision's own class: the rows of its evaluation must be the same.
+
+    python benchmarks/attached.py RUN --data FOLDER [--out FILE]
+
+The model is put together by torchvision alone, takes the weights of the run's detector, and gets the stage by
+``from_torchvision``, with the weights of the run's stage.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from torchvision.models import resnet
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+
+from postnms import from_torchvision
+from postnms.checkpoints import read_weights
+from postnms.detectors import FasterRCNNConfig
+from postnms.evaluation import show
+from postnms.files import write_json
+from postnms.inference import evaluate_detector
+from postnms.runs import RunFolder, provenance, read_categories, read_recipe
+from postnms.splits import open_val
+
+
+def torchvision_model(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
+    """Of a ResNet-18 or 34, as torchvision's users put one together."""
+    body = getattr(resnet, config.backbone.name)(weights=None)
+    layers = {f"layer{i}": str(i - 1) for i in range(1, 5)}
+    width = config.backbone.fpn_channels
+    proposals = {name: value for name, value in config.model_dump().items() if name.startswith("rpn_")}
+    return FasterRCNN(
+        BackboneWithFPN(body, layers, [64, 128, 256, 512], width),
+        min_size=config.min_size,
+        max_size=config.max_size,
+        rpn_anchor_generator=AnchorGenerator(
+            tuple((size,) for size in config.anchor_sizes), (config.aspect_ratios,) * len(config.anchor_sizes)
+        ),
+        box_head=TwoMLPHead(width * 7**2, config.box_head_width),
+        box_predictor=FastRCNNPredictor(config.box_head_width, num_classes + 1),
+        box_score_thresh=config.box_score_thresh,
+        box_nms_thresh=config.box_nms_thresh,
+        box_detections_per_img=config.box_detections_per_img,
+        **proposals,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    run = RunFolder(arguments.run)
+    recipe, categories = read_recipe(run), read_categories(run)
+    assert isinstance(recipe.detector, FasterRCNNConfig)
+    network, stage = read_weights(run.newest_weights)
+    model = torchvision_model(recipe.detector, len(categories))
+    model.load_state_dict(network)
+    detector = from_torchvision(model, recipe.stage)
+    if detector.stage is not None:
+        detector.stage.load_state_dict(stage)
+    rows, _ = evaluate_detector(detector.eval(), open_val(recipe, arguments.data, categories), recipe)
+    before = json.loads(run.metrics.read_text())
+    for row, figures in rows.items():
+        print(f"{row}: AP {show(figures['AP'], 2)} attached, {show(before[row]['AP'], 2)} in the run")
+    if arguments.out:
+        record = {
+            **provenance(recipe.seed, arguments.data),
+            "trained": json.loads(run.provenance.read_text())["command"],
+        }
+        gain = rows.pop("gain", None)
+        write_json(arguments.out, {**record, "rows": rows, "gain": gain})
+
+
+if __name__ == "__main__":
+    main()
