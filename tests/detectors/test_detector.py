@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from postnms.detectors import Selection, build_detector
+from postnms.detectors import ImageBatch, Selection, build_detector
 from postnms.detectors.images import to_network
 from postnms.stage import StageConfig
 from tests.detectors.cases import RETINA, TARGETS, TWO, build
@@ -84,3 +84,17 @@ def test_a_new_retinanet_has_no_candidates_and_the_stage_waits():
         assert all(p.grad is not None and p.grad.abs().sum() == 0 for p in detector.stage.parameters())
     eager = build_detector(config, StageConfig(width=16, score_threshold=0.001), 3).train()
     assert eager(TWO, TARGETS).losses["loss_stage_cls"] > 0
+
+
+def test_anchors_are_not_rounded_to_the_dtype_of_the_levels():
+    """bfloat16 has 8 digits: at 1000 pixels it would move anchors by up to 2, and leave the generator's own rounded."""
+    network = build("faster_rcnn").network
+    generator = network.rpn.anchor_generator
+    batch = ImageBatch(torch.zeros(1, 3, 800, 1344), [(800, 1333)], [(800, 1333)])
+    levels = [torch.zeros(1, 16, 800 // stride, 1344 // stride) for stride in (4, 8, 16, 32, 64)]
+    expected = batch.anchors(generator, levels)[0]
+    found = batch.anchors(generator, [level.bfloat16() for level in levels])[0]
+    assert found.dtype == torch.float32
+    assert expected.max() > 1400
+    assert torch.equal(found, expected)
+    assert torch.equal(batch.anchors(generator, levels)[0], expected)
