@@ -120,7 +120,6 @@ def build_optimizer(detector: Detector, config: TrainingConfig) -> Optimizer:
         {"params": [p for of_stage, p in trained if not of_stage], "factor": 1.0},
         {"params": [p for of_stage, p in trained if of_stage], "factor": config.stage_lr_factor},
     ]
-    groups = [group for group in groups if group["params"]]
     if config.optimizer == "adamw":
         return AdamW(groups, config.lr, weight_decay=config.weight_decay)
     return SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)

@@ -53,6 +53,21 @@ def test_training_candidates_are_those_of_the_test_on_the_same_proposals(name):
     assert torch.equal(trained.source, tested.source)
 
 
+def test_a_head_with_batch_norm_scores_candidates_as_at_test_time():
+    """SSDlite's: in training its losses have the statistics of the batch, its candidates those that it has learned."""
+    network = build("ssdlite").network
+    batch = network.prepare(TWO)
+    features = network.features(batch)
+    tested, _ = network.candidates(features, batch)
+    network.head.train()
+    trained, losses = network.candidates(features, batch, to_network(TARGETS, batch, 3))
+    assert torch.equal(trained.scores, tested.scores)
+    assert network.head.training
+    network.head.eval()
+    again = network.candidates(features, batch, to_network(TARGETS, batch, 3))[1]
+    assert losses["loss_classification"] != again["loss_classification"]
+
+
 @torch.no_grad()
 def test_a_second_nms_gives_a_third_row():
     rows = build("faster_rcnn", StageConfig(width=16, second_nms=0.5)).eval()(TWO).rows
