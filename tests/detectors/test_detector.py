@@ -6,7 +6,7 @@ import torch
 from postnms.detectors import ImageBatch, Selection, build_detector
 from postnms.detectors.images import to_network
 from postnms.stage import StageConfig
-from tests.detectors.cases import RETINA, TARGETS, TWO, build
+from tests.detectors.cases import RETINA, TARGETS, TWO, build, freeze_statistics
 
 TWO_STAGE = pytest.mark.parametrize("name", ["faster_rcnn", "cascade_rcnn", "cascade_rcnn_mean"])
 
@@ -56,6 +56,7 @@ def test_training_candidates_are_those_of_the_test_on_the_same_proposals(name):
 def test_a_head_with_batch_norm_scores_candidates_as_at_test_time():
     """SSDlite's: in training its losses have the statistics of the batch, its candidates those that it has learned."""
     network = build("ssdlite").network
+    freeze_statistics(network)
     batch = network.prepare(TWO)
     features = network.features(batch)
     tested, _ = network.candidates(features, batch)
