@@ -45,6 +45,19 @@ def photograph(size: tuple[int, int]) -> Tensor:
 
 
 @torch.no_grad()
+def calibrate(backbone: nn.Module) -> None:
+    """Give batch norm the statistics of an image, without which deep features of random weights vanish."""
+    norms = [part for part in backbone.modules() if isinstance(part, nn.BatchNorm2d)]
+    momenta = [part.momentum for part in norms]
+    for part in norms:
+        part.momentum = 1.0
+    backbone.train()(4 * photograph((320, 320)).expand(2, -1, -1, -1) - 2)
+    for part, momentum in zip(norms, momenta, strict=True):
+        part.momentum = momentum
+    backbone.eval()
+
+
+@torch.no_grad()
 def spread(model: nn.Module, call: Callable[[list[Tensor]], object]) -> None:
     """Scale the last layers of classification, each at its first call, so that scores differ from place to place."""
     hooks = []
@@ -84,6 +97,7 @@ def compare(name: str, size: tuple[int, int], rounds: int) -> dict[str, float]:
     own_size = {} if name.startswith("ssd") else {"min_size": min(size), "max_size": max(size)}
     torch.manual_seed(0)
     model = get_model(name, weights=None, weights_backbone=None, num_classes=OUTPUTS, **own_size).eval()
+    calibrate(model.backbone)
     spread(model, model)
     detector = from_torchvision(model, None).eval()
     image = [photograph(size)]
@@ -116,6 +130,7 @@ def cascade(size: tuple[int, int], rounds: int) -> dict[str, float]:
     for name, config in configs.items():
         torch.manual_seed(0)
         sides[name] = build_detector(config, None, OUTPUTS - 1).eval()
+        calibrate(sides[name].get_submodule("network.backbone"))
         spread(sides[name], sides[name])
     torch.manual_seed(0)
     sides["faster_stage"] = build_detector(configs["faster"], StageConfig(), OUTPUTS - 1).eval()
