@@ -46,6 +46,8 @@ class Predictions:
 
     boxes: list[Tensor]
     """The boxes that went in."""
+    pooled: Tensor
+    """(p, channels, s, s): their RoI features."""
     logits: Tensor
     """(p, C) float32."""
     deltas: Tensor
@@ -59,16 +61,10 @@ def predict(
     boxes: list[Tensor],
 ) -> Predictions:
     """Pool the boxes of each image from the pyramid and run the head on them."""
-    return Predictions(boxes, *score_pooled(head, pool(head, features, levels, boxes)))
-
-
-def pool(head: RoIHeads, features: dict[str, Tensor], levels: Mapping[str, Level], boxes: list[Tensor]) -> Tensor:
-    """RoI features (p, channels, s, s) of the boxes of each image."""
-    image = image_of(boxes)
-    strides = [level.stride for level in levels.values()]
-    align = head.box_roi_pool
-    cells, samples = align.output_size[0], align.sampling_ratio
-    return pool_pyramid({name: features[name] for name in levels}, torch.cat(boxes), image, strides, cells, samples)
+    maps, strides = {name: features[name] for name in levels}, [level.stride for level in levels.values()]
+    cells, samples = head.box_roi_pool.output_size[0], head.box_roi_pool.sampling_ratio
+    pooled = pool_pyramid(maps, torch.cat(boxes), image_of(boxes), strides, cells, samples)
+    return Predictions(boxes, pooled, *score_pooled(head, pooled))
 
 
 def score_pooled(head: RoIHeads, pooled: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,21 +80,18 @@ def sample(
     generators: Sequence[torch.Generator] | None,
 ) -> Sample:
     """A sample of the proposals and the injected ground truth, matched."""
-    pool = [torch.cat([part, truth["boxes"]]) for part, truth in zip(proposals, truths, strict=True)]
-    matches = assign(head.proposal_matcher, pool, truths)
-    labels = [labels_of(match, truth) for match, truth in zip(matches, truths, strict=True)]
-    rows = sample_rows(labels, head.fg_bg_sampler, generators)
-    return match(head, [part[chosen] for part, chosen in zip(pool, rows, strict=True)], truths, rows)
+    whole = match(head, [torch.cat([p, truth["boxes"]]) for p, truth in zip(proposals, truths, strict=True)], truths)
+    rows = sample_rows(whole.labels, head.fg_bg_sampler, generators)
+    columns = (whole.boxes, whole.rows, whole.labels, whole.deltas)
+    return Sample(*([part[row] for part, row in zip(column, rows, strict=True)] for column in columns))
 
 
-def match(
-    head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tensor]], rows: list[Tensor] | None = None
-) -> Sample:
-    """All boxes, matched; ``rows``: where they come from, if not from the rows of ``boxes``."""
+def match(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tensor]]) -> Sample:
+    """All boxes, matched."""
     matches = assign(head.proposal_matcher, boxes, truths)
     labels = [labels_of(found, truth) for found, truth in zip(matches, truths, strict=True)]
     wanted = [boxes_of(found, truth) for found, truth in zip(matches, truths, strict=True)]
-    rows = [torch.arange(len(part), device=part.device) for part in boxes] if rows is None else rows
+    rows = [torch.arange(len(part), device=part.device) for part in boxes]
     return Sample(boxes, rows, labels, list(head.box_coder.encode(wanted, boxes)))
 
 
@@ -132,11 +125,10 @@ def select(
 
     ``scores`` (p, C); ``rows``: where the boxes come from, if not from the proposals in their order.
     """
-    threshold = head.score_thresh if selection.score_threshold is None else selection.score_threshold
     image = image_of(found.boxes)
     source = torch.cat(rows or [torch.arange(len(part), device=part.device) for part in found.boxes])
     own = columns.take(scores.detach())
-    row, label = (own > threshold).nonzero(as_tuple=True)
+    row, label = (own > selection.threshold(head.score_thresh)).nonzero(as_tuple=True)
     decoded = decode(head, found, row, columns.of_labels(label), images)
     large = ((decoded[:, 2:] - decoded[:, :2]) >= MIN_SIDE).all(dim=1)  # NaN is not: its losses will tell
     row, label = row[large], label[large]

@@ -101,32 +101,35 @@ class CascadeRCNN(nn.Module):
         truths = None if targets is None else truths_of(targets, self.columns)
         proposals, losses = propose(self.rpn, images, features, truths)
         if truths is None:
-            return self._select(features, self._run(features, proposals, images), images, selection), losses
+            return self._select(self._run(features, proposals, images), images, selection), losses
         sample = box_head.sample(self._head(0), proposals, truths, images.generators)
-        rows, found = sample.rows, None
-        for index, weight in enumerate(self.loss_weights):
-            if found is not None:
-                sample = box_head.match(self._head(index), self._moved(index - 1, found, images), truths)
-            found = box_head.predict(self._head(index), features, self.levels, sample.boxes)
-            classifier, location = box_head.losses(found, sample)
-            losses |= {
-                f"loss_classifier_{index + 1}": weight * classifier,
-                f"loss_box_reg_{index + 1}": weight * location,
-            }
-        if selection.origin == "sampled" and found is not None:
-            return self._select(features, found, images, selection, rows), losses
+        rows, found = sample.rows, self._predict(0, features, sample.boxes)
+        losses |= self._losses(0, found, sample)
+        for index in range(1, len(self.heads)):
+            sample = box_head.match(self._head(index), self._moved(index - 1, found, images), truths)
+            found = self._predict(index, features, sample.boxes)
+            losses |= self._losses(index, found, sample)
+        if selection.origin == "sampled":
+            return self._select(found, images, selection, rows), losses
         if selection.origin == "none":
             proposals = [part[:0] for part in proposals]
         with as_at_test(self.heads):
-            return self._select(features, self._run(features, proposals, images), images, selection), losses
+            return self._select(self._run(features, proposals, images), images, selection), losses
 
     def _run(self, features: dict[str, Tensor], boxes: list[Tensor], images: ImageBatch) -> Predictions:
         """Boxes of each image through all heads; what the last says."""
-        found = box_head.predict(self._head(0), features, self.levels, boxes)
+        found = self._predict(0, features, boxes)
         for index in range(1, len(self.heads)):
-            boxes = self._moved(index - 1, found, images)
-            found = box_head.predict(self._head(index), features, self.levels, boxes)
+            found = self._predict(index, features, self._moved(index - 1, found, images))
         return found
+
+    def _predict(self, index: int, features: dict[str, Tensor], boxes: list[Tensor]) -> Predictions:
+        return box_head.predict(self._head(index), features, self.levels, boxes)
+
+    def _losses(self, index: int, found: Predictions, sample: box_head.Sample) -> dict[str, Tensor]:
+        classifier, location = box_head.losses(found, sample)
+        weight, number = self.loss_weights[index], index + 1
+        return {f"loss_classifier_{number}": weight * classifier, f"loss_box_reg_{number}": weight * location}
 
     def _moved(self, index: int, found: Predictions, images: ImageBatch) -> list[Tensor]:
         """The boxes of each image as head ``index`` moved them, constants."""
@@ -137,18 +140,12 @@ class CascadeRCNN(nn.Module):
         return list(moved.split([len(part) for part in found.boxes]))
 
     def _select(
-        self,
-        features: dict[str, Tensor],
-        found: Predictions,
-        images: ImageBatch,
-        selection: Selection,
-        rows: list[Tensor] | None = None,
+        self, found: Predictions, images: ImageBatch, selection: Selection, rows: list[Tensor] | None = None
     ) -> Candidates:
         scores = found.logits.detach().softmax(dim=1)
         if self.scoring == "mean":
             with torch.no_grad():
-                pooled = box_head.pool(self._head(0), features, self.levels, found.boxes)
-                earlier = [box_head.score_pooled(self._head(i), pooled)[0] for i in range(len(self.heads) - 1)]
+                earlier = [box_head.score_pooled(self._head(i), found.pooled)[0] for i in range(len(self.heads) - 1)]
             scores = torch.stack([*(logits.softmax(dim=1) for logits in earlier), scores]).mean(dim=0)
         return box_head.select(self._head(-1), found, scores, images, self.columns, selection, rows)
 

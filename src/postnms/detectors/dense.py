@@ -59,7 +59,7 @@ def best_of_levels(
 
     Scores (B, A, K) -> image, anchor and class (n,) int64 of each pair.
     """
-    threshold = settings.score_thresh if selection.score_threshold is None else selection.score_threshold
+    threshold = selection.threshold(settings.score_thresh)
     classes, top = scores.shape[2], settings.topk_candidates
     chosen = [torch.zeros(3, 0, dtype=torch.int64, device=scores.device)]
     for image, of_image in enumerate(scores):
@@ -75,7 +75,7 @@ def best_of_levels(
 
 def best_of_classes(scores: Tensor, settings: DenseSettings, selection: Selection) -> tuple[Tensor, ...]:
     """The best anchors over the score threshold of each image and class; as :func:`best_of_levels`."""
-    threshold = settings.score_thresh if selection.score_threshold is None else selection.score_threshold
+    threshold = selection.threshold(settings.score_thresh)
     best = scores.topk(min(settings.topk_candidates, scores.shape[1]), dim=1)  # (B, top, K)
     image, place, label = (best.values > threshold).nonzero(as_tuple=True)
     return image, best.indices[image, place, label], label

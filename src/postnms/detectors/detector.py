@@ -41,14 +41,14 @@ class Detector(nn.Module):
         super().__init__()
         if not isinstance(network, nn.Module):
             raise TypeError(f"network: expected a torch.nn.Module, got {type(network).__name__}")
-        if frozen and stage is None:
-            raise ValueError("frozen: expected a stage, without one there is nothing to train; got stage None")
-        if frozen and stage is not None and stage.config.candidates == "sampled":
-            raise ValueError("stage.candidates: expected 'proposals' for a frozen network, got 'sampled'")
+        if frozen:
+            if stage is None:
+                raise ValueError("frozen: expected a stage, without one there is nothing to train; got stage None")
+            if stage.config.candidates == "sampled":
+                raise ValueError("stage.candidates: expected 'proposals' for a frozen network, got 'sampled'")
+            network.requires_grad_(False).eval()
         self.network: Network = network
         self.stage, self.frozen = stage, frozen
-        if frozen:
-            network.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
         """As of any module; a frozen network stays as at test time."""

@@ -30,6 +30,10 @@ class Selection:
     score_threshold: float | None = None
     """Candidates score more than this; None: the detector's own threshold at test time."""
 
+    def threshold(self, own: float) -> float:
+        """What candidates must score more than; ``own``: the detector's own threshold."""
+        return own if self.score_threshold is None else self.score_threshold
+
 
 class Network(Protocol):
     """A detector up to its candidates: a ``torch.nn.Module`` with these members."""

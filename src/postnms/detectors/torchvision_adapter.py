@@ -17,7 +17,7 @@ from postnms.detectors.dense import DenseSettings
 from postnms.detectors.detector import Detector, attach
 from postnms.detectors.faster_rcnn import FasterRCNN
 from postnms.detectors.fcos import FCOS
-from postnms.detectors.network import Columns, Network
+from postnms.detectors.network import Columns, Network, as_at_test
 from postnms.detectors.retinanet import RetinaNet
 from postnms.detectors.ssd import SSD
 from postnms.errors import UserError
@@ -156,16 +156,11 @@ FAMILIES: dict[type[nn.Module], tuple[dict[str, type], Callable[[Any, Sequence[i
 """By the model's class: the parts that it must have, and what makes a network of them."""
 
 
-@torch.no_grad()
 def _levels(backbone: nn.Module, side: int = PROBE) -> dict[str, Level]:
     """Names, channels and strides of a backbone's feature maps, told by a black image."""
-    modes = {part: part.training for part in backbone.modules()}
     where = next(backbone.parameters())
-    try:
-        maps = pyramid(backbone.eval(), torch.zeros(1, 3, side, side, device=where.device, dtype=where.dtype))
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+    with as_at_test(backbone):
+        maps = pyramid(backbone, torch.zeros(1, 3, side, side, device=where.device, dtype=where.dtype))
     return {name: Level(part.shape[1], round(side / part.shape[3])) for name, part in maps.items()}
 
 
