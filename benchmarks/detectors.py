@@ -3,8 +3,9 @@
     python benchmarks/detectors.py [--sizes 320x320 800x1333] [--rounds 7] [--models fasterrcnn_resnet50_fpn ...]
 
 Both sides have the same modules and weights and take turns in one process; the weights are random, with last layers
-spread so that there are about as many candidates as a trained detector has. Then Cascade R-CNN against Faster R-CNN on
-the same backbone. Sizes are of the network's input, padded to a multiple of 32. The published figures are those of
+spread, and the score threshold is the one that leaves ``--candidates`` boxes to suppress: with the thousands that
+random scores would leave, suppression would weigh more than it does. Then Cascade R-CNN against Faster R-CNN on the
+same backbone. Sizes are of the network's input, padded to a multiple of 32. The published figures are those of
 torchvision, for 91 outputs; its multiply-adds, which it calls GFLOPS, are of an input of its own choice.
 """
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model, get_model_weights
+from torchvision.models.detection.roi_heads import RoIHeads
 
 from postnms import StageConfig, from_torchvision
 from postnms.detectors import CascadeRCNNConfig, Detector, FasterRCNNConfig, build_detector
@@ -80,6 +82,21 @@ def spread(model: nn.Module, call: Callable[[list[Tensor]], object]) -> None:
         hook.remove()
 
 
+def candidates_of(detector: Detector, image: list[Tensor]) -> Tensor:
+    """Scores of the candidates of an image, falling."""
+    batch = detector.network.prepare(image)
+    found, _ = detector.network.candidates(detector.network.features(batch), batch)
+    return found.scores.sort(descending=True).values
+
+
+def leave_candidates(model: nn.Module, detector: Detector, image: list[Tensor], wanted: int) -> None:
+    """Raise the score threshold of the model's own class until so many candidates are left, if there are more."""
+    scores = candidates_of(detector, image)
+    if len(scores) > wanted:
+        for owner in [part for part in model.modules() if isinstance(part, RoIHeads)] or [model]:
+            owner.score_thresh = float(scores[wanted])
+
+
 def multiply_adds(call: Callable[[], object]) -> float:
     """In thousand millions; of convolutions and matrix products."""
     with FlopCounterMode(display=False) as counter:
@@ -92,25 +109,25 @@ def millions(model: nn.Module) -> float:
     return sum(parameter.numel() for parameter in model.parameters()) / 1e6
 
 
-def compare(name: str, size: tuple[int, int], rounds: int) -> dict[str, float]:
+def compare(name: str, size: tuple[int, int], rounds: int, wanted: int) -> dict[str, float]:
     """A torchvision model and the bare detector that shares its modules, on one image of the given size."""
     own_size = {} if name.startswith("ssd") else {"min_size": min(size), "max_size": max(size)}
     torch.manual_seed(0)
     model = get_model(name, weights=None, weights_backbone=None, num_classes=OUTPUTS, **own_size).eval()
     calibrate(model.backbone)
     spread(model, model)
-    detector = from_torchvision(model, None).eval()
     image = [photograph(size)]
+    leave_candidates(model, from_torchvision(model, None).eval(), image, wanted)
+    detector = from_torchvision(model, None).eval()
     found = milliseconds({"ours": lambda: detector(image), "theirs": lambda: model(image)}, rounds)
     published = get_model_weights(name)["DEFAULT"].meta
-    batch = detector.network.prepare(image)
-    candidates, _ = detector.network.candidates(detector.network.features(batch), batch)
+    height, width = detector.network.prepare(image).pixels.shape[2:]
     return {
         **found,
-        "height": batch.pixels.shape[2],
-        "width": batch.pixels.shape[3],
+        "height": height,
+        "width": width,
         "ratio": found["ours"] / found["theirs"],
-        "candidates": len(candidates.scores),
+        "candidates": len(candidates_of(detector, image)),
         "parameters": millions(detector),
         "published_parameters": published["num_params"] / 1e6,
         "multiply_adds": multiply_adds(lambda: detector(image)),
@@ -118,7 +135,7 @@ def compare(name: str, size: tuple[int, int], rounds: int) -> dict[str, float]:
     }
 
 
-def cascade(size: tuple[int, int], rounds: int) -> dict[str, float]:
+def cascade(size: tuple[int, int], rounds: int, wanted: int) -> dict[str, float]:
     """Cascade R-CNN R50, both ways of scoring, over Faster R-CNN R50, with and without the stage."""
     sizes = {"min_size": min(size), "max_size": max(size)}
     configs = {
@@ -126,16 +143,17 @@ def cascade(size: tuple[int, int], rounds: int) -> dict[str, float]:
         "cascade": CascadeRCNNConfig(**sizes),
         "cascade_mean": CascadeRCNNConfig(**sizes, scoring="mean"),
     }
+    image = [photograph(size)]
     sides: dict[str, Detector] = {}
     for name, config in configs.items():
         torch.manual_seed(0)
         sides[name] = build_detector(config, None, OUTPUTS - 1).eval()
         calibrate(sides[name].get_submodule("network.backbone"))
         spread(sides[name], sides[name])
+        leave_candidates(sides[name], sides[name], image, wanted)
     torch.manual_seed(0)
     sides["faster_stage"] = build_detector(configs["faster"], StageConfig(), OUTPUTS - 1).eval()
     sides["faster_stage"].network = sides["faster"].network
-    image = [photograph(size)]
     found = milliseconds({name: lambda d=detector: d(image) for name, detector in sides.items()}, rounds)
     ratios = {f"{name}_ratio": found[name] / found["faster"] for name in sides if name != "faster"}
     costs = {f"{name}_multiply_adds": multiply_adds(lambda d=side: d(image)) for name, side in sides.items()}
@@ -147,6 +165,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", default=["320x320", "800x1333"])
     parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--candidates", type=int, default=500)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
@@ -162,7 +181,7 @@ def main() -> None:
             for name in arguments.models:
                 if name.startswith("ssd") and text != arguments.sizes[0]:
                     continue  # they have one size of their own
-                found = record[f"{name} {text}"] = compare(name, size, arguments.rounds)
+                found = record[f"{name} {text}"] = compare(name, size, arguments.rounds, arguments.candidates)
                 shape = f"{found['height']:.0f}x{found['width']:.0f}"
                 print(
                     f"{shape:>9} {name:34s} {found['ours']:8.1f} {found['theirs']:9.1f} {found['ratio']:6.3f} "
@@ -170,7 +189,7 @@ def main() -> None:
                     f"{found['multiply_adds']:9.1f} ({found['published_multiply_adds']:.1f})",
                     flush=True,
                 )
-            found = record[f"cascade {text}"] = cascade(size, arguments.rounds)
+            found = record[f"cascade {text}"] = cascade(size, arguments.rounds, arguments.candidates)
             print(f"{text:>9} " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
     if arguments.out:
         write_json(arguments.out, {**provenance(0, None), "figures": record})
