@@ -3,7 +3,7 @@ import torch
 
 from postnms.clustering import cluster, reduce_members, representative_boxes
 from postnms.structures import Candidates
-from postnms.suppression.greedy import keep_keys, nms, nms_again
+from postnms.suppression.greedy import GreedyNMS, keep_keys, nms_again
 
 
 def make(boxes, scores, labels=None, image=None, num_images=1):
@@ -88,13 +88,13 @@ def test_greedy_nms_keeps_the_best_keys_of_each_image():
     rows = make(
         [(0, 0, 4, 4), (9, 9, 14, 14), (20, 0, 24, 4), (0, 0, 4, 4)], [0.2, 0.9, 0.5, 0.3], None, [0, 0, 0, 1], 2
     )
-    found = nms(rows, 0.5, max_detections=2)
+    found = GreedyNMS(max_detections=2)(rows)
     assert found.source.tolist() == [1, 2, 3]
     assert found.image.tolist() == [0, 0, 1]
 
 
 def test_nms_again_suppresses_what_has_moved_together():
-    found = nms(make([(0, 0, 4, 4), (9, 9, 14, 14)], [0.2, 0.9]))
+    found = GreedyNMS()(make([(0, 0, 4, 4), (9, 9, 14, 14)], [0.2, 0.9]))
     assert nms_again(found, 0.5).source.tolist() == [1, 0]
     together = type(found)(found.boxes[:1].repeat(2, 1), found.scores, found.labels, found.image, found.source, 1)
     assert nms_again(together, 0.5).source.tolist() == [1]

@@ -37,6 +37,13 @@ BAD = [
     ({"image": torch.tensor([0, -1, 2])}, "Candidates.image"),
     ({"source": torch.zeros(3, dtype=torch.int64, device="meta")}, "Candidates.source: expected device cpu"),
     ({"num_images": -1}, "Candidates.num_images: expected an int >= 0, got -1"),
+    ({"extra": {"iou": torch.zeros(2)}}, r"Candidates.extra\['iou'\]: expected torch.float32 of shape \(3,\)"),
+    ({"extra": {"iou": torch.zeros(3).long()}}, r"Candidates.extra\['iou'\]: expected torch.float32 of \(n,\) or"),
+    ({"extra": {"iou": [1, 2, 3]}}, r"Candidates.extra\['iou'\]: .*got list"),
+    (
+        {"extra": {"iou": torch.full((3,), torch.nan)}},
+        r"Candidates.extra\['iou'\]: expected finite values, got nan in row 0",
+    ),
 ]
 
 
@@ -111,3 +118,11 @@ def test_top_per_image_by_sorting(rows, most):
         mine = [row for row in range(len(rows)) if rows[row][1] == index]
         expected += sorted(mine, key=lambda row: (-rows[row][0], row))[:most]
     assert top_per_image(scores, image, 4, most).tolist() == expected
+
+
+def test_extra_columns_go_where_their_rows_go():
+    extra = {"iou": torch.tensor([0.1, 0.2, 0.3]), "edge_log_variance": torch.arange(12.0).view(3, 4)}
+    taken = take(candidates(extra=extra), torch.tensor([2, 0]))
+    assert taken.extra["iou"].tolist() == pytest.approx([0.3, 0.1])
+    assert taken.extra["edge_log_variance"][0].tolist() == [8, 9, 10, 11]
+    assert of_image(candidates(extra=extra), 2).extra["iou"].tolist() == pytest.approx([0.2, 0.3])

@@ -7,7 +7,7 @@ from postnms.ops import cluster_nms
 from postnms.recipes import Recipe, get_recipe
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import Candidates, Clusters, Detections, Level, Targets
-from postnms.suppression.greedy import nms
+from postnms.suppression import SUPPRESSORS, Suppressor, get_suppressor
 
 __all__ = [
     "Candidates",
@@ -18,7 +18,9 @@ __all__ = [
     "Output",
     "PostNMSStage",
     "Recipe",
+    "SUPPRESSORS",
     "StageConfig",
+    "Suppressor",
     "Targets",
     "UserError",
     "attach",
@@ -27,6 +29,6 @@ __all__ = [
     "cluster_nms",
     "from_torchvision",
     "get_recipe",
-    "nms",
+    "get_suppressor",
     "representative_boxes",
 ]

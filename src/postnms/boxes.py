@@ -47,6 +47,33 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     return paired_iou(first[:, None], second[None, :])
 
 
+def paired_ios(first: Tensor, second: Tensor) -> Tensor:
+    """Share of the smaller box that two broadcastable box tensors (..., 4) have in common -> (...,), in [0, 1].
+
+    Half precision is computed in float32. Where the smaller box has no area it is 0.
+    """
+    first, second = at_least_float32(first), at_least_float32(second)
+    shared = intersection(first, second)
+    smaller = torch.minimum(area(first), area(second))
+    return torch.where(smaller > 0, shared / smaller, torch.zeros_like(shared))
+
+
+def paired_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Squared distance of the centres over the squared diagonal of the box around both: (..., 4) -> (...,), in [0, 1].
+
+    The penalty of DIoU (arXiv 1911.08287). 0 for two equal boxes without an extent.
+    """
+    left, top, right, bottom = first.unbind(-1)
+    other_left, other_top, other_right, other_bottom = second.unbind(-1)
+    across = (left + right - other_left - other_right) / 2
+    down = (top + bottom - other_top - other_bottom) / 2
+    width = torch.maximum(right, other_right) - torch.minimum(left, other_left)
+    height = torch.maximum(bottom, other_bottom) - torch.minimum(top, other_top)
+    diagonal = width * width + height * height
+    apart = across * across + down * down
+    return torch.where(diagonal > 0, apart / diagonal, torch.zeros_like(apart))
+
+
 def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Move boxes (n, 4) into their images. ``sizes`` (n, 2) or (2,): (height, width) in pixels."""
     height, width = sizes[..., 0, None], sizes[..., 1, None]

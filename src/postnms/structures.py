@@ -8,7 +8,8 @@ n: candidates, k: clusters, m: ground-truth objects, d: detections, B: images of
 """
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -56,10 +57,13 @@ class Candidates:
     source: Tensor
     """(n,) int64: row of the proposal or anchor, counted within its image, that the candidate was decoded from."""
     num_images: int
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """Further columns by name, float32 (n,) or (n, c), for suppressors that need them: predicted IoU, density, ..."""
 
     def __post_init__(self) -> None:
         _check_columns(self)
-        for name, column in _columns(self).items():
+        _check_extra(self.extra, self.boxes)
+        for name, column in (_columns(self) | dict(self.extra)).items():
             if column.requires_grad:
                 raise ValueError(f"Candidates.{name}: expected a constant, got one with a gradient; detach it")
 
@@ -157,11 +161,14 @@ _DTYPES = {
 
 def _columns(structure: Targets | Candidates | Detections) -> dict[str, Tensor]:
     named = {field.name: getattr(structure, field.name) for field in dataclasses.fields(structure)}
-    return {name: value for name, value in named.items() if name != "num_images"}
+    return {name: value for name, value in named.items() if name not in ("num_images", "extra")}
 
 
 def _map_columns(structure, change):
-    return dataclasses.replace(structure, **{name: change(column) for name, column in _columns(structure).items()})
+    changed: dict[str, object] = {name: change(column) for name, column in _columns(structure).items()}
+    if isinstance(structure, Candidates):
+        changed["extra"] = {name: change(column) for name, column in structure.extra.items()}
+    return dataclasses.replace(structure, **changed)
 
 
 def _check_columns(structure: Targets | Candidates | Detections) -> None:
@@ -180,6 +187,18 @@ def _check_columns(structure: Targets | Candidates | Detections) -> None:
     _check_range(f"{kind}.image", structure.image, structure.num_images)
     if rows and bool((structure.labels < 0).any()):
         raise ValueError(f"{kind}.labels: expected values >= 0, got {int(structure.labels.min())}")
+
+
+def _check_extra(extra: Mapping[str, Tensor], boxes: Tensor) -> None:
+    for name, column in extra.items():
+        where = f"Candidates.extra[{name!r}]"
+        if not isinstance(column, Tensor) or column.dtype != torch.float32 or column.ndim not in (1, 2):
+            came = (column.dtype, tuple(column.shape)) if isinstance(column, Tensor) else type(column).__name__
+            raise ValueError(f"{where}: expected torch.float32 of (n,) or (n, c), got {came}")
+        _check_column(where, column, (len(boxes), *column.shape[1:]), torch.float32)
+        if column.device != boxes.device:
+            raise ValueError(f"{where}: expected device {boxes.device} as boxes, got {column.device}")
+        check_finite(where, column)
 
 
 def check_boxes(name: str, boxes: Tensor) -> None:

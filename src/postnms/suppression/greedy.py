@@ -1,9 +1,102 @@
-"""Greedy NMS, what detectors do today: of each cluster the key is kept. k: clusters, d: detections."""
+"""Greedy NMS, what detectors do today, and its relatives that keep boxes and scores as they are.
 
+k: clusters, d: detections.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
-from postnms.clustering import cluster
+from postnms.config import Fraction
 from postnms.structures import Candidates, Clusters, Detections, take, top_per_image
+from postnms.suppression.overlaps import max_by, owners
+from postnms.suppression.suppressor import Kept, Ranked, Suppressor, kept_as_they_are
+
+
+class NoSuppression(Suppressor):
+    """All candidates, up to the limit of detections: what the others have to beat."""
+
+    def suppress(self, ranked: Ranked) -> Kept:
+        """Everything."""
+        return kept_as_they_are(ranked, torch.arange(len(ranked), device=ranked.rows.device))
+
+
+class GreedyNMS(Suppressor):
+    """By falling score, drop what overlaps a kept box; ``ios`` measures the overlap over the smaller box."""
+
+    iou_threshold: Fraction = 0.5
+    overlap: Literal["iou", "ios"] = "iou"
+
+    def suppress(self, ranked: Ranked) -> Kept:
+        """The keys."""
+        return _keys(ranked, owners(ranked, self.iou_threshold, self.overlap))
+
+
+class DIoUNMS(Suppressor):
+    """Greedy NMS where a box is dropped if IoU - (rho^2 / c^2)^beta is over the threshold (arXiv 1911.08287).
+
+    rho: distance of the centres, c: diagonal of the box around both.
+    """
+
+    iou_threshold: Fraction = 0.5
+    beta: PositiveFloat = 1.0
+
+    def suppress(self, ranked: Ranked) -> Kept:
+        """The keys."""
+        return _keys(ranked, owners(ranked, self.iou_threshold, "diou", beta=self.beta))
+
+
+class SetNMS(Suppressor):
+    """Greedy NMS where boxes of one ``source`` never suppress each other (CrowdDet, arXiv 2003.09163, section 3.3)."""
+
+    iou_threshold: Fraction = 0.5
+
+    def suppress(self, ranked: Ranked) -> Kept:
+        """The keys."""
+        return _keys(ranked, owners(ranked, self.iou_threshold, separate=ranked.candidates.source))
+
+
+class AdaptiveNMS(Suppressor):
+    """Greedy NMS where each key suppresses over max(threshold, its ``density``) (arXiv 1904.03629, Eq. 4).
+
+    ``density``: the predicted largest IoU of the key's object with another object.
+    """
+
+    iou_threshold: Fraction = 0.5
+
+    columns: ClassVar[dict[str, int]] = {"density": 1}
+
+    def suppress(self, ranked: Ranked) -> Kept:
+        """The keys."""
+        return _keys(ranked, owners(ranked, ranked.candidates.extra["density"].clamp(min=self.iou_threshold)))
+
+
+class IoUGuidedNMS(Suppressor):
+    """Greedy NMS by the predicted ``iou`` instead of the score (IoU-Net, arXiv 1807.11590, algorithm 1).
+
+    A key takes the best score of what it owns.
+    """
+
+    iou_threshold: Fraction = 0.5
+
+    columns: ClassVar[dict[str, int]] = {"iou": 1}
+
+    def suppress(self, ranked: Ranked) -> Kept:
+        """The keys, with the best scores of their clusters."""
+        owner = owners(ranked, self.iou_threshold)
+        keys = is_key(owner).nonzero().squeeze(1)
+        return Kept(keys, ranked.boxes[keys], max_by(ranked.scores, owner, len(owner))[keys])
+
+    def rank_by(self, candidates: Candidates) -> Tensor:
+        """The predicted IoU."""
+        return candidates.extra["iou"]
+
+
+def is_key(owner: Tensor) -> Tensor:
+    """(n,) bool, from the place of each candidate's key."""
+    return owner == torch.arange(len(owner), device=owner.device)
 
 
 def keep_keys(clusters: Clusters, max_detections: int) -> tuple[Detections, Tensor]:
@@ -14,13 +107,12 @@ def keep_keys(clusters: Clusters, max_detections: int) -> tuple[Detections, Tens
     return Detections(best.boxes, best.scores, best.labels, best.image, best.source, best.num_images), chosen
 
 
-def nms(candidates: Candidates, iou_threshold: float = 0.5, max_detections: int = 100) -> Detections:
-    """Greedy NMS per image and class: drop what overlaps a better-scored kept box with IoU > threshold."""
-    return keep_keys(cluster(candidates, iou_threshold), max_detections)[0]
-
-
 def nms_again(detections: Detections, iou_threshold: float) -> Detections:
     """Greedy NMS on detections whose boxes or scores have changed since they were suppressed."""
     columns = (detections.boxes, detections.scores, detections.labels, detections.image, detections.source)
     most = max(len(detections.scores), 1)
-    return nms(Candidates(*columns, detections.num_images), iou_threshold, most)
+    return GreedyNMS(iou_threshold=iou_threshold, max_detections=most)(Candidates(*columns, detections.num_images))
+
+
+def _keys(ranked: Ranked, owner: Tensor) -> Kept:
+    return kept_as_they_are(ranked, is_key(owner))

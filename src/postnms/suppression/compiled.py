@@ -1,0 +1,124 @@
+"""Loops over pairs compiled by numba, for CPU tensors; the torch code beside each caller is what they must equal.
+
+``columns`` (4, n): left, top, right and bottom of ranked candidates; ``starts`` (g + 1,): where each group begins.
+Inner loops run over one contiguous array a coordinate and without a branch where they can, so that they fill vector
+registers. No fast-math: values are rounded after every operation, as torch rounds them.
+"""
+
+import numpy as np
+from numba import njit
+
+compiled = njit(cache=True, nogil=True, error_model="numpy")
+inlined = njit(cache=True, nogil=True, error_model="numpy", inline="always")
+
+
+@inlined
+def shared_of(first, i, second, j):  # pragma: no cover: compiled
+    """Area that box i of the first columns shares with box j of the second."""
+    zero = np.float32(0)
+    width = min(first[2, i], second[2, j]) - max(first[0, i], second[0, j])
+    height = min(first[3, i], second[3, j]) - max(first[1, i], second[1, j])
+    return max(width, zero) * max(height, zero)
+
+
+@inlined
+def area_of(columns, i):  # pragma: no cover: compiled
+    """Area of box i."""
+    return (columns[2, i] - columns[0, i]) * (columns[3, i] - columns[1, i])
+
+
+@inlined
+def iou_of(first, i, second, j):  # pragma: no cover: compiled
+    """IoU of box i of the first columns with box j of the second."""
+    shared = shared_of(first, i, second, j)
+    union = area_of(first, i) + area_of(second, j) - shared
+    return shared / union if union > 0 else np.float32(0)
+
+
+@compiled
+def _distance(columns, i, j):  # pragma: no cover: compiled
+    two = np.float32(2)
+    across = (columns[0, i] + columns[2, i] - columns[0, j] - columns[2, j]) / two
+    down = (columns[1, i] + columns[3, i] - columns[1, j] - columns[3, j]) / two
+    width = max(columns[2, i], columns[2, j]) - min(columns[0, i], columns[0, j])
+    height = max(columns[3, i], columns[3, j]) - min(columns[1, i], columns[1, j])
+    diagonal = width * width + height * height
+    return (across * across + down * down) / diagonal if diagonal > 0 else np.float32(0)
+
+
+@compiled
+def _overlap(columns, i, j, measure, beta):  # pragma: no cover: compiled
+    """IoU (0), intersection over the smaller box (1) or IoU less the distance to the power of beta (2)."""
+    if measure == 1:
+        smaller = min(area_of(columns, i), area_of(columns, j))
+        return shared_of(columns, i, columns, j) / smaller if smaller > 0 else np.float32(0)
+    iou = iou_of(columns, i, columns, j)
+    if measure == 0:
+        return iou
+    distance = _distance(columns, i, j)
+    return iou - (distance if beta == 1 else distance ** np.float32(beta))
+
+
+@compiled
+def own(columns, starts, thresholds, measure, beta, separate, owner):  # pragma: no cover: compiled
+    """Fill ``owner`` (n,), -1 at first; ``separate``: (n,), or (0,) for nothing."""
+    for group in range(len(starts) - 1):
+        for i in range(starts[group], starts[group + 1]):
+            if owner[i] >= 0:
+                continue
+            owner[i] = i
+            for j in range(i + 1, starts[group + 1]):
+                if owner[j] >= 0 or (len(separate) and separate[i] == separate[j]):
+                    continue
+                if _overlap(columns, i, j, measure, beta) > thresholds[i]:
+                    owner[j] = i
+
+
+@compiled
+def overlapping(columns, starts, firsts, threshold):  # pragma: no cover: compiled
+    """Pairs (first, second, IoU): each of ``firsts`` with itself and what it overlaps by more than the threshold."""
+    size, count = max(2 * len(firsts), 16), 0
+    first, second, overlap = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float32)
+    for group in range(len(starts) - 1):
+        for i in range(starts[group], starts[group + 1]):
+            if not firsts[i]:
+                continue
+            for j in range(starts[group], starts[group + 1]):
+                iou = iou_of(columns, i, columns, j)
+                if iou > threshold or i == j:
+                    if count == size:
+                        size *= 2
+                        first = np.append(first, np.empty_like(first))
+                        second = np.append(second, np.empty_like(second))
+                        overlap = np.append(overlap, np.empty_like(overlap))
+                    first[count], second[count], overlap[count] = i, j, iou
+                    count += 1
+    return first[:count].copy(), second[:count].copy(), overlap[:count].copy()
+
+
+@compiled
+def most_overlapped(columns, starts, most):  # pragma: no cover: compiled
+    """Raise ``most`` (n,) to the largest IoU of each candidate with one ranked ahead of it in its group."""
+    for group in range(len(starts) - 1):
+        for i in range(starts[group], starts[group + 1]):
+            for j in range(i + 1, starts[group + 1]):
+                most[j] = max(most[j], iou_of(columns, i, columns, j))
+
+
+@compiled
+def matrix_decay(columns, starts, gaussian, most, decay):  # pragma: no cover: compiled
+    """Lower ``decay`` (n,) to the least f(IoU with i) / f(most of i) over the i ahead; ``most``: zeros at first.
+
+    Gaussian: what is minimised is the exponent, most of i squared less the IoU squared.
+    """
+    one = np.float32(1)
+    for group in range(len(starts) - 1):
+        for i in range(starts[group], starts[group + 1]):
+            worst = most[i]  # final: all ahead of i have been seen
+            for j in range(i + 1, starts[group + 1]):
+                iou = iou_of(columns, i, columns, j)
+                most[j] = max(most[j], iou)
+                if gaussian:
+                    decay[j] = min(decay[j], worst * worst - iou * iou)
+                elif worst < one:  # else i is a copy of one ahead, which does the same to j undivided
+                    decay[j] = min(decay[j], (one - iou) / (one - worst))

@@ -1,0 +1,210 @@
+"""Suppressors that go on by rounds, compiled by numba; arguments are as in ``compiled``."""
+
+import numpy as np
+
+from postnms.suppression.compiled import compiled, inlined, iou_of
+
+
+@compiled
+def propagate(columns, starts, scores, rows, settings, silenced, changed):  # pragma: no cover: compiled
+    """One round of CP-Cluster; see :class:`postnms.suppression.propagation.CPCluster`.
+
+    ``settings``: threshold, friend threshold, least score, and 1 where the closest suppresses instead of the best.
+    ``silenced`` (n,): who suppressed each candidate before, -1 for nobody; ``changed`` (n,): the new scores.
+    """
+    threshold, friendly, least, closest = settings
+    suppressor = np.full(len(scores), -1, np.int64)
+    for group in range(len(starts) - 1):
+        for j in range(starts[group], starts[group + 1]):
+            changed[j] = scores[j]
+            if scores[j] < least:
+                continue
+            friends, best_friend = np.float32(0), np.float32(0)
+            chosen, nearness = -1, np.float32(0)
+            for i in range(starts[group], starts[group + 1]):
+                if i == j or scores[i] < least:
+                    continue
+                iou = iou_of(columns, i, columns, j)
+                weaker = scores[i] < scores[j] or (scores[i] == scores[j] and rows[i] > rows[j])
+                if weaker:
+                    if iou > friendly:
+                        friends += np.float32(1)
+                        best_friend = max(best_friend, scores[i])
+                    continue
+                if iou <= threshold or silenced[j] == i:
+                    continue
+                ahead = chosen < 0 or scores[i] > scores[chosen]
+                ahead = ahead or (scores[i] == scores[chosen] and rows[i] < rows[chosen])
+                if (closest and (iou > nearness or (iou == nearness and ahead))) or (not closest and ahead):
+                    chosen, nearness = i, iou
+            one = np.float32(1)
+            raised = scores[j] + (one - scores[j]) * (friends / (friends + one)) * best_friend
+            changed[j] = raised - raised * nearness
+            suppressor[j] = chosen
+    return suppressor
+
+
+@compiled
+def soften(columns, starts, scores, rows, settings, precision, voted, final):  # pragma: no cover: compiled
+    """Soft-NMS of each group, with variance voting if ``precision`` (4, n) is not (4, 0).
+
+    ``settings``: method (0 hard, 1 linear, 2 Gaussian), IoU threshold, sigma, least score, sigma of the votes, least
+    IoU of a vote. ``final`` (n,): the score of each candidate when it was selected, -1 for those that never were;
+    ``voted`` (4, n): its edges then.
+    """
+    final[:] = -1
+    least = settings[3]
+    longest = np.diff(starts).max() if len(starts) > 1 else 0
+    place, current, iou = np.empty(longest, np.int64), np.empty(longest, scores.dtype), np.empty(longest, scores.dtype)
+    for group in range(len(starts) - 1):
+        count, best = 0, 0
+        for i in range(starts[group], starts[group + 1]):
+            if scores[i] >= least:
+                place[count], current[count] = i, scores[i]
+                count += 1
+        while count:
+            best = 0
+            for a in range(1, count):
+                if current[a] > current[best] or (current[a] == current[best] and rows[place[a]] < rows[place[best]]):
+                    best = a
+            chosen = place[best]
+            final[chosen] = current[best]
+            for a in range(count):
+                iou[a] = iou_of(columns, chosen, columns, place[a])
+            if precision.shape[1]:
+                _vote(columns, place[:count], iou, chosen, precision, settings[4], settings[5], voted)
+            count -= 1
+            place[best], current[best], iou[best] = place[count], current[count], iou[count]
+            count = _decay(place, current, iou, count, settings)
+
+
+@compiled
+def _decay(place, current, iou, count, settings):  # pragma: no cover: compiled
+    """Lower the scores of what overlaps the selected box, and drop what is under the least; returns how many stay."""
+    method, threshold, sigma, least = settings[0], settings[1], settings[2], settings[3]
+    one, kept = np.float32(1), 0
+    for a in range(count):
+        score = current[a]
+        if method == 2:
+            if iou[a] > 0:
+                score *= np.exp(-(iou[a] * iou[a]) / sigma)
+        elif iou[a] > threshold:
+            if method == 0:
+                continue
+            score *= one - iou[a]
+        if score >= least:
+            place[kept], current[kept] = place[a], score
+            kept += 1
+    return kept
+
+
+@compiled
+def _vote(columns, place, iou, chosen, precision, sigma, least, voted):  # pragma: no cover: compiled
+    one = np.float32(1)
+    for edge in range(4):
+        total, weights = np.float32(0), np.float32(0)
+        for a in range(len(place)):
+            if iou[a] > least or place[a] == chosen:
+                away = one - iou[a] if place[a] != chosen else np.float32(0)
+                weight = np.exp(-(away * away) / sigma) * precision[edge, place[a]]
+                total += weight * columns[edge, place[a]]
+                weights += weight
+        voted[edge, chosen] = total / weights
+
+
+@compiled
+def fuse(columns, starts, scores, threshold, owner):  # pragma: no cover: compiled
+    """Fill ``owner`` (n,) by Weighted Boxes Fusion: the place of the first box of the fused box that each joins."""
+    longest = np.diff(starts).max() if len(starts) > 1 else 0
+    fused, totals = np.empty((4, longest), np.float32), np.empty((4, longest), np.float32)
+    weights, first = np.empty(longest, np.float32), np.empty(longest, np.int64)
+    for group in range(len(starts) - 1):
+        count = 0
+        for i in range(starts[group], starts[group + 1]):
+            best, most = -1, threshold
+            for k in range(count):
+                iou = iou_of(fused, k, columns, i)
+                if iou > most:
+                    best, most = k, iou
+            if best < 0:
+                best = count
+                first[best], weights[best] = i, 0
+                totals[:, best] = 0
+                count += 1
+            owner[i] = first[best]
+            weights[best] += scores[i]
+            for edge in range(4):
+                totals[edge, best] += scores[i] * columns[edge, i]
+                fused[edge, best] = (
+                    totals[edge, best] / weights[best] if weights[best] > 0 else columns[edge, first[best]]
+                )
+
+
+@inlined
+def _proximity(columns, i, j):  # pragma: no cover: compiled
+    total = np.float32(0)
+    for axis in range(2):
+        extent = max(columns[axis + 2, i], columns[axis + 2, j]) - min(columns[axis, i], columns[axis, j])
+        moved = abs(columns[axis, i] - columns[axis, j]) + abs(columns[axis + 2, i] - columns[axis + 2, j])
+        if extent > 0:
+            total += moved / extent
+    return total
+
+
+@inlined
+def _term(columns, i, j, threshold):  # pragma: no cover: compiled
+    proximity = _proximity(columns, i, j)
+    return np.int64(np.float64(min(proximity, np.float32(1)) if proximity < threshold else np.float32(1)) * 2.0**32)
+
+
+@compiled
+def conflow(columns, starts, scores, rows, settings, final):  # pragma: no cover: compiled
+    """Confluence of each group; see :class:`postnms.suppression.confluence.Confluence`.
+
+    ``settings``: threshold, decay (0 suppress, 1 linear, 2 Gaussian), sigma, least score, 1 to select by score.
+    ``final`` (n,), -1 at first: the score of each candidate when it was selected.
+    """
+    threshold, decay, sigma, least, by_score = settings
+    one = np.float32(1)
+    for group in range(len(starts) - 1):
+        alive = np.array([i for i in range(starts[group], starts[group + 1]) if scores[i] >= least])
+        current, sums = scores[alive], np.zeros(len(alive), np.int64)
+        if not by_score:
+            for a in range(len(alive)):
+                for b in range(a):
+                    term = _term(columns, alive[a], alive[b], threshold)
+                    sums[a] += term
+                    sums[b] += term
+        left = np.ones(len(alive), np.bool_)
+        count = len(alive)
+        while count:
+            best, most = -1, -np.inf
+            for a in range(len(alive)):
+                if not left[a]:
+                    continue
+                want = np.float64(current[a])
+                if not by_score:
+                    want = -(np.float64(sums[a]) / max(count - 1, 1)) * np.float64(one - current[a])
+                if want > most or (want == most and rows[alive[a]] < rows[alive[best]]):
+                    best, most = a, want
+            taken = current[best]
+            left[best] = False
+            going = [best]
+            for a in range(len(alive)):
+                if not left[a]:
+                    continue
+                proximity = _proximity(columns, alive[best], alive[a])
+                if proximity >= threshold:
+                    continue
+                taken = max(taken, current[a])
+                current[a] *= np.exp(-((one - proximity) * (one - proximity)) / sigma) if decay == 2 else proximity
+                if decay == 0 or current[a] < least:
+                    left[a] = False
+                    going.append(a)
+            final[alive[best]] = taken
+            count -= len(going)
+            if not by_score:
+                for a in range(len(alive)):
+                    if left[a]:
+                        for gone in going:
+                            sums[a] -= _term(columns, alive[gone], alive[a], threshold)

@@ -1,0 +1,131 @@
+"""Who overlaps whom among ranked candidates: keys with what they own, and lists of overlapping pairs.
+
+n: candidates, p: pairs, L: candidates of the largest of G groups.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from postnms import ops
+from postnms.boxes import paired_distance, paired_ios, paired_iou
+from postnms.suppression.suppressor import Padded, Ranked
+
+Measure = Literal["iou", "ios", "diou"]
+"""Intersection over union; over the smaller box; IoU less the relative distance of the centres (arXiv 1911.08287)."""
+
+MEASURES: tuple[Measure, ...] = ("iou", "ios", "diou")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Overlapping candidates of one group, by rising ``first``, then rising ``second``."""
+
+    first: Tensor
+    """(p,) int64: places."""
+    second: Tensor
+    """(p,) int64: places."""
+    overlap: Tensor
+    """(p,) float32, in [0, 1]."""
+
+
+def owners(
+    ranked: Ranked,
+    threshold: float | Tensor,
+    measure: Measure = "iou",
+    *,
+    beta: float = 1.0,
+    separate: Tensor | None = None,
+) -> Tensor:
+    """Greedy clustering: (n,) int64, the place of the key that owns each candidate; a key owns itself.
+
+    By falling rank, what no earlier key overlaps by more than the threshold becomes a key; the rest belongs to the
+    first key that does. ``threshold`` may be (n,): that of each candidate as a key. ``beta``: power of the distance
+    in ``diou``. ``separate`` (n,) int64: candidates of equal number never suppress each other.
+    """
+    if measure == "iou" and separate is None and not isinstance(threshold, Tensor):
+        keys, assignment = ops.cluster_nms(ranked.boxes, ranked.rank, ranked.group, threshold, backend=ranked.backend)
+        return keys[assignment]
+    thresholds = torch.as_tensor(threshold, dtype=torch.float32, device=ranked.boxes.device).expand(len(ranked))
+    if ranked.backend == "cpu":
+        from postnms.suppression import compiled
+
+        numbers = np.zeros(0, np.int64) if separate is None else separate.numpy()
+        owner = np.full(len(ranked), -1, np.int64)
+        compiled.own(*arrays(ranked), thresholds.numpy(), MEASURES.index(measure), beta, numbers, owner)
+        return torch.from_numpy(owner)
+    owner = torch.empty_like(ranked.rows)
+    for some in ranked.padded():
+        over = (overlap_matrix(ranked, some, measure, beta) > thresholds[some.places][:, :, None]) & some.ahead
+        if separate is not None:
+            over &= separate[some.places][:, :, None] != separate[some.places][:, None, :]
+        kept = keep_fixed_point(over)
+        first = (over & kept[:, :, None]).to(torch.uint8).argmax(dim=1)
+        own = torch.arange(some.places.shape[1], device=owner.device)
+        chosen = some.places.gather(1, torch.where(kept, own, first))
+        owner[some.places[some.real]] = chosen[some.real]
+    return owner
+
+
+def overlapping(ranked: Ranked, firsts: Tensor, threshold: float) -> Pairs:
+    """For each of the candidates ``firsts`` (mask (n,)): itself, and what of its group it overlaps with IoU over it."""
+    if ranked.backend == "cpu":
+        from postnms.suppression import compiled
+
+        pairs = compiled.overlapping(*arrays(ranked), firsts.numpy(), np.float32(threshold))
+        return Pairs(*map(torch.from_numpy, pairs))
+    found = []
+    for some in ranked.padded():
+        iou = overlap_matrix(ranked, some)
+        places, real = some.places, some.real
+        itself = torch.eye(places.shape[1], dtype=torch.bool, device=places.device)
+        wanted = (iou > threshold) | itself
+        wanted &= (firsts[places] & real)[:, :, None] & real[:, None, :]
+        group, first, second = wanted.nonzero(as_tuple=True)
+        found.append((places[group, first], places[group, second], iou[group, first, second]))
+    columns = [torch.cat(column) for column in zip(*found, strict=True)] or [ranked.rows, ranked.rows, ranked.scores]
+    order = torch.argsort(columns[0], stable=True)
+    return Pairs(*(column[order] for column in columns))
+
+
+def overlap_matrix(ranked: Ranked, some: Padded, measure: Measure = "iou", beta: float = 1.0) -> Tensor:
+    """(G, L, L) float32: the overlap of all with all, fillings included."""
+    boxes = ranked.boxes[some.places]
+    first, second = boxes[:, :, None], boxes[:, None]
+    if measure == "ios":
+        return paired_ios(first, second)
+    iou = paired_iou(first, second)
+    return iou if measure == "iou" else iou - paired_distance(first, second) ** beta
+
+
+def keep_fixed_point(over: Tensor) -> Tensor:
+    """Which boxes greedy NMS keeps (G, L), from who suppresses whom (G, L, L), the first ranked ahead of the second.
+
+    Cluster-NMS (arXiv 2005.03572): a box is kept unless a kept one suppresses it, again and again until nothing
+    changes; every round settles at least one more box of each group.
+    """
+    kept = torch.ones(over.shape[:2], dtype=torch.bool, device=over.device)
+    while True:
+        now = ~(over & kept[:, :, None]).any(dim=1)
+        if bool((now == kept).all()):
+            return kept
+        kept = now
+
+
+def sum_by(values: Tensor, index: Tensor, size: int) -> Tensor:
+    """Sums (size, ...) of the values (p, ...) that have the same index (p,)."""
+    out = values.new_zeros(size, *values.shape[1:])
+    return out.index_put_((index,), values, accumulate=True)  # unlike index_add_, deterministic on any device
+
+
+def max_by(values: Tensor, index: Tensor, size: int) -> Tensor:
+    """Largest of the values (p,) that have the same index (p,) -> (size,); 0 where there is none."""
+    return values.new_zeros(size).scatter_reduce(0, index, values, "amax", include_self=False)
+
+
+def arrays(ranked: Ranked) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates (4, n) and starts (g + 1,), as the compiled kernels take them."""
+    return np.ascontiguousarray(ranked.boxes.numpy().T), ranked.starts.numpy()

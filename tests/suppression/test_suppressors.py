@@ -1,0 +1,283 @@
+"""What suppressors promise beyond their definitions: tables worked by hand, peers, invariants, limits, bad input."""
+
+import numpy as np
+import pytest
+import torch
+from ensemble_boxes import non_maximum_weighted, weighted_boxes_fusion
+from torchvision.ops import batched_nms
+
+from postnms import UserError
+from postnms.structures import Candidates
+from postnms.suppression import SUPPRESSORS, get_suppressor, suppressor
+from postnms.suppression.fusion import WBF
+from postnms.suppression.greedy import AdaptiveNMS, GreedyNMS, SetNMS
+from postnms.suppression.parallel import ClusterNMS, FastNMS, MatrixNMS
+from postnms.suppression.soft import SoftNMS, VarianceVoting
+from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
+
+NEVER_RISE = [
+    name for name in SUPPRESSORS if name not in ("cp_cluster", "iou_guided_nms", "confluence", "confluence_nms")
+]
+
+
+def of(boxes, scores, labels=None, source=None, **extra):
+    count = len(boxes)
+    return Candidates(
+        torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
+        torch.tensor(scores, dtype=torch.float32),
+        torch.tensor(labels or [0] * count, dtype=torch.int64),
+        torch.zeros(count, dtype=torch.int64),
+        torch.tensor(source or list(range(count)), dtype=torch.int64),
+        1,
+        {name: torch.tensor(column, dtype=torch.float32) for name, column in extra.items()},
+    )
+
+
+def random_candidates(count, images=2, classes=3, side=100.0, seed=0, extra=True):
+    generator = torch.Generator().manual_seed(seed)
+    corner = side * torch.rand(count, 2, generator=generator)
+    size = 1 + 0.4 * side * torch.rand(count, 2, generator=generator)
+    columns = {
+        "density": torch.rand(count, generator=generator),
+        "iou": torch.rand(count, generator=generator),
+        "edge_log_variance": torch.randn(count, 4, generator=generator),
+    }
+    return Candidates(
+        torch.cat([corner, corner + size], dim=1),
+        torch.rand(count, generator=generator),
+        torch.randint(classes, (count,), generator=generator),
+        torch.randint(images, (count,), generator=generator),
+        torch.arange(count),
+        images,
+        columns if extra else {},
+    )
+
+
+# A key (10x10), a box that overlaps it by 0.8 (8 of its 10 columns: 80 / 100), and one far away.
+THREE = of([[0, 0, 10, 10], [0, 0, 8, 10], [50, 0, 60, 10]], [0.8, 0.4, 0.6])
+
+TABLE = [
+    (GreedyNMS(), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
+    (GreedyNMS(iou_threshold=0.8), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.4)]),
+    (GreedyNMS(score_threshold=0.6), [([0, 0, 10, 10], 0.8)]),
+    (GreedyNMS(max_detections=1), [([0, 0, 10, 10], 0.8)]),
+    (SoftNMS(method="linear"), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.08)]),
+    (
+        SoftNMS(method="gaussian"),
+        [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.4 * np.exp(-0.64 / 0.5))],
+    ),
+    (SoftNMS(method="linear", min_score=0.1), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
+    # right edge: (0.8 * 10 + 0.4 * 8) / 1.2
+    (BoxVoting(vote_threshold=0.7), [([0, 0, 28 / 3, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
+    (BoxVoting(vote_threshold=0.7, score_method="avg"), [([0, 0, 28 / 3, 10], 0.6), ([50, 0, 60, 10], 0.6)]),
+    (BoxVoting(vote_threshold=0.8), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
+    (MergeNMS(), [([0, 0, 28 / 3, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
+    # weights 0.8 * 1 and 0.4 * 0.8
+    (NMW(), [([0, 0, (8 + 2.56) / 1.12, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
+    (NonMaxMerge(), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
+    # the mean of 0.8 and 0.4; of equal scores the lower row goes first
+    (WBF(), [([0, 0, 28 / 3, 10], 0.6), ([50, 0, 60, 10], 0.6)]),
+    # weights 1 * 100 and 0.8 * 80: score (80 + 25.6) / 164
+    (WBC(), [([0, 0, (800 + 204.8) / 105.6, 10], 105.6 / 164), ([50, 0, 60, 10], 0.6)]),
+    # one vote of two is missing for the far box
+    (WBC(expected_votes=2), [([0, 0, (800 + 204.8) / 105.6, 10], 105.6 / 164), ([50, 0, 60, 10], 0.3)]),
+    (FastNMS(), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
+    (
+        ClusterNMS(score_penalty=True),
+        [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.4 * np.exp(-0.64 / 0.2))],
+    ),
+    (MatrixNMS(method="linear"), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.08)]),
+]
+
+
+@pytest.mark.parametrize(("rule", "wanted"), TABLE, ids=lambda value: value.__class__.__name__)
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+def test_table_worked_by_hand(rule, wanted, backend):
+    found = rule(THREE, backend=backend)
+    torch.testing.assert_close(found.boxes, torch.tensor([box for box, _ in wanted], dtype=torch.float32))
+    torch.testing.assert_close(found.scores, torch.tensor([score for _, score in wanted], dtype=torch.float32))
+
+
+def test_soft_nms_selects_the_maximum_again():
+    """B decays under C by A's overlap, so C must come before B and decay D; one pass in the first order would not."""
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [30, 0, 40, 10], [30, 0, 40, 8]]
+    found = SoftNMS(method="linear", min_score=0)(of(boxes, [0.9, 0.8, 0.7, 0.6]))
+    assert found.source.tolist() == [0, 2, 3, 1]
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.7, 0.6 * 0.2, 0.8 * 0.1]))
+
+
+def test_fast_nms_lets_a_dropped_box_drop_another():
+    chain = of([[0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]], [0.9, 0.8, 0.7])  # IoU 7/13 of neighbours
+    assert GreedyNMS()(chain).source.tolist() == [0, 2]
+    assert FastNMS()(chain).source.tolist() == [0]
+
+
+def test_set_nms_spares_boxes_of_one_source():
+    copies = of([[0, 0, 10, 10]] * 3, [0.9, 0.8, 0.7], source=[4, 4, 5])
+    assert SetNMS()(copies).source.tolist() == [4, 4]
+
+
+def test_adaptive_nms_takes_the_density_of_the_key():
+    pair = [[0, 0, 10, 10], [0, 0, 8, 10]]
+    assert len(AdaptiveNMS()(of(pair, [0.9, 0.5], density=[0.85, 0.0])).scores) == 2
+    assert len(AdaptiveNMS()(of(pair, [0.9, 0.5], density=[0.7, 0.9])).scores) == 1
+
+
+def test_class_agnostic_boxes_meet_and_keep_their_labels():
+    pair = of([[0, 0, 10, 10], [0, 0, 10, 9]], [0.5, 0.9], labels=[3, 1])
+    assert GreedyNMS()(pair).labels.tolist() == [1, 3]
+    assert GreedyNMS(class_agnostic=True)(pair).labels.tolist() == [1]
+
+
+def test_variance_voting_leans_to_the_sure_edges():
+    pair = [[0, 0, 10, 10], [0, 0, 9, 10]]
+    sure = VarianceVoting(vote_sigma=1.0)(of(pair, [0.9, 0.5], edge_log_variance=[[0, 0, 0, 0], [0, 0, 9, 0]]))
+    swayed = VarianceVoting(vote_sigma=1.0)(of(pair, [0.9, 0.5], edge_log_variance=[[0, 0, 9, 0], [0, 0, 0, 0]]))
+    assert sure.boxes[0, 2] > 9.99
+    assert swayed.boxes[0, 2] < 9.01
+
+
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+@pytest.mark.parametrize("name", ["nms", "cluster_nms", "soft_nms_linear:method=hard:min_score=0:iou_threshold=0.5"])
+def test_is_greedy_nms_of_torchvision(name, backend):
+    candidates = random_candidates(1500)
+    kept = batched_nms(candidates.boxes, candidates.scores, candidates.groups, 0.5)
+    found = get_suppressor(f"{name}:max_detections=2000")(candidates, backend=backend)
+    assert sorted(found.source.tolist()) == sorted(kept.tolist())
+    torch.testing.assert_close(found.scores, candidates.scores[found.source])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+@pytest.mark.parametrize("confidence", ["avg", "max", "box_and_model_avg", "absent_model_aware_avg"])
+@pytest.mark.parametrize("weights", [(1.0,), (2.0, 1.0, 0.5)])
+def test_wbf_is_that_of_ensemble_boxes(weights, confidence, backend):
+    candidates = random_candidates(400, images=1, side=0.6)
+    candidates = of((candidates.boxes / 45).tolist(), candidates.scores.tolist(), candidates.labels.tolist(),
+                    model=(torch.arange(400) % len(weights)).float().tolist())  # fmt: skip
+    models = [candidates.extra["model"] == model for model in range(len(weights))]
+    columns = [
+        [column[rows].tolist() for rows in models]
+        for column in (candidates.boxes, candidates.scores, candidates.labels)
+    ]
+    boxes, scores, labels = weighted_boxes_fusion(*columns, weights=list(weights), iou_thr=0.5, conf_type=confidence)
+    rule = WBF(iou_threshold=0.5, confidence=confidence, model_weights=weights, max_detections=1000)
+    found = rule(candidates, backend=backend)
+    assert len(boxes) < 350
+    assert_same_detections(found, boxes, scores, labels)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+def test_nmw_is_that_of_ensemble_boxes(backend):
+    candidates = random_candidates(400, images=1, side=0.6)
+    candidates = of((candidates.boxes / 45).tolist(), candidates.scores.tolist(), candidates.labels.tolist())
+    columns = [[column.tolist()] for column in (candidates.boxes, candidates.scores, candidates.labels)]
+    boxes, scores, labels = non_maximum_weighted(*columns, iou_thr=0.5)
+    found = NMW(iou_threshold=0.5, max_detections=1000)(candidates, backend=backend)
+    assert len(boxes) < 350
+    assert_same_detections(found, boxes, scores, labels)
+
+
+def assert_same_detections(found, boxes, scores, labels):
+    theirs = torch.tensor(np.column_stack([labels, scores, boxes]), dtype=torch.float32)
+    ours = torch.cat([found.labels[:, None], found.scores[:, None], found.boxes], dim=1)
+    assert len(ours) == len(theirs)
+    theirs, ours = (rows[np.lexsort(rows.numpy().T[::-1].round(4))] for rows in (theirs, ours))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SUPPRESSORS)
+def test_both_backends_agree_on_crowds_in_several_batches(name, monkeypatch):
+    monkeypatch.setattr(suppressor, "MAX_PAIRS", 20_000)
+    candidates = random_candidates(700)
+    rule = get_suppressor(f"{name}:max_detections=1000")
+    ours, theirs = rule(candidates, backend="cpu"), rule(candidates, backend="eager")
+    torch.testing.assert_close(ours.source, theirs.source)
+    torch.testing.assert_close(ours.scores, theirs.scores, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours.boxes, theirs.boxes, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+@pytest.mark.parametrize("name", SUPPRESSORS)
+def test_batches_are_made_of_their_images(name, backend):
+    candidates = random_candidates(120, images=4)
+    rule = SUPPRESSORS[name]
+    whole = rule(candidates, backend=backend)
+    for image in range(4):
+        rows = candidates.image == image
+        extra = {column: values[rows] for column, values in candidates.extra.items()}
+        alone = Candidates(
+            candidates.boxes[rows], candidates.scores[rows], candidates.labels[rows],
+            torch.zeros(int(rows.sum()), dtype=torch.int64), candidates.source[rows], 1, extra,
+        )  # fmt: skip
+        found = rule(alone, backend=backend)
+        torch.testing.assert_close(found.source, whole.source[whole.image == image])
+        torch.testing.assert_close(found.scores, whole.scores[whole.image == image])
+
+
+@pytest.mark.parametrize("name", NEVER_RISE)
+def test_scores_never_rise(name):
+    candidates = random_candidates(300)
+    found = get_suppressor(f"{name}:max_detections=1000")(candidates)
+    own = candidates.scores[found.source]
+    assert bool((found.scores <= own * (1 + 1e-6)).all())
+
+
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+@pytest.mark.parametrize("name", SUPPRESSORS)
+@pytest.mark.parametrize("images", [0, 3])
+def test_nothing_in_nothing_out(name, backend, images):
+    empty = torch.zeros(0)
+    extra = {"density": empty, "iou": empty, "edge_log_variance": torch.zeros(0, 4)}
+    none = Candidates(torch.zeros(0, 4), empty, empty.long(), empty.long(), empty.long(), images, extra)
+    found = SUPPRESSORS[name](none, backend=backend)
+    assert found.boxes.shape == (0, 4)
+    assert found.num_images == images
+
+
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+@pytest.mark.parametrize("name", SUPPRESSORS)
+def test_copies_and_boxes_without_an_area(name, backend):
+    """1500 copies with equal scores, then 20 points: finite, and the copies' box where boxes are kept."""
+    boxes = [[3.0, 4, 13, 24]] * 1500 + [[5.0, 5, 5, 5]] * 20
+    count = len(boxes)
+    extra = {"density": [0.3] * count, "iou": [0.5] * count, "edge_log_variance": [[0.0] * 4] * count}
+    found = SUPPRESSORS[name](of(boxes, [0.5] * count, **extra), backend=backend)
+    assert len(found.scores) >= 2
+    assert found.source[0] == 0
+    torch.testing.assert_close(found.boxes[0], torch.tensor([3.0, 4, 13, 24]))
+
+
+def test_huge_coordinates_keep_images_and_classes_apart():
+    """Where classes are told apart by moving their boxes, 1e7 px leaves no digits for the boxes themselves."""
+    candidates = random_candidates(200, images=3, classes=5)
+    moved = Candidates(candidates.boxes * 2.0**17, candidates.scores, candidates.labels, candidates.image,
+                       candidates.source, 3, candidates.extra)  # fmt: skip
+    for rule in SUPPRESSORS.values():
+        torch.testing.assert_close(rule(candidates).source, rule(moved).source)
+
+
+def test_errors_name_what_is_wrong():
+    plain = random_candidates(5, extra=False)
+    with pytest.raises(UserError, match="AdaptiveNMS: needs the extra column 'density', the candidates have: none"):
+        SUPPRESSORS["adaptive_nms"](plain)
+    with pytest.raises(UserError, match="WBF: needs the extra column 'model' for 2 model_weights"):
+        WBF(model_weights=(1.0, 2.0))(plain)
+    with pytest.raises(ValueError, match=r"extra\['model'\]: expected values from 0 to 1, got 0 to 7"):
+        WBF(model_weights=(1.0, 2.0))(of([[0, 0, 1, 1]] * 2, [0.5, 0.5], model=[0, 7]))
+    with pytest.raises(ValueError, match=r"extra\['edge_log_variance'\]: expected shape \(1, 4\).*got \(1,\)"):
+        SUPPRESSORS["variance_voting"](of([[0, 0, 1, 1]], [0.5], edge_log_variance=[1.0]))
+    with pytest.raises(ValueError, match=r"Candidates.scores: expected values in \[0, 1\] for SoftNMS, got -1 to 0.5"):
+        SoftNMS()(of([[0, 0, 1, 1]] * 2, [0.5, -1]))
+    with pytest.raises(UserError, match=r"no 'soft_nms_gausian' \(did you mean 'soft_nms_gaussian'\?\)"):
+        get_suppressor("soft_nms_gausian")
+    with pytest.raises(UserError, match=r"nms.iou_treshold: no such field \(did you mean 'iou_threshold'\?\)"):
+        get_suppressor("nms:iou_treshold=0.3")
+    with pytest.raises(UserError, match=r"expected FIELD=VALUE after the colon, got '0.3'"):
+        get_suppressor("nms:0.3")
+    with pytest.raises(UserError, match=r"soft_nms_linear.method: .*'hard', 'linear' or 'gaussian', got 'gauss'"):
+        get_suppressor("soft_nms_linear:method=gauss")
+
+
+def test_scores_beyond_probabilities_are_fine_where_only_their_order_counts():
+    found = GreedyNMS()(of([[0, 0, 1, 1], [5, 5, 6, 6]], [-3, 7]))
+    assert found.scores.tolist() == [7, -3]
