@@ -1,11 +1,12 @@
 import copy
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from postnms.data.coco import Category, read_coco
+from postnms.data.coco import Category, read_coco, read_truth
 from postnms.errors import UserError
 
 GOOD = {
@@ -110,6 +111,8 @@ BAD = [
     (changed("annotations", 0, "bbox", to=[1, 2, -3, 4]), r"annotations\[0\]\.bbox: .*width >= 0"),
     (changed("annotations", 0, "bbox", to=[1, 2, 3, "4"]), r"annotations\[0\]\.bbox"),
     (changed("annotations", 0, "bbox", to=[1, float("nan"), 3, 4]), r"annotations\[0\]\.bbox: .*finite.*nan"),
+    (changed("annotations", 0, "bbox", to=[1, 2, 3, 10**400]), r"annotations\[0\]\.bbox: .*finite"),
+    (changed("annotations", 0, "bbox", to=[True, 2, 3, 4]), r"annotations\[0\]\.bbox: .*got \[True, 2, 3, 4\]"),
     (changed("annotations", 0, "bbox", to=...), r"annotations\[0\]\.bbox: .*got None"),
     (changed("annotations", 0, "iscrowd", to=2), r"annotations\[0\]\.iscrowd: expected 0 or 1, got 2"),
     (changed("annotations", 0, "category_id", to=[3]), r"annotations\[0\]\.category_id"),
@@ -123,6 +126,26 @@ BAD = [
 def test_bad_annotations_name_file_and_field(write, content, message):
     with pytest.raises(UserError, match=message):
         read_coco(*write(content))
+
+
+def test_the_truth_alone_needs_no_more_of_an_image_than_its_id(write):
+    path, _ = write(GOOD | {"images": [{"id": 70}, {"id": 7}], "info": {"year": 2017}})
+    truth = read_truth(path)
+    assert truth.categories == (Category(3, "y"), Category(17, "x"), Category(90, "z"))
+    assert truth.content["images"] == [{"id": 70}, {"id": 7}]
+    assert truth.content["info"] == {"year": 2017}
+    assert [(entry["area"], entry["iscrowd"]) for entry in truth.content["annotations"]] == [(12, 0), (7, 1), (600, 0)]
+    assert (truth.source, truth.annotated) == (str(path), True)
+    path, _ = write(changed("annotations", to=...))
+    assert (read_truth(path).annotated, read_truth(path).content["annotations"]) == (False, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [bad for bad in BAD if not re.search("height|width:|file_name", bad[1])]
+)
+def test_the_truth_alone_is_checked_as_with_its_images(write, content, message):
+    with pytest.raises(UserError, match=message):
+        read_truth(write(content)[0])
 
 
 def test_missing_files(write, tmp_path):

@@ -5,7 +5,7 @@ Labels 0..K-1 are positions in ``categories``; the map to category ids is applie
 
 import json
 import logging
-import math
+import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,19 @@ class Category:
 
     id: int
     name: str
+
+
+@dataclass(frozen=True)
+class Truth:
+    """An annotation file: what results are evaluated against."""
+
+    categories: tuple[Category, ...]
+    """In the order of the labels."""
+    content: dict[str, Any]
+    """COCO's dict as it came, with ``area`` and ``iscrowd`` in every annotation."""
+    source: str
+    annotated: bool
+    """False for a test split: its file has no ``annotations``."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +98,8 @@ class CocoDataset:
         return replace(self, categories=tuple(categories), records=records)
 
 
-def read_coco(annotations: Path, images: Path) -> CocoDataset:
-    """Read an annotation file whose images lie in the folder ``images``; no image is opened yet.
+def read_truth(annotations: Path) -> Truth:
+    """Read an annotation file alone; of its images only the ids are looked at.
 
     ``area`` and ``iscrowd`` may be missing (then width * height, and 0), and so may ``annotations``, as in the files
     of a test split. Raises UserError that names the file and the field: malformed JSON, missing or wrong fields,
@@ -94,8 +107,6 @@ def read_coco(annotations: Path, images: Path) -> CocoDataset:
     """
     content = _read_json(annotations)
     name = annotations.name
-    if not images.is_dir():
-        raise UserError(f"{images}: no such folder of images (for {name})")
     annotated = not isinstance(content, dict) or "annotations" in content
     for key in ("images", "annotations", "categories") if annotated else ("images", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
@@ -104,17 +115,30 @@ def read_coco(annotations: Path, images: Path) -> CocoDataset:
     categories = _read_categories(content["categories"], name)
     image_ids = _ids(content["images"], f"{name}: images")
     _ids(content["annotations"], f"{name}: annotations")
-    objects = _read_objects(content["annotations"], categories, image_ids, name)
+    _check_annotations(content["annotations"], categories, image_ids, name)
+    completed = [_complete(annotation) for annotation in content["annotations"]]
+    return Truth(categories, {**content, "annotations": completed}, str(annotations), annotated)
+
+
+def read_coco(annotations: Path, images: Path) -> CocoDataset:
+    """Read an annotation file whose images lie in the folder ``images``; no image is opened yet.
+
+    Raises UserError as :func:`read_truth`, and if an image has no file name or size.
+    """
+    truth = read_truth(annotations)
+    name = annotations.name
+    if not images.is_dir():
+        raise UserError(f"{images}: no such folder of images (for {name})")
+    objects = _objects(truth)
     records, dropped = [], 0
-    for index, entry in enumerate(content["images"]):
+    for index, entry in enumerate(truth.content["images"]):
         record, lost = _record(entry, objects.get(entry["id"], []), images, f"{name}: images[{index}]")
         records.append(record)
         dropped += lost
     if dropped:
         least = f"{LEAST_SIDE} px in their image"
         logger.warning("%s: %d boxes with a side under %s are not trained on", name, dropped, least)
-    truth = {**content, "annotations": [_complete(annotation) for annotation in content["annotations"]]}
-    return CocoDataset(categories, tuple(records), truth, str(annotations), annotated)
+    return CocoDataset(truth.categories, tuple(records), truth.content, truth.source, truth.annotated)
 
 
 def _read_json(path: Path) -> Any:
@@ -150,22 +174,27 @@ def _ids(entries: list[Any], where: str) -> dict[int, int]:
     return positions
 
 
-def _read_objects(
+def _check_annotations(
     entries: list[dict[str, Any]], categories: tuple[Category, ...], image_ids: dict[int, int], name: str
-) -> dict[int, list[tuple[list[float], int, bool]]]:
-    """(bbox, label, crowd) by image id."""
-    labels = {category.id: label for label, category in enumerate(categories)}
-    objects: dict[int, list[tuple[list[float], int, bool]]] = {}
+) -> None:
+    labels = [category.id for category in categories]
     for index, entry in enumerate(entries):
         where = f"{name}: annotations[{index}]"
-        _check(entry, "category_id", list(labels), f"one of {sorted(labels)[:20]}", where)
+        _check(entry, "category_id", labels, f"one of {labels[:20]}", where)
         _check(entry, "image_id", image_ids, "the id of an image", where)
         _check({"iscrowd": 0, **entry}, "iscrowd", (0, 1), "0 or 1", where)
         if not isinstance(entry.get("area", 0), int | float):
             raise UserError(f"{where}.area: expected a number, got {entry['area']!r}")
-        box = _bbox(entry.get("bbox"), f"{where}.bbox")
-        label, crowd = labels[entry["category_id"]], bool(entry.get("iscrowd", 0))
-        objects.setdefault(entry["image_id"], []).append((box, label, crowd))
+        read_bbox(entry.get("bbox"), f"{where}.bbox")
+
+
+def _objects(truth: Truth) -> dict[int, list[tuple[list[float], int, bool]]]:
+    """(bbox, label, crowd) by image id."""
+    labels = {category.id: label for label, category in enumerate(truth.categories)}
+    objects: dict[int, list[tuple[list[float], int, bool]]] = {}
+    for entry in truth.content["annotations"]:
+        found = (entry["bbox"], labels[entry["category_id"]], bool(entry["iscrowd"]))
+        objects.setdefault(entry["image_id"], []).append(found)
     return objects
 
 
@@ -175,9 +204,15 @@ def _check(entry: dict[str, Any], field: str, valid: Container[int], expected: s
         raise UserError(f"{where}.{field}: expected {expected}, got {value!r}")
 
 
-def _bbox(value: Any, where: str) -> list[float]:
-    numbers = isinstance(value, list) and len(value) == 4 and all(isinstance(v, int | float) for v in value)
-    if not numbers or not all(math.isfinite(v) for v in value) or min(value[2:]) < 0:
+def is_number(value: Any) -> bool:
+    """A finite number of JSON: an int or a float, not a bool."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def read_bbox(value: Any, where: str) -> list[float]:
+    """The value of a ``bbox``, (x, y, width, height). Raises UserError that begins with ``where`` if it is none."""
+    numbers = isinstance(value, list) and len(value) == 4 and all(is_number(v) for v in value)
+    if not numbers or min(value[2:]) < 0:
         raise UserError(f"{where}: expected [x, y, width >= 0, height >= 0], four finite numbers, got {value!r}")
     return value
 
