@@ -21,6 +21,14 @@ Overrides = Annotated[
 Freeze = Literal["none", "detector"]
 Data = Annotated[Path | None, typer.Option(help="Folder with images and COCO annotations, named as in the recipe.")]
 
+Truths = Annotated[
+    Path | None, typer.Option("--data", help="Annotation file, or the folder with it; not needed for built-in scenes.")
+]
+Suppressors = Annotated[
+    str | None,
+    typer.Option(help="Names of 'postnms suppressors', with other settings as nms:iou=0.6, separated by commas."),
+]
+
 
 @app.callback()
 def _about() -> None:
@@ -114,6 +122,78 @@ def predict(
     from postnms import verbs
 
     verbs.predict(run, inputs, folder, both, min_score, out)
+
+
+@app.command()
+def dump(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of 'train'.")],
+    file: Annotated[Path, typer.Option("--out", help="File of candidates to write (.safetensors).")],
+    data: Data = None,
+    score_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Candidates score more than this; default: the detector's own.")
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option("--max-candidates", min=1, help="Most candidates an image, by score; default: all.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Write a run's un-suppressed candidates of the val split to a file, to replay suppressors on."""
+    from postnms import candidate_verbs
+
+    candidate_verbs.dump(run, data, file, overrides or [], score_threshold, most, out)
+
+
+@app.command("import-candidates")
+def import_candidates(
+    results: Annotated[Path, typer.Argument(help="COCO results (JSON, plain or gzip) of un-suppressed boxes.")],
+    data: Annotated[Path, typer.Option(help="Annotation file of the images, or a folder with instances_val.json.")],
+    file: Annotated[Path, typer.Option("--out", help="File of candidates to write (.safetensors).")],
+) -> None:
+    """Write another detector's un-suppressed boxes as a file of candidates."""
+    from postnms import candidate_verbs
+
+    candidate_verbs.import_candidates(results, data, file, out)
+
+
+@app.command()
+def suppressors() -> None:
+    """All suppressors by name, with their settings."""
+    from postnms import candidate_verbs
+
+    candidate_verbs.list_suppressors(out)
+
+
+@app.command()
+def compare(
+    file: Annotated[Path, typer.Argument(metavar="CANDIDATES", help="File of 'dump' or 'import-candidates'.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for compare.csv, compare.json and compare.png.")],
+    data: Truths = None,
+    suppressor: Suppressors = None,
+    sweeps: Annotated[
+        list[str] | None, typer.Option("--sweep", help="Also with other values: iou=0.3:0.7:0.05; repeatable.")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the interval of the gain; 0: none.")] = 1000,
+) -> None:
+    """Replay suppressors on the same candidates: COCO metrics, time, and the gain over greedy NMS."""
+    from postnms import candidate_verbs
+
+    candidate_verbs.compare_suppressors(file, data, suppressor, sweeps or [], folder, bootstrap, out)
+
+
+@app.command()
+def analyse(
+    file: Annotated[Path, typer.Argument(metavar="CANDIDATES", help="File of 'dump' or 'import-candidates'.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for analyse.json, errors.png and placement.png.")],
+    data: Truths = None,
+    suppressor: Suppressors = None,
+    recall: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="Where duplicates are counted; default: what all rows reach.")
+    ] = None,
+) -> None:
+    """What suppressors get wrong (error types as TIDE has them), duplicates, and how well clusters are placed."""
+    from postnms import candidate_verbs
+
+    candidate_verbs.analyse_candidates(file, data, suppressor, recall, folder, out)
 
 
 def main() -> None:

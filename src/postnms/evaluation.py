@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
 
-from postnms.bootstrap import gain_interval
+from postnms.bootstrap import gain_interval, resampled_precisions
 from postnms.structures import Detections
 
 FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
@@ -65,7 +65,8 @@ def evaluate_rows(
     before, after = metrics["nms"]["AP"], metrics["post_nms"]["AP"]
     gain = {"AP": None if before is None or after is None else after - before, "low": None, "high": None}
     if bootstrap and gain["AP"] is not None:
-        gain["low"], gain["high"] = gain_interval(truth, rows["nms"], rows["post_nms"], bootstrap, seed)
+        drawn = [resampled_precisions(truth, rows[name], bootstrap, seed) for name in ("nms", "post_nms")]
+        gain["low"], gain["high"] = gain_interval(*drawn)
     return metrics | {"gain": gain}
 
 

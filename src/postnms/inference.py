@@ -1,6 +1,7 @@
 """A detector over a whole split: results in COCO format and in original pixels, and the metrics of every row."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,21 +56,26 @@ def detect_split(
 ) -> Results:
     """Detections of images rank, rank + world, ... of a split, in float32 whatever it was trained in."""
     device = next(detector.parameters()).device
-    training = detector.training
-    detector.eval()
     results: Results = {name: [] for name in row_names(detector)}
     ids = [category.id for category in data.dataset.categories]
-    for batch in _batches(data, range(rank, len(data), world), batch_size):
-        rows = detector([image.to(device) for image in batch.images]).rows
-        scales = [
-            (width / image.shape[2], height / image.shape[1])
-            for image, (height, width) in zip(batch.images, batch.original_sizes, strict=True)
-        ]
-        for name, detections in rows.items():
-            results[name] += to_results(detections, batch.image_ids, scales, ids)
-        done(len(batch.images) * world)
-    detector.train(training)
+    with eval_mode(detector):
+        for batch in batches(data, range(rank, len(data), world), batch_size):
+            rows = detector([image.to(device) for image in batch.images]).rows
+            for name, detections in rows.items():
+                results[name] += to_results(detections, batch.image_ids, batch.scales, ids)
+            done(len(batch.images) * world)
     return results
+
+
+@contextmanager
+def eval_mode(detector: Detector) -> Iterator[None]:
+    """The detector as at test time; its mode is restored afterwards."""
+    training = detector.training
+    detector.eval()
+    try:
+        yield
+    finally:
+        detector.train(training)
 
 
 def row_names(detector: Detector) -> tuple[str, ...]:
@@ -90,6 +96,7 @@ def write_results(folder: RunFolder, metrics: Mapping[str, Any], results: Result
         write_json(folder.metrics, metrics)
 
 
-def _batches(data: DetectionData, indices: range, batch_size: int) -> Iterator[Batch]:
+def batches(data: DetectionData, indices: range, batch_size: int) -> Iterator[Batch]:
+    """The given images of a split, in order."""
     for start in range(0, len(indices), batch_size):
         yield collate([data[index] for index in indices[start : start + batch_size]])

@@ -272,6 +272,7 @@ def test_errors_name_what_is_wrong():
         get_suppressor("soft_nms_gausian")
     with pytest.raises(UserError, match=r"nms.iou_treshold: no such field \(did you mean 'iou_threshold'\?\)"):
         get_suppressor("nms:iou_treshold=0.3")
+    assert get_suppressor("nms:iou=0.3") == GreedyNMS(iou_threshold=0.3)
     with pytest.raises(UserError, match=r"expected FIELD=VALUE after the colon, got '0.3'"):
         get_suppressor("nms:0.3")
     with pytest.raises(UserError, match=r"soft_nms_linear.method: .*'hard', 'linear' or 'gaussian', got 'gauss'"):

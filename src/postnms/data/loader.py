@@ -26,6 +26,12 @@ class Batch:
     original_sizes: list[tuple[int, int]]
     """(height, width) of each image before resizing."""
 
+    @property
+    def scales(self) -> list[tuple[float, float]]:
+        """(x, y) factors of each image that lead back to its pixels before resizing."""
+        pairs = zip(self.images, self.original_sizes, strict=True)
+        return [(width / image.shape[2], height / image.shape[1]) for image, (height, width) in pairs]
+
 
 class DetectionData(Dataset[Sample]):
     """Resized samples of a split; item ``(epoch, index)`` is augmented, item ``index`` is not.

@@ -15,7 +15,7 @@ from postnms.clustering import cluster
 from postnms.detectors.images import ImageBatch, check_images, pad_alike, to_given, to_network
 from postnms.detectors.network import Network, Selection
 from postnms.stage import PostNMSStage, StageConfig
-from postnms.structures import Detections, Targets
+from postnms.structures import Candidates, Detections, Targets
 from postnms.suppression.greedy import keep_keys, nms_again
 
 
@@ -94,7 +94,10 @@ class Detector(nn.Module):
 
     def detect(self, features: dict[str, Tensor], batch: ImageBatch) -> dict[str, Detections]:
         """Both results of the same clusters, in the network's pixels."""
-        candidates, _ = self.network.candidates(features, batch)
+        return self.finish(features, batch, self.network.candidates(features, batch)[0])
+
+    def finish(self, features: dict[str, Tensor], batch: ImageBatch, candidates: Candidates) -> dict[str, Detections]:
+        """The pipeline from the candidates on."""
         clusters = cluster(candidates, self.network.nms_threshold)
         most = self.network.max_detections
         rows = {"nms": keep_keys(clusters, most)[0]}

@@ -6,6 +6,7 @@ B: images of the batch.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from postnms.collectives import max_over_processes
 from postnms.detectors.config import DetectorConfig
-from postnms.structures import Detections, Targets
+from postnms.structures import Candidates, Detections, Targets
+
+Found = TypeVar("Found", Candidates, Detections)
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, red green blue, for pixels in [0, 1]."""
@@ -109,6 +112,6 @@ def to_network(targets: Targets, batch: ImageBatch, num_classes: int) -> Targets
     return dataclasses.replace(targets, boxes=targets.boxes * batch.scales[targets.image].repeat(1, 2))
 
 
-def to_given(detections: Detections, batch: ImageBatch) -> Detections:
-    """Detections in the network's pixels -> in those of the images as given."""
-    return dataclasses.replace(detections, boxes=detections.boxes / batch.scales[detections.image].repeat(1, 2))
+def to_given(found: Found, batch: ImageBatch) -> Found:
+    """Detections or candidates in the network's pixels -> in those of the images as given."""
+    return dataclasses.replace(found, boxes=found.boxes / batch.scales[found.image].repeat(1, 2))

@@ -20,7 +20,7 @@ from postnms.stage.decoupling import DecouplingLayer
 from postnms.stage.fusion import fuse
 from postnms.stage.heads import POOLED_SIDE, StageHeads
 from postnms.stage.rows import training_rows
-from postnms.structures import Clusters, Detections, Level, Targets, take, top_per_image
+from postnms.structures import Candidates, Clusters, Detections, Level, Targets, take, top_per_image
 from postnms.suppression.greedy import keep_keys
 
 Sizes = Sequence[tuple[int, int]]
@@ -78,6 +78,11 @@ class PostNMSStage(nn.Module):
         order = top_per_image(scores, kept.image, len(sizes), max_detections)
         rescored = Detections(moved, scores, kept.labels, kept.image, kept.source, len(sizes))
         return take(rescored, order)
+
+    def refine(self, features: dict[str, Tensor], sizes: Sizes, candidates: Candidates) -> Tensor:
+        """(n, 4): where the stage would move each candidate if it were a key."""
+        _, deltas = self(features, candidates.boxes, candidates.image, candidates.labels)
+        return self._relocate(candidates.boxes, deltas, candidates.image, sizes)
 
     def forward(
         self, features: dict[str, Tensor], boxes: Tensor, image: Tensor, labels: Tensor

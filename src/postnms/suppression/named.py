@@ -58,8 +58,13 @@ def get_suppressor(text: str) -> Suppressor:
         field, equals, value = setting.partition("=")
         if not equals:
             raise UserError(f"suppressor {text!r}: expected FIELD=VALUE after the colon, got {setting!r}")
-        changes[field] = _json_or_text(value)
+        changes[full_name(field)] = _json_or_text(value)
     return with_fields(name, SUPPRESSORS[name], changes)
+
+
+def full_name(field: str) -> str:
+    """``iou`` and ``score`` are short for ``iou_threshold`` and ``score_threshold``."""
+    return {"iou": "iou_threshold", "score": "score_threshold"}.get(field, field)
 
 
 def with_fields(name: str, suppressor: Suppressor, changes: dict[str, Any]) -> Suppressor:

@@ -1,0 +1,197 @@
+"""Suppressors against public implementations of the same: milliseconds and ratio, one thread each, taking turns.
+
+    python benchmarks/suppressors.py [--rounds 15] [--boxes 1000]
+
+Peers are ensemble-boxes, what is installed of openvino, ultralytics and supervision, and plain numpy and numba code
+that is written here as one would write the definition down. All get one image of boxes of one class, the hardest case: then
+every box can meet every other. The agreement of the results is printed too: it is the tests that check ours.
+"""
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+
+import numba
+import numpy as np
+import torch
+
+from postnms.suppression import get_suppressor
+from replay import crowded
+from timing import milliseconds
+
+Peer = Callable[[np.ndarray, np.ndarray], object]
+
+
+def numpy_iou(boxes: np.ndarray, other: np.ndarray) -> np.ndarray:
+    low, high = np.maximum(boxes[:, None, :2], other[:, :2]), np.minimum(boxes[:, None, 2:], other[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=-1)
+    area, other_area = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, other))
+    return shared / (area[:, None] + other_area - shared)
+
+
+def numpy_soft(boxes: np.ndarray, scores: np.ndarray, method: str) -> int:
+    scores, kept, alive = scores.copy(), 0, np.arange(len(scores))
+    while len(alive):
+        best = alive[np.argmax(scores[alive])]
+        kept += 1
+        alive = alive[alive != best]
+        iou = numpy_iou(boxes[best : best + 1], boxes[alive])[0]
+        scores[alive] *= np.exp(-(iou**2) / 0.5) if method == "gaussian" else np.where(iou > 0.3, 1 - iou, 1)
+        alive = alive[scores[alive] >= 0.001]
+    return kept
+
+
+def numpy_fast(boxes: np.ndarray, scores: np.ndarray) -> int:
+    order = np.argsort(-scores, kind="stable")
+    iou = np.triu(numpy_iou(boxes[order], boxes[order]), 1)
+    return int((iou.max(axis=0) <= 0.5).sum())
+
+
+def numpy_matrix(boxes: np.ndarray, scores: np.ndarray) -> int:
+    order = np.argsort(-scores, kind="stable")
+    iou = np.triu(numpy_iou(boxes[order], boxes[order]), 1)
+    worst = iou.max(axis=0)[:, None]
+    decay = np.exp(2 * (worst**2 - iou**2)).min(axis=0)
+    return int((scores[order] * np.minimum(decay, 1) >= 0.001).sum())
+
+
+def ensemble_soft(method: int) -> Peer:
+    """1 linear, 2 Gaussian. It is plain numpy in the package (numba compiles its greedy NMS alone)."""
+    from ensemble_boxes.ensemble_boxes_nms import cpu_soft_nms_float
+
+    return lambda boxes, scores: len(cpu_soft_nms_float(boxes.copy(), scores.copy(), 0.3, 0.5, 0.001, method))
+
+
+@numba.njit
+def numba_soft(boxes: np.ndarray, scores: np.ndarray, gaussian: bool) -> int:  # pragma: no cover: compiled
+    """The definition in plain loops over arrays of rows, compiled by numba as it stands."""
+    scores, alive, kept = scores.copy(), np.ones(len(scores), np.bool_), 0
+    while True:
+        best = -1
+        for i in range(len(scores)):
+            if alive[i] and (best < 0 or scores[i] > scores[best]):
+                best = i
+        if best < 0 or scores[best] < 0.001:
+            return kept
+        kept += 1
+        alive[best] = False
+        area = (boxes[best, 2] - boxes[best, 0]) * (boxes[best, 3] - boxes[best, 1])
+        for i in range(len(scores)):
+            if alive[i]:
+                width = min(boxes[i, 2], boxes[best, 2]) - max(boxes[i, 0], boxes[best, 0])
+                height = min(boxes[i, 3], boxes[best, 3]) - max(boxes[i, 1], boxes[best, 1])
+                if width > 0 and height > 0:
+                    own = (boxes[i, 2] - boxes[i, 0]) * (boxes[i, 3] - boxes[i, 1])
+                    iou = width * height / (area + own - width * height)
+                    if gaussian:
+                        scores[i] *= np.exp(-(iou * iou) / 0.5)
+                    elif iou > 0.3:
+                        scores[i] *= 1 - iou
+
+
+def ensemble_wbf(boxes: np.ndarray, scores: np.ndarray) -> int:
+    from ensemble_boxes import weighted_boxes_fusion
+
+    return len(weighted_boxes_fusion([boxes / 2000 + 0.3], [scores], [np.zeros(len(scores))], iou_thr=0.55)[0])
+
+
+def ensemble_nmw(boxes: np.ndarray, scores: np.ndarray) -> int:
+    from ensemble_boxes import non_maximum_weighted
+
+    return len(non_maximum_weighted([boxes / 2000 + 0.3], [scores], [np.zeros(len(scores))], iou_thr=0.55)[0])
+
+
+def openvino_matrix(boxes: np.ndarray, scores: np.ndarray) -> Peer:
+    """MatrixNms of OpenVINO on the CPU, one thread; compiled for this many boxes."""
+    import openvino
+    from openvino import opset8
+
+    count = len(scores)
+    inputs = [opset8.parameter([1, count, 4], np.float32), opset8.parameter([1, 1, count], np.float32)]
+    node = opset8.matrix_nms(
+        *inputs,
+        sort_result_type="score",
+        nms_top_k=-1,
+        keep_top_k=-1,
+        background_class=-1,
+        decay_function="gaussian",
+        gaussian_sigma=2.0,
+        post_threshold=0.001,
+    )
+    model = openvino.Model([node.output(i) for i in range(3)], inputs, "matrix_nms")
+    hints = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(model, "CPU", hints)
+    request = compiled.create_infer_request()
+
+    def call(boxes: np.ndarray, scores: np.ndarray) -> int:
+        found = request.infer([boxes[None], scores[None, None]])
+        return int(list(found.values())[2].sum())
+
+    return call
+
+
+def ultralytics_fast(boxes: np.ndarray, scores: np.ndarray) -> int:
+    from ultralytics.utils.nms import TorchNMS
+
+    return len(TorchNMS.fast_nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.5))
+
+
+def supervision_soft(boxes: np.ndarray, scores: np.ndarray) -> int:
+    """One pass in the first order: not the published Soft-NMS, but what is offered under its name."""
+    import supervision
+
+    found = supervision.Detections(boxes, confidence=scores, class_id=np.zeros(len(scores), np.int64))
+    return len(found.with_soft_nms(threshold=0.001, sigma=0.5))
+
+
+def peers(boxes: np.ndarray, scores: np.ndarray) -> dict[str, dict[str, Peer]]:
+    """What is measured beside each suppressor."""
+    installed = {
+        name: importlib.util.find_spec(name) is not None for name in ("openvino", "ultralytics", "supervision")
+    }
+    table: dict[str, dict[str, Peer]] = {
+        "soft_nms_linear": {
+            "numpy": lambda b, s: numpy_soft(b, s, "linear"),
+            "ensemble-boxes": ensemble_soft(1),
+            "numba, plain loops": lambda b, s: numba_soft(b, s, False),
+        },
+        "soft_nms_gaussian": {
+            "numpy": lambda b, s: numpy_soft(b, s, "gaussian"),
+            "ensemble-boxes": ensemble_soft(2),
+            "numba, plain loops": lambda b, s: numba_soft(b, s, True),
+        },
+        "matrix_nms_gaussian": {"numpy": numpy_matrix},
+        "fast_nms": {"numpy": numpy_fast},
+        "wbf": {"ensemble-boxes": ensemble_wbf},
+        "nmw": {"ensemble-boxes": ensemble_nmw},
+    }
+    if installed["openvino"]:
+        table["matrix_nms_gaussian"]["openvino"] = openvino_matrix(boxes, scores)
+    if installed["ultralytics"]:
+        table["fast_nms"]["ultralytics"] = ultralytics_fast
+    if installed["supervision"]:
+        table["soft_nms_gaussian"]["supervision"] = supervision_soft
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--boxes", type=int, default=1000)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    candidates = crowded(1, given.boxes, 1, torch.Generator().manual_seed(0))
+    boxes, scores = candidates.boxes.numpy(), candidates.scores.numpy()
+    print(f"{'suppressor':20s} {'peer':26s} {'ours ms':>9s} {'peer ms':>9s} {'ratio':>7s} {'kept':>5s} {'peer':>5s}")
+    for name, table in peers(boxes, scores).items():
+        rule = get_suppressor(f"{name}:max_detections={given.boxes}")
+        for peer, call in table.items():
+            sides = {"ours": lambda r=rule: r(candidates), "theirs": lambda c=call: c(boxes, scores)}
+            took = milliseconds(sides, given.rounds)
+            kept = f"{len(rule(candidates).scores):5d} {call(boxes, scores):5d}"
+            ratio = took["theirs"] / took["ours"]
+            print(f"{name:20s} {peer:26s} {took['ours']:9.2f} {took['theirs']:9.2f} {ratio:7.1f} {kept}")
+
+
+if __name__ == "__main__":
+    main()
