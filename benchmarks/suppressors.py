@@ -2,9 +2,9 @@
 
     python benchmarks/suppressors.py [--rounds 15] [--boxes 1000]
 
-Peers are ensemble-boxes, what is installed of openvino, ultralytics and supervision, and plain numpy and numba code
-that is written here as one would write the definition down. All get one image of boxes of one class, the hardest case: then
-every box can meet every other. The agreement of the results is printed too: it is the tests that check ours.
+Peers are ensemble-boxes, what is installed of openvino and ultralytics, and plain numpy and numba code
+that is written here as one would write the definition down. All get one image of boxes of one class, the hardest case:
+then every box can meet every other. How many boxes each keeps is printed too; it is the tests that check ours.
 """
 
 import argparse
@@ -136,19 +136,9 @@ def ultralytics_fast(boxes: np.ndarray, scores: np.ndarray) -> int:
     return len(TorchNMS.fast_nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.5))
 
 
-def supervision_soft(boxes: np.ndarray, scores: np.ndarray) -> int:
-    """One pass in the first order: not the published Soft-NMS, but what is offered under its name."""
-    import supervision
-
-    found = supervision.Detections(boxes, confidence=scores, class_id=np.zeros(len(scores), np.int64))
-    return len(found.with_soft_nms(threshold=0.001, sigma=0.5))
-
-
 def peers(boxes: np.ndarray, scores: np.ndarray) -> dict[str, dict[str, Peer]]:
     """What is measured beside each suppressor."""
-    installed = {
-        name: importlib.util.find_spec(name) is not None for name in ("openvino", "ultralytics", "supervision")
-    }
+    installed = {name: importlib.util.find_spec(name) is not None for name in ("openvino", "ultralytics")}
     table: dict[str, dict[str, Peer]] = {
         "soft_nms_linear": {
             "numpy": lambda b, s: numpy_soft(b, s, "linear"),
@@ -169,8 +159,6 @@ def peers(boxes: np.ndarray, scores: np.ndarray) -> dict[str, dict[str, Peer]]:
         table["matrix_nms_gaussian"]["openvino"] = openvino_matrix(boxes, scores)
     if installed["ultralytics"]:
         table["fast_nms"]["ultralytics"] = ultralytics_fast
-    if installed["supervision"]:
-        table["soft_nms_gaussian"]["supervision"] = supervision_soft
     return table
 
 

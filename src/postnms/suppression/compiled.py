@@ -1,8 +1,8 @@
 """Loops over pairs compiled by numba, for CPU tensors; the torch code beside each caller is what they must equal.
 
 ``columns`` (4, n): left, top, right and bottom of ranked candidates; ``starts`` (g + 1,): where each group begins.
-Inner loops run over one contiguous array a coordinate and without a branch where they can, so that they fill vector
-registers. No fast-math: values are rounded after every operation, as torch rounds them.
+``iou_row`` runs over one contiguous array a coordinate and without a branch, so that it fills vector registers; what
+is done with the row comes after it. No fast-math: values are rounded after every operation, as torch rounds them.
 """
 
 import numpy as np
@@ -75,23 +75,56 @@ def own(columns, starts, thresholds, measure, beta, separate, owner):  # pragma:
 
 
 @compiled
+def iou_row(box, lefts, tops, rights, bottoms, iou):  # pragma: no cover: compiled
+    """Fill ``iou`` with the IoU of a box (4,) with each of the others, given by coordinate."""
+    zero = np.float32(0)
+    left, top, right, bottom = box[0], box[1], box[2], box[3]
+    area = (right - left) * (bottom - top)
+    for i in range(len(lefts)):
+        width = min(right, rights[i]) - max(left, lefts[i])
+        height = min(bottom, bottoms[i]) - max(top, tops[i])
+        shared = max(width, zero) * max(height, zero)
+        union = area + (rights[i] - lefts[i]) * (bottoms[i] - tops[i]) - shared
+        iou[i] = shared / union if union > 0 else zero
+
+
+@compiled
+def iou_among(columns, i, start, end, iou):  # pragma: no cover: compiled
+    """Fill the start of ``iou`` with the IoU of candidate i with those from start to end."""
+    # Slices of contiguous rows stay contiguous for the compiler; those of a matrix would not.
+    lefts, tops, rights, bottoms = columns[0], columns[1], columns[2], columns[3]
+    iou_row(columns[:, i], lefts[start:end], tops[start:end], rights[start:end], bottoms[start:end], iou)
+
+
+@compiled
+def longest_group(starts):  # pragma: no cover: compiled
+    """Candidates of the largest group."""
+    most = 0
+    for group in range(len(starts) - 1):
+        most = max(most, starts[group + 1] - starts[group])
+    return most
+
+
+@compiled
 def overlapping(columns, starts, firsts, threshold):  # pragma: no cover: compiled
     """Pairs (first, second, IoU): each of ``firsts`` with itself and what it overlaps by more than the threshold."""
     size, count = max(2 * len(firsts), 16), 0
     first, second, overlap = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float32)
+    iou = np.empty(longest_group(starts), np.float32)
     for group in range(len(starts) - 1):
-        for i in range(starts[group], starts[group + 1]):
+        start, end = starts[group], starts[group + 1]
+        for i in range(start, end):
             if not firsts[i]:
                 continue
-            for j in range(starts[group], starts[group + 1]):
-                iou = iou_of(columns, i, columns, j)
-                if iou > threshold or i == j:
+            iou_among(columns, i, start, end, iou)
+            for j in range(start, end):
+                if iou[j - start] > threshold or i == j:
                     if count == size:
                         size *= 2
                         first = np.append(first, np.empty_like(first))
                         second = np.append(second, np.empty_like(second))
                         overlap = np.append(overlap, np.empty_like(overlap))
-                    first[count], second[count], overlap[count] = i, j, iou
+                    first[count], second[count], overlap[count] = i, j, iou[j - start]
                     count += 1
     return first[:count].copy(), second[:count].copy(), overlap[:count].copy()
 
@@ -99,10 +132,14 @@ def overlapping(columns, starts, firsts, threshold):  # pragma: no cover: compil
 @compiled
 def most_overlapped(columns, starts, most):  # pragma: no cover: compiled
     """Raise ``most`` (n,) to the largest IoU of each candidate with one ranked ahead of it in its group."""
+    iou = np.empty(longest_group(starts), np.float32)
     for group in range(len(starts) - 1):
-        for i in range(starts[group], starts[group + 1]):
-            for j in range(i + 1, starts[group + 1]):
-                most[j] = max(most[j], iou_of(columns, i, columns, j))
+        end = starts[group + 1]
+        for i in range(starts[group], end):
+            iou_among(columns, i, i + 1, end, iou)
+            worse = most[i + 1 : end]
+            for j in range(len(worse)):
+                worse[j] = max(worse[j], iou[j])
 
 
 @compiled
@@ -112,13 +149,18 @@ def matrix_decay(columns, starts, gaussian, most, decay):  # pragma: no cover: c
     Gaussian: what is minimised is the exponent, most of i squared less the IoU squared.
     """
     one = np.float32(1)
+    iou = np.empty(longest_group(starts), np.float32)
     for group in range(len(starts) - 1):
-        for i in range(starts[group], starts[group + 1]):
+        end = starts[group + 1]
+        for i in range(starts[group], end):
+            iou_among(columns, i, i + 1, end, iou)
             worst = most[i]  # final: all ahead of i have been seen
-            for j in range(i + 1, starts[group + 1]):
-                iou = iou_of(columns, i, columns, j)
-                most[j] = max(most[j], iou)
-                if gaussian:
-                    decay[j] = min(decay[j], worst * worst - iou * iou)
-                elif worst < one:  # else i is a copy of one ahead, which does the same to j undivided
-                    decay[j] = min(decay[j], (one - iou) / (one - worst))
+            behind, least = most[i + 1 : end], decay[i + 1 : end]
+            for j in range(len(behind)):
+                behind[j] = max(behind[j], iou[j])
+            if gaussian:
+                for j in range(len(behind)):
+                    least[j] = min(least[j], worst * worst - iou[j] * iou[j])
+            elif worst < one:  # else i is a copy of one ahead, which does the same to them undivided
+                for j in range(len(behind)):
+                    least[j] = min(least[j], (one - iou[j]) / (one - worst))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from postnms.suppression.compiled import compiled, inlined, iou_of
+from postnms.suppression.compiled import compiled, inlined, iou_among, iou_row, longest_group
 
 
 @compiled
@@ -14,29 +14,31 @@ def propagate(columns, starts, scores, rows, settings, silenced, changed):  # pr
     """
     threshold, friendly, least, closest = settings
     suppressor = np.full(len(scores), -1, np.int64)
+    iou = np.empty(longest_group(starts), np.float32)
     for group in range(len(starts) - 1):
         for j in range(starts[group], starts[group + 1]):
             changed[j] = scores[j]
             if scores[j] < least:
                 continue
+            iou_among(columns, j, starts[group], starts[group + 1], iou)
             friends, best_friend = np.float32(0), np.float32(0)
             chosen, nearness = -1, np.float32(0)
             for i in range(starts[group], starts[group + 1]):
                 if i == j or scores[i] < least:
                     continue
-                iou = iou_of(columns, i, columns, j)
+                overlap = iou[i - starts[group]]
                 weaker = scores[i] < scores[j] or (scores[i] == scores[j] and rows[i] > rows[j])
                 if weaker:
-                    if iou > friendly:
+                    if overlap > friendly:
                         friends += np.float32(1)
                         best_friend = max(best_friend, scores[i])
                     continue
-                if iou <= threshold or silenced[j] == i:
+                if overlap <= threshold or silenced[j] == i:
                     continue
                 ahead = chosen < 0 or scores[i] > scores[chosen]
                 ahead = ahead or (scores[i] == scores[chosen] and rows[i] < rows[chosen])
-                if (closest and (iou > nearness or (iou == nearness and ahead))) or (not closest and ahead):
-                    chosen, nearness = i, iou
+                if (closest and (overlap > nearness or (overlap == nearness and ahead))) or (not closest and ahead):
+                    chosen, nearness = i, overlap
             one = np.float32(1)
             raised = scores[j] + (one - scores[j]) * (friends / (friends + one)) * best_friend
             changed[j] = raised - raised * nearness
@@ -53,58 +55,88 @@ def soften(columns, starts, scores, rows, settings, precision, voted, final):  #
     ``voted`` (4, n): its edges then.
     """
     final[:] = -1
-    least = settings[3]
-    longest = np.diff(starts).max() if len(starts) > 1 else 0
-    place, current, iou = np.empty(longest, np.int64), np.empty(longest, scores.dtype), np.empty(longest, scores.dtype)
+    longest = longest_group(starts)
+    boxes, iou = np.empty((4, longest), scores.dtype), np.empty(longest, scores.dtype)
+    place, current = np.empty(longest, np.int64), np.empty(longest, scores.dtype)
     for group in range(len(starts) - 1):
-        count, best = 0, 0
-        for i in range(starts[group], starts[group + 1]):
-            if scores[i] >= least:
-                place[count], current[count] = i, scores[i]
-                count += 1
-        while count:
-            best = 0
-            for a in range(1, count):
-                if current[a] > current[best] or (current[a] == current[best] and rows[place[a]] < rows[place[best]]):
-                    best = a
+        count = starts[group + 1] - starts[group]
+        for a in range(count):
+            place[a], current[a] = starts[group] + a, scores[starts[group] + a]
+            boxes[:, a] = columns[:, place[a]]
+        count = _compact(boxes, place, current, count, settings[3])
+        best, left = _best(current, place, rows, count), count
+        while best >= 0:
             chosen = place[best]
             final[chosen] = current[best]
-            for a in range(count):
-                iou[a] = iou_of(columns, chosen, columns, place[a])
+            iou_among(boxes, best, 0, count, iou)
             if precision.shape[1]:
-                _vote(columns, place[:count], iou, chosen, precision, settings[4], settings[5], voted)
-            count -= 1
-            place[best], current[best], iou[best] = place[count], current[count], iou[count]
-            count = _decay(place, current, iou, count, settings)
+                _vote(columns, place[:count], current, iou, chosen, precision, settings, voted)
+            current[best] = -1
+            best, left = _decay(place, current, iou, rows, count, settings)
+            if 2 * left < count:
+                count = _compact(boxes, place, current, count, settings[3])
+                best = _best(current, place, rows, count)
 
 
 @compiled
-def _decay(place, current, iou, count, settings):  # pragma: no cover: compiled
-    """Lower the scores of what overlaps the selected box, and drop what is under the least; returns how many stay."""
-    method, threshold, sigma, least = settings[0], settings[1], settings[2], settings[3]
-    one, kept = np.float32(1), 0
+def _best(current, place, rows, count):  # pragma: no cover: compiled
+    """The best score that is not gone, of equal ones that of the lower row; -1 if all are gone."""
+    best = -1
     for a in range(count):
-        score = current[a]
-        if method == 2:
-            if iou[a] > 0:
-                score *= np.exp(-(iou[a] * iou[a]) / sigma)
-        elif iou[a] > threshold:
-            if method == 0:
-                continue
-            score *= one - iou[a]
-        if score >= least:
-            place[kept], current[kept] = place[a], score
+        if current[a] < 0:
+            continue
+        tied = best >= 0 and current[a] == current[best] and rows[place[a]] < rows[place[best]]
+        if best < 0 or current[a] > current[best] or tied:
+            best = a
+    return best
+
+
+@compiled
+def _compact(boxes, place, current, count, least):  # pragma: no cover: compiled
+    """Move what is not gone together; returns how many stay."""
+    kept = 0
+    for a in range(count):
+        if current[a] >= least and current[a] >= 0:
+            for edge in range(4):
+                boxes[edge, kept] = boxes[edge, a]
+            place[kept], current[kept] = place[a], current[a]
             kept += 1
     return kept
 
 
 @compiled
-def _vote(columns, place, iou, chosen, precision, sigma, least, voted):  # pragma: no cover: compiled
-    one = np.float32(1)
+def _decay(place, current, iou, rows, count, settings):  # pragma: no cover: compiled
+    """Lower the scores of what overlaps the selected box; -1 where it is gone. Returns the next best, how many stay."""
+    method, threshold, sigma, least = settings[0], settings[1], settings[2], settings[3]
+    one, gone = np.float32(1), np.float32(-1)
+    best, top, left = -1, gone, 0
+    for a in range(count):
+        score = current[a]
+        if score < 0:
+            continue
+        if method == 2:
+            if iou[a] > 0:
+                score *= np.exp(-(iou[a] * iou[a]) / sigma)
+        elif iou[a] > threshold:
+            score = gone if method == 0 else score * (one - iou[a])
+        if score < least:
+            score = gone
+        current[a] = score
+        left += score >= 0
+        if score > top:
+            best, top = a, score
+        elif score == top and best >= 0 and rows[place[a]] < rows[place[best]]:
+            best = a
+    return best, left
+
+
+@compiled
+def _vote(columns, place, current, iou, chosen, precision, settings, voted):  # pragma: no cover: compiled
+    one, sigma, least = np.float32(1), settings[4], settings[5]
     for edge in range(4):
         total, weights = np.float32(0), np.float32(0)
         for a in range(len(place)):
-            if iou[a] > least or place[a] == chosen:
+            if current[a] >= 0 and (iou[a] > least or place[a] == chosen):
                 away = one - iou[a] if place[a] != chosen else np.float32(0)
                 weight = np.exp(-(away * away) / sigma) * precision[edge, place[a]]
                 total += weight * columns[edge, place[a]]
@@ -115,17 +147,19 @@ def _vote(columns, place, iou, chosen, precision, sigma, least, voted):  # pragm
 @compiled
 def fuse(columns, starts, scores, threshold, owner):  # pragma: no cover: compiled
     """Fill ``owner`` (n,) by Weighted Boxes Fusion: the place of the first box of the fused box that each joins."""
-    longest = np.diff(starts).max() if len(starts) > 1 else 0
+    longest = longest_group(starts)
     fused, totals = np.empty((4, longest), np.float32), np.empty((4, longest), np.float32)
     weights, first = np.empty(longest, np.float32), np.empty(longest, np.int64)
+    iou = np.empty(longest, np.float32)
+    lefts, tops, rights, bottoms = fused[0], fused[1], fused[2], fused[3]
     for group in range(len(starts) - 1):
         count = 0
         for i in range(starts[group], starts[group + 1]):
+            iou_row(columns[:, i], lefts[:count], tops[:count], rights[:count], bottoms[:count], iou)
             best, most = -1, threshold
             for k in range(count):
-                iou = iou_of(fused, k, columns, i)
-                if iou > most:
-                    best, most = k, iou
+                if iou[k] > most:
+                    best, most = k, iou[k]
             if best < 0:
                 best = count
                 first[best], weights[best] = i, 0
@@ -135,9 +169,8 @@ def fuse(columns, starts, scores, threshold, owner):  # pragma: no cover: compil
             weights[best] += scores[i]
             for edge in range(4):
                 totals[edge, best] += scores[i] * columns[edge, i]
-                fused[edge, best] = (
-                    totals[edge, best] / weights[best] if weights[best] > 0 else columns[edge, first[best]]
-                )
+                mean = totals[edge, best] / weights[best] if weights[best] > 0 else columns[edge, first[best]]
+                fused[edge, best] = mean
 
 
 @inlined
