@@ -37,6 +37,9 @@ TABLES = {
     "missed": ([(2, A), (2, C)], [(2, A, 0.9)], HALF, {"missed": 1}, {"missed": 100 - HALF}, 0, 100 - HALF),
     "nothing wrong": ([(2, A)], [(2, A, 0.9)], 100, {}, {}, 0, 0),
     "on a crowd region": ([(2, A), (2, B, 1)], [(2, B, 0.9), (2, B, 0.8), (2, A, 0.7)], 100, {}, {}, 0, 0),
+    # IoU 0.8 with the object; all of the detections is in the region, which only the second takes.
+    "an object comes before a crowd region": (
+        [(2, [0, 0, 20, 20], 1), (2, [0, 0, 10, 8])], [(2, A, 0.9), (2, A, 0.8)], 100, {}, {}, 0, 0),
     "a crowd region is no object to be near to": (
         [(2, A), (3, B, 1)], [(2, B, 0.9), (2, A, 0.8)], 50, {"background": 1}, {"background": 50}, 50, 0),
     "the better of two localisations becomes right": (
