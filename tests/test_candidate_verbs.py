@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from postnms import UserError
 from postnms.analysing import analyse
 from postnms.candidate_files import CandidateWriter, open_candidates
+from postnms.clustering import cluster
 from postnms.comparison import ORACLE, compare, count_rows, sweep
 from postnms.data.coco import Category, read_truth
 from postnms.dumping import REFINED
@@ -118,10 +119,18 @@ def test_a_sweep_changes_one_field():
     swept = sweep({"nms": SUPPRESSORS["nms"], "none": SUPPRESSORS["none"]}, "iou=0.3:0.7:0.2")
     assert list(swept) == ["nms", "none", "nms:iou_threshold=0.3", "nms:iou_threshold=0.5", "nms:iou_threshold=0.7"]
     assert swept["nms:iou_threshold=0.7"] == get_suppressor("nms:iou_threshold=0.7")
-    for text in ("iou=0.3", "iou=0.3:0.2:0.1", "iou=0:1:0", "=0:1:0.5", "iou=a:b:c", "iou=0:inf:1"):
+    twice = sweep(sweep({"nms": SUPPRESSORS["nms"]}, "iou=0.3:0.4:0.1"), "iou=0.6:0.6:1")
+    assert list(twice) == ["nms", "nms:iou_threshold=0.3", "nms:iou_threshold=0.4", "nms:iou_threshold=0.6"]
+    own = {"nms:iou=0.4": get_suppressor("nms:iou=0.4")}
+    assert list(sweep(own, "max_detections=50:100:50")) == [
+        "nms:iou=0.4", "nms:iou=0.4:max_detections=50", "nms:iou=0.4:max_detections=100",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="none of the suppressors has a field 'iou_threshold' that is not set"):
+        sweep(own, "iou=0.3:0.4:0.1")
+    for text in ("iou=0:1e-8:1e-10", "iou=0.3", "iou=0.3:0.2:0.1", "iou=0:1:0", "=0:1:0.5", "iou=a:b:c", "iou=0:inf:1"):
         with pytest.raises(UserError, match=f"--sweep {text}: expected FIELD=FIRST:LAST:STEP"):
             sweep({"nms": SUPPRESSORS["nms"]}, text)
-    with pytest.raises(UserError, match=r"no.*field 'sigmas' \(did you mean 'sigma'\?\)"):
+    with pytest.raises(UserError, match=r"no.*field 'sigmas' that is not set \(did you mean 'sigma'\?\)"):
         sweep({"soft": SUPPRESSORS["soft_nms_gaussian"]}, "sigmas=0:1:0.5")
     with pytest.raises(UserError, match=r"nms.iou_threshold: .*less than or equal to 1, got 2"):
         sweep({"nms": SUPPRESSORS["nms"]}, "iou=1:2:1")
@@ -132,6 +141,9 @@ def test_analysis_counts_duplicates_where_all_rows_come(small):
     analysis = analyse(file, truth, {"none": SUPPRESSORS["none"], "nms": SUPPRESSORS["nms"]})
     least = min(row.max_recall for row in analysis.rows.values())
     assert analysis.recall <= least < analysis.recall + 0.05 + 1e-9
+    for count in range(1, 4):  # reached exactly, or nearly so, by some
+        few = {"few": get_suppressor(f"nms:max_detections={count}")}
+        assert analyse(file, truth, few).rows["few"].duplicates is not None
     assert all(row.duplicates is not None for row in analysis.rows.values())
     assert analysis.after is None
     few = {"few": get_suppressor("nms:max_detections=1")}
@@ -156,10 +168,10 @@ def test_the_truth_must_be_of_the_images(small, tmp_path):
     with pytest.raises(UserError, match=r"--data: .*c.safetensors needs the annotations.*\(instances_val.json\)"):
         open_truth(file, None)
     write_truth(tmp_path / "other.json", 6)
-    with pytest.raises(UserError, match=r"1 images are only there or only in .*other.json, for one 15"):
+    with pytest.raises(UserError, match=r"got 0 that are not in .*other.json, which has 1 more"):
         open_truth(file, tmp_path / "other.json")
     write_truth(tmp_path / "other.json", 5, classes=4)
-    with pytest.raises(UserError, match="the candidates are of other classes"):
+    with pytest.raises(UserError, match=r"categories: expected a subset .*got also 4 'class 3'"):
         open_truth(file, tmp_path / "other.json")
     content = json.loads((tmp_path / "instances_val.json").read_text())
     del content["annotations"]
@@ -183,10 +195,20 @@ def test_a_dump_gives_the_rows_of_the_run(any_run, postnms, tmp_path):  # noqa: 
         figures = {name: value for name, value in metrics[row].items() if value is not None}
         assert {name: rows[f"run {row}"].figures[name] for name in figures} == pytest.approx(figures, abs=0.02)
     assert rows["nms"].figures["AP"] == pytest.approx(metrics["nms"]["AP"], abs=0.02)
-    assert (
-        ("post_nms" in candidates.rows) == (candidates.extra == (REFINED,)) == ("post_nms" in candidates.milliseconds)
-    )
+    has_stage = "post_nms" in candidates.rows
+    assert (candidates.extra == (REFINED,)) == has_stage == ("post_nms" in candidates.milliseconds)
     assert candidates.provenance["recipe"]["name"] == "demo"
+    if has_stage:  # the stage moves keys to where its own row has them
+        ((_, whole),) = candidates.chunks(images=len(candidates))
+        clusters, moved = cluster(whole), candidates.row("post_nms")
+        keys = {
+            (whole.image[key].item(), whole.labels[key].item(), whole.source[key].item()): whole.extra[REFINED][key]
+            for key in clusters.keys.tolist()
+        }
+        found = zip(moved.image.tolist(), moved.labels.tolist(), moved.source.tolist(), strict=True)
+        wanted = torch.stack([keys[row] for row in found])
+        torch.testing.assert_close(moved.boxes, wanted, rtol=1e-4, atol=1e-2)
+        assert not torch.allclose(whole.boxes, whole.extra[REFINED], atol=1e-2)
     assert len(candidates.provenance["weights_sha256"]) == 64
 
 
@@ -200,6 +222,40 @@ def test_a_lower_threshold_and_a_limit(run_folder, postnms, tmp_path):  # noqa: 
     assert more.num_candidates > few.num_candidates
     for name in more.rows:  # the run's own selection all the same
         torch.testing.assert_close(more.row(name).boxes, few.row(name).boxes)
+
+
+def test_annotations_that_have_changed_are_pointed_out(postnms, tmp_path):  # noqa: F811
+    write_truth(tmp_path / "t.json", 2)
+    (tmp_path / "d.json").write_text("[]")
+    file = tmp_path / "c.safetensors"
+    assert postnms("import-candidates", tmp_path / "d.json", "--data", tmp_path / "t.json", "--out", file)[0] == 0
+    write_truth(tmp_path / "t.json", 2, seed=1)
+    given = ("compare", file, "--data", tmp_path / "t.json", "--out", tmp_path, "--suppressor", "nms", "--bootstrap", 1)
+    assert "note: " in postnms(*given)[1]
+
+
+def test_fewer_classes_and_images_in_another_order(small, tmp_path):
+    file, _ = small
+    content = json.loads((tmp_path / "instances_val.json").read_text())
+    content["images"].reverse()
+    content["annotations"] = [entry for entry in content["annotations"] if entry["category_id"] < 3]
+    (tmp_path / "reversed.json").write_text(json.dumps(content))
+    content["categories"] = content["categories"][:2]
+    content["images"].reverse()
+    (tmp_path / "fewer.json").write_text(json.dumps(content))
+    truths = [open_truth(file, tmp_path / name) for name in ("fewer.json", "reversed.json")]
+    rules = {"soft": SUPPRESSORS["soft_nms_linear"]}
+    fewer, back = (compare(file, truth, rules, bootstrap=9) for truth in truths)
+    for row, other in zip(fewer, back, strict=True):
+        assert row.figures == other.figures
+        assert (row.low, row.high) == (other.low, other.high)
+    assert fewer[1].low < fewer[1].high
+
+
+def test_the_baseline_keeps_its_defaults(small):
+    file, truth = small
+    with pytest.raises(ValueError, match="'nms' is the baseline with its defaults"):
+        compare(file, truth, {"nms": SUPPRESSORS["wbf"]})
 
 
 def test_the_verbs_on_candidates(postnms, tmp_path):  # noqa: F811
@@ -226,6 +282,7 @@ def test_the_verbs_on_candidates(postnms, tmp_path):  # noqa: F811
     names = ["nms", "none", "wbf:model_weights=[2]", "wbf:model_weights=[2]:iou_threshold=0.4"]
     assert [row["suppressor"] for row in rows] == [*names, "wbf:model_weights=[2]:iou_threshold=0.5", ORACLE]
     alone = coco_metrics(truth.content, results)
+    assert "note:" not in shown
     assert float(rows[1]["AP"]) == pytest.approx(alone["AP"], rel=1e-4)
     described = json.loads((out / "compare.json").read_text())
     assert described["candidates"]["results"] == "dets.json"
@@ -270,11 +327,15 @@ def test_mistakes_are_one_line(postnms, tmp_path):  # noqa: F811
     for names, message in (
         ("nmss", "postnms: suppressor: no 'nmss' (did you mean 'nms'?)"),
         ("nms:iou=2", "postnms: nms.iou_threshold: input should be less than or equal to 1, got 2"),
-        ("adaptive_nms", f"{tmp_path / 'c.safetensors'}: AdaptiveNMS: needs the extra column 'density'"),
+        ("adaptive_nms", "postnms: AdaptiveNMS: needs the extra column 'density'"),
     ):
         status, _, error = postnms(*given, names)
         assert status == 2
         assert message in error
     assert not (tmp_path / "out").exists()
+    taken = ("import-candidates", tmp_path / "d.json", "--data", tmp_path / "t.json", "--out", tmp_path / "t.json")
+    before = (tmp_path / "t.json").read_text()
+    assert "t.json: is there and is no file of candidates; name another" in postnms(*taken)[2]
+    assert (tmp_path / "t.json").read_text() == before
     status, _, error = postnms("compare", tmp_path / "no.safetensors", "--data", tmp_path, "--out", tmp_path / "out")
     assert (status, "no.safetensors: no such file" in error) == (2, True)

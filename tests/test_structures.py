@@ -39,6 +39,7 @@ BAD = [
     ({"num_images": -1}, "Candidates.num_images: expected an int >= 0, got -1"),
     ({"extra": {"iou": torch.zeros(2)}}, r"Candidates.extra\['iou'\]: expected torch.float32 of shape \(3,\)"),
     ({"extra": {"iou": torch.zeros(3).long()}}, r"Candidates.extra\['iou'\]: expected torch.float32 of \(n,\) or"),
+    ({"extra": {"scores": torch.zeros(3)}}, r"Candidates.extra\['scores'\]: expected another name"),
     ({"extra": {"iou": [1, 2, 3]}}, r"Candidates.extra\['iou'\]: .*got list"),
     (
         {"extra": {"iou": torch.full((3,), torch.nan)}},

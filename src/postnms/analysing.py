@@ -23,7 +23,8 @@ from postnms.structures import Detections
 from postnms.suppression import Suppressor
 from postnms.truths import group_by_image, targets_of
 
-RECALL_STEP = 0.05
+RECALL_STEPS = 20
+"""Of the recalls from 0 to 1 that duplicates are counted at."""
 CLUSTER_IOU = 0.5
 
 
@@ -64,7 +65,7 @@ def analyse(
     results = {name: as_results(detections, file) for name, detections in found.items()}
     reached = {name: max_recall(truth.content, row) for name, row in results.items()}
     if recall is None:
-        recall = max(math.floor(min(reached.values()) / RECALL_STEP + 1e-9), 1) * RECALL_STEP
+        recall = max(math.floor(min(reached.values()) * RECALL_STEPS + 1e-9), 1) / RECALL_STEPS
     rows = {}
     for name, row in results.items():
         rate = duplicate_rate(truth.content, row, recall)

@@ -70,9 +70,15 @@ def resampled_precisions(
     return np.array([average_precision(matches, np.bincount(draw, minlength=count)) for draw in draws])
 
 
-def gain_interval(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % percentile interval of AP(after) - AP(before), from :func:`resampled_precisions` of one seed; per cent."""
-    low, high = np.nanpercentile(after - before, [2.5, 97.5])
+def gain_interval(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float] | tuple[None, None]:
+    """95 % percentile interval of AP(after) - AP(before), from :func:`resampled_precisions` of one seed; per cent.
+
+    (None, None) if no resample has an object.
+    """
+    gains = after - before
+    if np.isnan(gains).all():
+        return None, None
+    low, high = np.nanpercentile(gains, [2.5, 97.5])
     return float(low), float(high)
 
 

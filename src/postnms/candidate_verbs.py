@@ -17,6 +17,7 @@ from postnms.analysis import ERROR_TYPES, histogram
 from postnms.candidate_files import CandidateFile, CandidateWriter, open_candidates
 from postnms.coco_results import import_results
 from postnms.comparison import SHOWN, ComparedRow, compare, count_rows, sweep, usable
+from postnms.data.coco import Truth
 from postnms.errors import UserError
 from postnms.evaluation import show
 from postnms.files import write_json, write_text
@@ -42,6 +43,7 @@ def dump(
     from postnms.processes import this_process
     from postnms.splits import open_val
 
+    _check_output(file)
     if this_process().num_processes > 1:
         raise UserError("dump: expected one process, got several; a split is written in one piece")
     folder = RunFolder(run)
@@ -54,6 +56,8 @@ def dump(
         "weights_sha256": hash_of(folder.newest_weights),
     }
     annotations = None if data is None else recipe.data.val_annotations
+    if data is not None:
+        about["annotations_sha256"] = hash_of(data / recipe.data.val_annotations)
     selection = Selection(most=most, score_threshold=score_threshold)
     with (
         CandidateWriter(file, split.dataset.categories, annotations, about) as writer,
@@ -67,10 +71,12 @@ def import_candidates(results: Path, data: Path, file: Path, out: Console) -> No
     """Write another detector's COCO results as candidates."""
     from postnms.dumping import hash_of
 
+    _check_output(file)
     truth = open_annotations(data)
     if not results.is_file():
         raise UserError(f"{results}: no such file")
-    about = {**provenance(0, data), "results": results.name, "results_sha256": hash_of(results)}
+    hashes = {"results_sha256": hash_of(results), "annotations_sha256": hash_of(Path(truth.source))}
+    about = {**provenance(0, data), "results": results.name, **hashes}
     with progress_bar("images", len(truth.content["images"])) as done:
         images, count = import_results(results, truth, Path(truth.source).name, file, about, done)
     out.print(f"{count} candidates of {images} images in {file}", soft_wrap=True)
@@ -99,7 +105,8 @@ def compare_suppressors(
     suppressors = _chosen(candidates, names, out)
     for text in sweeps:
         suppressors = sweep(suppressors, text)
-    truth = open_truth(candidates, data)
+    truth = _open_truth(candidates, data, out)
+    folder.mkdir(parents=True, exist_ok=True)
     with progress_bar("rows", count_rows(candidates, suppressors)) as done:
         rows = compare(candidates, truth, suppressors, bootstrap=bootstrap, done=done)
     _print_wide(_comparison_table(rows), out)
@@ -117,8 +124,9 @@ def analyse_candidates(
     from postnms.plots import plot_errors, plot_placement
 
     candidates = open_candidates(file)
-    suppressors = _chosen(candidates, names or "nms", out)
-    truth = open_truth(candidates, data)
+    suppressors = _chosen(candidates, "nms" if names is None else names, out)
+    truth = _open_truth(candidates, data, out)
+    folder.mkdir(parents=True, exist_ok=True)
     with progress_bar("rows", len(suppressors) + len(candidates.rows)) as done:
         analysis = analyse(candidates, truth, suppressors, recall, done)
     _print_wide(_error_table(analysis), out)
@@ -132,15 +140,38 @@ def analyse_candidates(
     out.print(f"analyse.json, errors.png and placement.png in {folder}", soft_wrap=True)
 
 
+def _open_truth(file: CandidateFile, data: Path | None, out: Console) -> Truth:
+    """The annotations, with a word if they have changed: those of another split may have the same image ids."""
+    from postnms.dumping import hash_of
+
+    truth, written = open_truth(file, data), file.provenance.get("annotations_sha256")
+    if data is not None and written not in (None, hash_of(Path(truth.source))):
+        out.print(f"note: {truth.source} is not the file that {file.path.name} was made with", soft_wrap=True)
+    return truth
+
+
+def _check_output(file: Path) -> None:
+    """Refuse to replace what is no file of candidates: an input, or the weights of a run."""
+    if file.exists():
+        try:
+            open_candidates(file)
+        except UserError as error:
+            raise UserError(f"--out {file}: is there and is no file of candidates; name another") from error
+
+
 _PLACEMENT = {"KeyIoU": "key", "MaxIoU": "best", "AvgIoU": "mean"}
 
 
 def _chosen(file: CandidateFile, names: str | None, out: Console) -> dict[str, Suppressor]:
     """The named suppressors; None: all that the file has the columns for."""
     if names is not None:
-        return {name: get_suppressor(name) for name in _split_names(names)}
+        chosen = {name: get_suppressor(name) for name in _split_names(names)}
+        for rule in chosen.values():
+            rule.check_columns(file.extra)
+        return chosen
     if missing := SUPPRESSORS.keys() - (found := usable(file)).keys():
-        out.print(f"left out, since the candidates lack their columns: {', '.join(sorted(missing))}", soft_wrap=True)
+        why = "left out, since the candidates lack their columns or scores in [0, 1]"
+        out.print(f"{why}: {', '.join(sorted(missing))}", soft_wrap=True)
     return found
 
 

@@ -15,7 +15,7 @@ from postnms.evaluation import FIGURES, Result, coco_metrics, to_results
 from postnms.replay import concatenate, replay
 from postnms.structures import Detections
 from postnms.suppression import SUPPRESSORS, Suppressor
-from postnms.suppression.named import full_name, with_fields
+from postnms.suppression.named import full_name, sets_field, with_fields
 from postnms.truths import group_by_image, targets_of
 
 BASELINE = "nms"
@@ -55,6 +55,8 @@ def compare(
     done: Callable[[int], None] = lambda rows: None,
 ) -> list[ComparedRow]:
     """The baseline, the suppressors, the rows that the file holds (as ``run NAME``), and the oracle."""
+    if suppressors.get(BASELINE, SUPPRESSORS[BASELINE]) != SUPPRESSORS[BASELINE]:
+        raise ValueError(f"suppressors: {BASELINE!r} is the baseline with its defaults; name one with others otherwise")
     baseline, rows = None, []
     for name, detections, spent, settings in _rows(file, truth, suppressors):
         results = as_results(detections, file)
@@ -77,26 +79,30 @@ def count_rows(file: CandidateFile, suppressors: Mapping[str, Suppressor]) -> in
 
 
 def usable(file: CandidateFile) -> dict[str, Suppressor]:
-    """All named suppressors whose extra columns the file has."""
-    return {name: rule for name, rule in SUPPRESSORS.items() if set(rule.columns) <= set(file.extra)}
+    """All named suppressors that the file has the extra columns and, where they must be in [0, 1], the scores for."""
+    scores = [candidates.scores for _, candidates in file.chunks()]
+    probable = all(bool(((some >= 0) & (some <= 1)).all()) for some in scores)
+    rules = SUPPRESSORS.items() if probable else ((n, r) for n, r in SUPPRESSORS.items() if not r.needs_probabilities)
+    return {name: rule for name, rule in rules if set(rule.columns) <= set(file.extra)}
 
 
 def sweep(suppressors: Mapping[str, Suppressor], text: str) -> dict[str, Suppressor]:
     """The suppressors, and each that has the field also with every value of ``FIELD=FIRST:LAST:STEP``.
 
-    ``iou`` and ``score`` are short for ``iou_threshold`` and ``score_threshold``. Raises UserError for another form,
-    and for a field that none of the suppressors has.
+    ``iou`` and ``score`` are short for ``iou_threshold`` and ``score_threshold``. Names that set the field already,
+    as of an earlier sweep, stay as they are. Raises UserError for another form, and if no suppressor has the field.
     """
     field, values = _read_sweep(text)
-    fields = {name: list(type(rule).model_fields) for name, rule in suppressors.items()}
-    if not any(field in names for names in fields.values()):
-        close = nearest(field, sorted({name for names in fields.values() for name in names}))
-        raise UserError(f"--sweep {text}: none of the suppressors has a field {field!r} ({close})")
+    chosen = {name: rule for name, rule in suppressors.items() if not sets_field(name, field)}
+    fields = sorted({name for rule in chosen.values() for name in type(rule).model_fields})
+    if field not in fields:
+        close = nearest(field, fields)
+        raise UserError(f"--sweep {text}: none of the suppressors has a field {field!r} that is not set ({close})")
     swept = dict(suppressors)
-    for name, rule in suppressors.items():
-        if field in fields[name]:
+    for name, rule in chosen.items():
+        if field in type(rule).model_fields:
             for value in values:
-                swept[f"{name}:{field}={value:g}"] = with_fields(name, rule, {field: value})
+                swept[f"{name}:{field}={value!r}"] = with_fields(name, rule, {field: value})
     return swept
 
 
@@ -131,13 +137,14 @@ def _rows(
     yield ORACLE, oracle_boxes(file, truth, **settings), None, settings
 
 
-def _read_sweep(text: str) -> tuple[str, Sequence[float]]:
+def _read_sweep(text: str) -> tuple[str, Sequence[int | float]]:
     field, _, bounds = text.partition("=")
     try:
         first, last, step = map(float, bounds.split(":"))
         count = int((last - first) / step + 1 + 1e-9)
     except (ValueError, ZeroDivisionError, OverflowError):
         first, step, count = 0.0, 0.0, 0
-    if not 0 < count <= MOST_VALUES or not field:
+    if not 0 < count <= MOST_VALUES or not field or (count > 1 and abs(step) < 1e-9):
         raise UserError(f"--sweep {text}: expected FIELD=FIRST:LAST:STEP, for example iou=0.3:0.7:0.05")
-    return full_name(field), [round(first + i * step, 10) for i in range(count)]
+    values = [round(first + i * step, 10) for i in range(count)]
+    return full_name(field), [int(value) if value.is_integer() else value for value in values]

@@ -9,7 +9,7 @@ import torch
 
 from postnms.candidate_files import CandidateFile
 from postnms.errors import UserError
-from postnms.structures import Detections, of_image
+from postnms.structures import Detections
 from postnms.suppression import Suppressor
 
 IMAGES_AT_ONCE = 64
@@ -35,7 +35,7 @@ def replay(file: CandidateFile, suppressor: Suppressor, done: Callable[[int], No
     for start, (ids, candidates) in enumerate(file.chunks(IMAGES_AT_ONCE)):
         try:
             if not parts:
-                suppressor(of_image(candidates, 0))
+                suppressor(candidates)
             begin = time.perf_counter()
             found = suppressor(candidates)
             seconds += time.perf_counter() - begin

@@ -192,6 +192,8 @@ def _check_columns(structure: Targets | Candidates | Detections) -> None:
 def _check_extra(extra: Mapping[str, Tensor], boxes: Tensor) -> None:
     for name, column in extra.items():
         where = f"Candidates.extra[{name!r}]"
+        if name in _DTYPES:
+            raise ValueError(f"{where}: expected another name than that of a column")
         if not isinstance(column, Tensor) or column.dtype != torch.float32 or column.ndim not in (1, 2):
             came = (column.dtype, tuple(column.shape)) if isinstance(column, Tensor) else type(column).__name__
             raise ValueError(f"{where}: expected torch.float32 of (n,) or (n, c), got {came}")

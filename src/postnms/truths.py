@@ -1,5 +1,6 @@
 """The truth that a file of candidates is measured against."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,20 @@ def open_annotations(data: Path, name: str | None = None) -> Truth:
 def open_truth(file: CandidateFile, data: Path | None) -> Truth:
     """The annotations of the images that candidates are of; ``data``: a file or folder, None: the built-in scenes.
 
-    Raises UserError if they are of other images or classes, or if there are none.
+    Classes may be fewer than those of the candidates. Raises UserError if they are of other images or classes, or if
+    there are none.
     """
     truth = _built_in(file) if data is None else open_annotations(data, file.annotations)
     if not truth.annotated:
         raise UserError(f"{truth.source}: annotations: expected a list, got nothing")
-    if truth.categories != file.categories:
-        raise UserError(f"{file.path}: the candidates are of other classes than those of {truth.source}")
-    images = {entry["id"] for entry in truth.content["images"]}
-    if strangers := images.symmetric_difference(file.image_ids):
-        count, first = len(strangers), min(strangers)
-        raise UserError(f"{file.path}: {count} images are only there or only in {truth.source}, for one {first}")
-    return truth
+    if strangers := [category for category in truth.categories if category not in file.categories]:
+        named = ", ".join(f"{category.id} {category.name!r}" for category in strangers[:3])
+        raise UserError(f"{truth.source}: categories: expected a subset of those of {file.path}, got also {named}")
+    images, own = {entry["id"] for entry in truth.content["images"]}, set(file.image_ids)
+    if images != own:
+        counts = f"{len(own - images)} that are not in {truth.source}, which has {len(images - own)} more"
+        raise UserError(f"{file.path}: expected the images of the annotations, got {counts}")
+    return dataclasses.replace(truth, categories=file.categories)
 
 
 def targets_of(truth: Truth, image_ids: Sequence[int], by_image: dict[int, list[dict[str, Any]]]) -> Targets:

@@ -208,7 +208,7 @@ def nmw(group, config):
 def non_max_merge(group, config):
     measure = {"iou": iou, "ios": ios}[config.overlap]
     kept = []
-    for cluster in clusters(group, lambda a, b: measure(a, b) > F(config.threshold)):
+    for cluster in clusters(group, lambda a, b: measure(a, b) > F(config.iou_threshold)):
         low = [min(box.edges[i] for box in cluster) for i in (0, 1)]
         high = [max(box.edges[i] for box in cluster) for i in (2, 3)]
         kept.append((cluster[0], (*low, *high), cluster[0].score))
@@ -370,7 +370,7 @@ def confluence(group, config):
         current.remove(best)
         for entry in near:
             p = proximity(best[0], entry[0])
-            entry[1] *= np.exp(-((F(1) - p) ** 2) / F(config.sigma)) if config.decay == "gaussian" else p
+            entry[1] *= np.exp(-((F(1) - p) ** 2) / F(config.sigma)) if config.decay == "gaussian" else min(p, F(1))
         gone = near if config.decay == "suppress" else [e for e in near if not e[1] >= F(config.min_score)]
         current = [entry for entry in current if not any(entry is other for other in gone)]
     return kept

@@ -123,6 +123,46 @@ def test_adaptive_nms_takes_the_density_of_the_key():
     assert len(AdaptiveNMS()(of(pair, [0.9, 0.5], density=[0.7, 0.9])).scores) == 1
 
 
+def test_iou_guided_nms_goes_by_the_predicted_iou_and_keeps_the_best_score():
+    pair = of([[0, 0, 10, 10], [0, 0, 8, 10]], [0.9, 0.5], iou=[0.3, 0.6])
+    found = SUPPRESSORS["iou_guided_nms"](pair)
+    assert found.source.tolist() == [1]
+    torch.testing.assert_close(found.scores, torch.tensor([0.9]))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+def test_variance_voting_with_variances_far_apart(backend):
+    """In one batch and in one vote: weights of exp(120) and exp(-120) leave what they are of."""
+    boxes = [[0, 0, 10, 10], [50, 0, 60, 10], [50, 0, 59, 10]]
+    variances = [[0.0] * 4, [120.0] * 4, [-120.0] * 4]
+    found = VarianceVoting()(of(boxes, [0.9, 0.8, 0.3], edge_log_variance=variances), backend=backend)
+    torch.testing.assert_close(found.boxes[:2], torch.tensor([[0.0, 0, 10, 10], [50, 0, 59, 10]]))
+
+
+def test_powers_of_scores_neither_vanish_nor_overflow():
+    alone = of([[0, 0, 10, 10]], [0.1])
+    for method, beta in (("generalized_avg", 50), ("temp_avg", 1000), ("temp_avg", 0.005)):
+        found = BoxVoting(score_method=method, beta=beta)(alone)
+        wanted = {"generalized_avg": 0.1, "temp_avg": 1 / (1 + 9 ** (1 / beta)) if beta > 1 else 0.0}[method]
+        assert found.scores.item() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_sums_do_not_depend_on_threads():
+    candidates = random_candidates(20_000, images=40, classes=4)
+    rules = [get_suppressor(f"{name}:max_detections=1000") for name in ("wbf", "wbc", "box_voting", "cluster_nms_all")]
+    own = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        wanted = [rule(candidates) for rule in rules]
+        torch.set_num_threads(4)
+        for rule, alone in zip(rules * 3, wanted * 3, strict=True):
+            found = rule(candidates)
+            assert torch.equal(found.boxes, alone.boxes)
+            assert torch.equal(found.scores, alone.scores)
+    finally:
+        torch.set_num_threads(own)
+
+
 def test_class_agnostic_boxes_meet_and_keep_their_labels():
     pair = of([[0, 0, 10, 10], [0, 0, 10, 9]], [0.5, 0.9], labels=[3, 1])
     assert GreedyNMS()(pair).labels.tolist() == [1, 3]
@@ -273,6 +313,10 @@ def test_errors_name_what_is_wrong():
     with pytest.raises(UserError, match=r"nms.iou_treshold: no such field \(did you mean 'iou_threshold'\?\)"):
         get_suppressor("nms:iou_treshold=0.3")
     assert get_suppressor("nms:iou=0.3") == GreedyNMS(iou_threshold=0.3)
+    with pytest.raises(UserError, match="iou_threshold is set twice"):
+        get_suppressor("nms:iou=0.5:iou_threshold=0.6")
+    with pytest.raises(ValueError, match="backend: expected 'cpu', 'eager' or None, got 'gpu'"):
+        SoftNMS()(plain, backend="gpu")
     with pytest.raises(UserError, match=r"expected FIELD=VALUE after the colon, got '0.3'"):
         get_suppressor("nms:0.3")
     with pytest.raises(UserError, match=r"soft_nms_linear.method: .*'hard', 'linear' or 'gaussian', got 'gauss'"):

@@ -24,7 +24,7 @@ def cluster_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
         assignment[block[owned]] = owner[owned]
         living = block[~owned]
         overlaps = _overlaps(living, living, boxes, groups, iou_threshold).triu(diagonal=1)
-        kept = _fixed_point(overlaps)
+        kept = fixed_point(overlaps)
         owned, owner = _first_true(overlaps[kept])
         own = kept.cumsum(0) - 1
         assignment[living] = len(keys) + torch.where(kept, own, owner)
@@ -37,11 +37,14 @@ def _overlaps(first: Tensor, second: Tensor, boxes: Tensor, groups: Tensor, iou_
     return same_group & (pairwise_iou(boxes[first], boxes[second]) > iou_threshold)
 
 
-def _fixed_point(overlaps: Tensor) -> Tensor:
-    """Which of the boxes, by falling score, greedy NMS keeps; ``overlaps[i, j]`` only for i before j."""
-    kept = torch.ones(len(overlaps), dtype=torch.bool, device=overlaps.device)
+def fixed_point(overlaps: Tensor) -> Tensor:
+    """Which of the boxes, by falling score, greedy NMS keeps: (..., n), from who suppresses whom (..., n, n).
+
+    ``overlaps[..., i, j]`` only for i before j.
+    """
+    kept = torch.ones(overlaps.shape[:-1], dtype=torch.bool, device=overlaps.device)
     while True:
-        now = ~(overlaps & kept[:, None]).any(dim=0)
+        now = ~(overlaps & kept[..., None]).any(dim=-2)
         if bool((now == kept).all()):
             return kept
         kept = now

@@ -30,6 +30,9 @@ UNEQUAL_CHANNELS = 256
 ROW_MULTIPLE = 64
 """In training on a CPU rows are filled up to a multiple: each new shape of a bfloat16 product costs milliseconds."""
 
+ROWS_AT_ONCE = 2048
+"""Where there is no end to them, as of all candidates of a batch at a low score threshold."""
+
 
 class PostNMSStage(nn.Module):
     """Re-scores and re-locates what NMS kept. ``levels``: those that RoIs are pooled from, by name, fine first."""
@@ -81,16 +84,24 @@ class PostNMSStage(nn.Module):
 
     def refine(self, features: dict[str, Tensor], sizes: Sizes, candidates: Candidates) -> Tensor:
         """(n, 4): where the stage would move each candidate if it were a key."""
-        _, deltas = self(features, candidates.boxes, candidates.image, candidates.labels)
-        return self._relocate(candidates.boxes, deltas, candidates.image, sizes)
+        levels, boxes, image = self._decoupled(features), candidates.boxes, candidates.image
+        columns = zip(*(column.split(ROWS_AT_ONCE) for column in (boxes, image, candidates.labels)), strict=True)
+        deltas = torch.cat([self._predict(levels, *rows)[1] for rows in columns])
+        return self._relocate(boxes, deltas, image, sizes)
 
     def forward(
         self, features: dict[str, Tensor], boxes: Tensor, image: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Objectness logits (r,) and refinement deltas (r, 4) of any boxes (r, 4) with an image and a class each."""
+        return self._predict(self._decoupled(features), boxes, image, labels)
+
+    def _decoupled(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         levels = self._own_levels(features)
-        if self.decoupling is not None:
-            levels = self.decoupling(levels)
+        return levels if self.decoupling is None else self.decoupling(levels)
+
+    def _predict(
+        self, levels: dict[str, Tensor], boxes: Tensor, image: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
         strides = [level.stride for level in self.levels.values()]
         count = len(boxes)
         spare = -count % ROW_MULTIPLE if self.training and boxes.device.type == "cpu" else 0

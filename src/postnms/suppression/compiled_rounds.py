@@ -47,8 +47,8 @@ def propagate(columns, starts, scores, rows, settings, silenced, changed):  # pr
 
 
 @compiled
-def soften(columns, starts, scores, rows, settings, precision, voted, final):  # pragma: no cover: compiled
-    """Soft-NMS of each group, with variance voting if ``precision`` (4, n) is not (4, 0).
+def soften(columns, starts, scores, rows, settings, log_variance, voted, final):  # pragma: no cover: compiled
+    """Soft-NMS of each group, with variance voting if ``log_variance`` (4, n) is not (4, 0).
 
     ``settings``: method (0 hard, 1 linear, 2 Gaussian), IoU threshold, sigma, least score, sigma of the votes, least
     IoU of a vote. ``final`` (n,): the score of each candidate when it was selected, -1 for those that never were;
@@ -69,8 +69,8 @@ def soften(columns, starts, scores, rows, settings, precision, voted, final):  #
             chosen = place[best]
             final[chosen] = current[best]
             iou_among(boxes, best, 0, count, iou)
-            if precision.shape[1]:
-                _vote(columns, place[:count], current, iou, chosen, precision, settings, voted)
+            if log_variance.shape[1]:
+                _vote(columns, place[:count], current, iou, chosen, log_variance, settings, voted)
             current[best] = -1
             best, left = _decay(place, current, iou, rows, count, settings)
             if 2 * left < count:
@@ -131,16 +131,23 @@ def _decay(place, current, iou, rows, count, settings):  # pragma: no cover: com
 
 
 @compiled
-def _vote(columns, place, current, iou, chosen, precision, settings, voted):  # pragma: no cover: compiled
+def _vote(columns, place, current, iou, chosen, log_variance, settings, voted):  # pragma: no cover: compiled
+    """Fill the edges of the selected box in ``voted`` with the means over what overlaps it."""
     one, sigma, least = np.float32(1), settings[4], settings[5]
+    exponent = np.empty(len(place), np.float32)
     for edge in range(4):
-        total, weights = np.float32(0), np.float32(0)
+        largest = np.float32(-np.inf)
         for a in range(len(place)):
+            exponent[a] = -np.inf
             if current[a] >= 0 and (iou[a] > least or place[a] == chosen):
                 away = one - iou[a] if place[a] != chosen else np.float32(0)
-                weight = np.exp(-(away * away) / sigma) * precision[edge, place[a]]
-                total += weight * columns[edge, place[a]]
-                weights += weight
+                exponent[a] = -(away * away) / sigma - log_variance[edge, place[a]]
+                largest = max(largest, exponent[a])
+        total, weights = np.float32(0), np.float32(0)
+        for a in range(len(place)):
+            weight = np.exp(exponent[a] - largest)
+            total += weight * columns[edge, place[a]]
+            weights += weight
         voted[edge, chosen] = total / weights
 
 
@@ -230,7 +237,9 @@ def conflow(columns, starts, scores, rows, settings, final):  # pragma: no cover
                 if proximity >= threshold:
                     continue
                 taken = max(taken, current[a])
-                current[a] *= np.exp(-((one - proximity) * (one - proximity)) / sigma) if decay == 2 else proximity
+                current[a] *= (
+                    np.exp(-((one - proximity) * (one - proximity)) / sigma) if decay == 2 else min(proximity, one)
+                )
                 if decay == 0 or current[a] < least:
                     left[a] = False
                     going.append(a)

@@ -23,10 +23,10 @@ FIXED_POINT = 2**32
 class Confluence(Suppressor):
     """Select a box, lower what is close to it, select again.
 
-    Proximity P of two boxes, in [0, 4): |dx1| + |dx2| + |dy1| + |dy2| when the box around both is scaled to [0, 1].
+    Proximity P of two boxes, in [0, 4]: |dx1| + |dx2| + |dy1| + |dy2| when the box around both is scaled to [0, 1].
     Selected is the best ``score`` or, as ``confluence``, the least (1 - S) * mean of min(P, 1 where P is not under
     the threshold) over the others that are left; it then takes the best score of itself and what is close. What is
-    close (P under ``threshold``) goes (``suppress``), or its score is multiplied by P (``linear``) or by
+    close (P under ``threshold``) goes (``suppress``), or its score is multiplied by min(P, 1) (``linear``) or by
     exp(-(1 - P)^2 / sigma) (``gaussian``), and it goes once it scores under ``min_score``.
     """
 
@@ -77,13 +77,13 @@ def _conflow_padded(ranked: Ranked, some: Padded, settings: tuple[float, ...], s
         near = near.scatter(1, best, True)
         score[some.places.gather(1, best)[going].squeeze(1)] = torch.where(near, current, -1.0).amax(dim=1)[going]
         alive = alive.scatter(1, best, False)
-        factor = torch.exp(-((1 - apart) ** 2) / sigma) if DECAYS[int(decay)] == "gaussian" else apart
+        factor = torch.exp(-((1 - apart) ** 2) / sigma) if DECAYS[int(decay)] == "gaussian" else apart.clamp(max=1)
         current = torch.where(near, current * factor, current)
         alive &= (current >= least) & ~(near if DECAYS[int(decay)] == "suppress" else torch.zeros_like(near))
 
 
 def _proximities(boxes: Tensor) -> Tensor:
-    """(G, L, L) float32, in [0, 4), from boxes (G, L, 4)."""
+    """(G, L, L) float32, in [0, 4], from boxes (G, L, 4)."""
     first, second = boxes[:, :, None], boxes[:, None]
     low, high = torch.minimum(first, second)[..., :2], torch.maximum(first, second)[..., 2:]
     extent = high - low

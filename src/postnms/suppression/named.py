@@ -58,6 +58,8 @@ def get_suppressor(text: str) -> Suppressor:
         field, equals, value = setting.partition("=")
         if not equals:
             raise UserError(f"suppressor {text!r}: expected FIELD=VALUE after the colon, got {setting!r}")
+        if full_name(field) in changes:
+            raise UserError(f"suppressor {text!r}: {full_name(field)} is set twice")
         changes[full_name(field)] = _json_or_text(value)
     return with_fields(name, SUPPRESSORS[name], changes)
 
@@ -65,6 +67,11 @@ def get_suppressor(text: str) -> Suppressor:
 def full_name(field: str) -> str:
     """``iou`` and ``score`` are short for ``iou_threshold`` and ``score_threshold``."""
     return {"iou": "iou_threshold", "score": "score_threshold"}.get(field, field)
+
+
+def sets_field(text: str, field: str) -> bool:
+    """Whether a name as of :func:`get_suppressor` sets the field."""
+    return any(full_name(setting.partition("=")[0]) == field for setting in text.split(":")[1:])
 
 
 def with_fields(name: str, suppressor: Suppressor, changes: dict[str, Any]) -> Suppressor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from postnms import ops
 from postnms.boxes import paired_distance, paired_ios, paired_iou
+from postnms.ops.eager import fixed_point
 from postnms.suppression.suppressor import Padded, Ranked
 
 Measure = Literal["iou", "ios", "diou"]
@@ -50,6 +51,7 @@ def owners(
         keys, assignment = ops.cluster_nms(ranked.boxes, ranked.rank, ranked.group, threshold, backend=ranked.backend)
         return keys[assignment]
     thresholds = torch.as_tensor(threshold, dtype=torch.float32, device=ranked.boxes.device).expand(len(ranked))
+    thresholds = thresholds.contiguous()  # of one kind for the compiler, whatever their number
     if ranked.backend == "cpu":
         from postnms.suppression import compiled
 
@@ -62,7 +64,7 @@ def owners(
         over = (overlap_matrix(ranked, some, measure, beta) > thresholds[some.places][:, :, None]) & some.ahead
         if separate is not None:
             over &= separate[some.places][:, :, None] != separate[some.places][:, None, :]
-        kept = keep_fixed_point(over)
+        kept = fixed_point(over)
         first = (over & kept[:, :, None]).to(torch.uint8).argmax(dim=1)
         own = torch.arange(some.places.shape[1], device=owner.device)
         chosen = some.places.gather(1, torch.where(kept, own, first))
@@ -101,24 +103,12 @@ def overlap_matrix(ranked: Ranked, some: Padded, measure: Measure = "iou", beta:
     return iou if measure == "iou" else iou - paired_distance(first, second) ** beta
 
 
-def keep_fixed_point(over: Tensor) -> Tensor:
-    """Which boxes greedy NMS keeps (G, L), from who suppresses whom (G, L, L), the first ranked ahead of the second.
-
-    Cluster-NMS (arXiv 2005.03572): a box is kept unless a kept one suppresses it, again and again until nothing
-    changes; every round settles at least one more box of each group.
-    """
-    kept = torch.ones(over.shape[:2], dtype=torch.bool, device=over.device)
-    while True:
-        now = ~(over & kept[:, :, None]).any(dim=1)
-        if bool((now == kept).all()):
-            return kept
-        kept = now
-
-
 def sum_by(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Sums (size, ...) of the values (p, ...) that have the same index (p,)."""
-    out = values.new_zeros(size, *values.shape[1:])
-    return out.index_put_((index,), values, accumulate=True)  # unlike index_add_, deterministic on any device
+    # On a GPU this is deterministic, unlike index_add_; on the CPU only in double, where one thread adds.
+    exact = values.double() if values.device.type == "cpu" else values
+    out = exact.new_zeros(size, *values.shape[1:])
+    return out.index_put_((index,), exact, accumulate=True).to(values.dtype)
 
 
 def max_by(values: Tensor, index: Tensor, size: int) -> Tensor:

@@ -19,7 +19,7 @@ from postnms.suppression.voting import mean_boxes
 
 
 class FastNMS(Suppressor):
-    """Fast NMS (YOLACT, arXiv 1904.02689, section 3.3): drop what any better box overlaps, a dropped one too."""
+    """Fast NMS (YOLACT, arXiv 1904.02689): drop what any better box overlaps, a dropped one too."""
 
     iou_threshold: Fraction = 0.5
 

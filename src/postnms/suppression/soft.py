@@ -59,27 +59,25 @@ class VarianceVoting(Suppressor):
     def suppress(self, ranked: Ranked) -> Kept:
         """What was selected, with the score and the edges that it had then."""
         settings = (METHODS.index("gaussian"), 0.0, self.sigma, self.min_score, self.vote_sigma, self.vote_iou)
-        # A common factor of the weights cancels out, so the largest may be 1: no exponential overflows.
-        exponent = -ranked.candidates.extra["edge_log_variance"]
-        return _soften(ranked, settings, (exponent - exponent.amax() if len(exponent) else exponent).exp())
+        return _soften(ranked, settings, ranked.candidates.extra["edge_log_variance"])
 
 
-def _soften(ranked: Ranked, settings: tuple[float, ...], precision: Tensor) -> Kept:
-    """``settings`` as of :func:`compiled_rounds.soften`; ``precision`` (n, 4), or (0, 4) for no vote."""
+def _soften(ranked: Ranked, settings: tuple[float, ...], log_variance: Tensor) -> Kept:
+    """``settings`` as of :func:`compiled_rounds.soften`; ``log_variance`` (n, 4), or (0, 4) for no vote."""
     if ranked.backend == "cpu":
         from postnms.suppression import compiled_rounds
 
         scores, rows = ranked.scores.numpy(), ranked.rows.numpy()
         final, voted = np.empty(len(ranked), np.float32), np.empty((4, len(ranked)), np.float32)
-        edges = np.ascontiguousarray(precision.numpy().T)
+        edges = np.ascontiguousarray(log_variance.numpy().T)
         compiled_rounds.soften(*arrays(ranked), scores, rows, np.array(settings, np.float32), edges, voted, final)
         score, boxes = torch.from_numpy(final), torch.from_numpy(voted.T)
     else:
         score, boxes = torch.full_like(ranked.scores, -1), ranked.boxes.clone()
         for some in ranked.padded():
-            _soften_padded(ranked, some, settings, precision, score, boxes)
+            _soften_padded(ranked, some, settings, log_variance, score, boxes)
     places = (score >= 0).nonzero().squeeze(1)
-    if not len(precision):
+    if not len(log_variance):
         return Kept(places, ranked.boxes[places], score[places])
     edges = boxes[places]
     upright = torch.cat([torch.minimum(edges[:, :2], edges[:, 2:]), torch.maximum(edges[:, :2], edges[:, 2:])], dim=1)
@@ -87,7 +85,7 @@ def _soften(ranked: Ranked, settings: tuple[float, ...], precision: Tensor) -> K
 
 
 def _soften_padded(
-    ranked: Ranked, some: Padded, settings: tuple[float, ...], precision: Tensor, score: Tensor, voted: Tensor
+    ranked: Ranked, some: Padded, settings: tuple[float, ...], log_variance: Tensor, score: Tensor, voted: Tensor
 ) -> None:
     """One round a candidate of the longest group; fills ``score`` and ``voted`` of what is selected."""
     boxes, rows = ranked.boxes[some.places], ranked.rows[some.places]
@@ -100,8 +98,8 @@ def _soften_padded(
         iou = paired_iou(boxes.gather(1, best[..., None].expand(-1, -1, 4)), boxes)
         chosen = some.places.gather(1, best)[going].squeeze(1)
         score[chosen] = current.gather(1, best)[going].squeeze(1)
-        if len(precision):
-            voted[chosen] = _votes(boxes, iou, best, alive, precision[some.places], settings)[going]
+        if len(log_variance):
+            voted[chosen] = _votes(boxes, iou, best, alive, log_variance[some.places], settings)[going]
         alive.scatter_(1, best, False)
         current = _decayed(current, iou, settings)
         alive &= current >= settings[3]
@@ -115,10 +113,13 @@ def _decayed(current: Tensor, iou: Tensor, settings: tuple[float, ...]) -> Tenso
 
 
 def _votes(
-    boxes: Tensor, iou: Tensor, best: Tensor, alive: Tensor, precision: Tensor, settings: tuple[float, ...]
+    boxes: Tensor, iou: Tensor, best: Tensor, alive: Tensor, log_variance: Tensor, settings: tuple[float, ...]
 ) -> Tensor:
     """(G, 4): the edges of the selected boxes ``best`` (G, 1) by vote."""
     away = (1 - iou).scatter(1, best, 0.0)
     voters = alive & (iou > settings[5]).scatter(1, best, True)
-    weights = (voters * torch.exp(-(away * away) / settings[4]))[..., None] * precision
+    exponent = (-(away * away) / settings[4])[..., None] - log_variance
+    exponent = torch.where(voters[..., None], exponent, -torch.inf)
+    # A common factor cancels out, so the largest may be 1: nothing overflows, nor do all weights vanish.
+    weights = torch.exp(exponent - exponent.amax(dim=1, keepdim=True))
     return (weights * boxes).sum(dim=1) / weights.sum(dim=1)

@@ -8,14 +8,15 @@ n: candidates, d: detections, g: groups, L: candidates of the largest of G group
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from postnms.config import Config, Positive
+from postnms.config import Config
 from postnms.errors import UserError
 from postnms.structures import Candidates, Detections, take, top_per_image
 
@@ -106,7 +107,7 @@ class Suppressor(Config, ABC):
     """Only candidates that score more take part; None: all."""
     class_agnostic: bool = False
     """Boxes of one image meet whatever their classes; each keeps its own label."""
-    max_detections: Positive = 100
+    max_detections: Annotated[int, Field(gt=0, lt=2**31)] = 100
     """Most detections of an image."""
 
     columns: ClassVar[dict[str, int]] = {}
@@ -125,6 +126,8 @@ class Suppressor(Config, ABC):
             candidates = take(candidates, candidates.scores > self.score_threshold)
         groups = candidates.image if self.class_agnostic else candidates.groups
         device = candidates.boxes.device.type
+        if backend not in (None, "cpu", "eager"):
+            raise ValueError(f"backend: expected 'cpu', 'eager' or None, got {backend!r}")
         if backend == "cpu" and device != "cpu":
             raise ValueError(f"backend: 'cpu' needs CPU tensors, got candidates on {device}")
         ranked = rank(candidates, self.rank_by(candidates), groups, backend or ("cpu" if device == "cpu" else "eager"))
@@ -138,12 +141,18 @@ class Suppressor(Config, ABC):
         """(n,) float32: who goes first; the score unless a suppressor says otherwise."""
         return candidates.scores
 
+    def check_columns(self, present: Collection[str]) -> None:
+        """Raise UserError if an extra column that is needed is not among those present."""
+        for column in self.columns:
+            if column not in present:
+                named = ", ".join(sorted(present)) or "none"
+                name = type(self).__name__
+                raise UserError(f"{name}: needs the extra column {column!r}, the candidates have: {named}")
+
     def _check(self, candidates: Candidates) -> None:
         name = type(self).__name__
+        self.check_columns(candidates.extra)
         for column, width in self.columns.items():
-            if column not in candidates.extra:
-                present = ", ".join(sorted(candidates.extra)) or "none"
-                raise UserError(f"{name}: needs the extra column {column!r}, the candidates have: {present}")
             shape = (len(candidates.scores),) if width == 1 else (len(candidates.scores), width)
             if tuple(candidates.extra[column].shape) != shape:
                 came = tuple(candidates.extra[column].shape)

@@ -50,12 +50,13 @@ class BoxVoting(Suppressor):
             iou = torch.where(voters.first == voters.second, 1.0, voters.overlap)
             return sum_by(iou * scores, first, size) / sum_by(iou, first, size).clamp(min=1)
         if self.score_method == "generalized_avg":
-            return (sum_by(scores**self.beta, first, size) / count) ** (1 / self.beta)
+            most = max_by(scores, first, size).clamp(min=torch.finfo(torch.float32).tiny)
+            shares = sum_by((scores / most[first]) ** self.beta, first, size) / count  # of the largest: none vanishes
+            return most * shares ** (1 / self.beta)
         if self.score_method == "quasi_sum":
             return sum_by(scores, first, size) / count**self.beta
         if self.score_method == "temp_avg":
-            sure, unsure = scores ** (1 / self.beta), (1 - scores) ** (1 / self.beta)
-            scores = sure / (sure + unsure)
+            scores = torch.sigmoid(torch.logit(scores) / self.beta)
         return sum_by(scores, first, size) / count
 
 
@@ -99,12 +100,12 @@ class NMW(Suppressor):
 class NonMaxMerge(Suppressor):
     """Each cluster of greedy NMS becomes the box around all its members, with the key's score (SAHI, supervision)."""
 
-    threshold: Fraction = 0.5
+    iou_threshold: Fraction = 0.5
     overlap: Literal["iou", "ios"] = "iou"
 
     def suppress(self, ranked: Ranked) -> Kept:
         """The boxes around the clusters."""
-        owner = owners(ranked, self.threshold, self.overlap)
+        owner = owners(ranked, self.iou_threshold, self.overlap)
         rows = owner[:, None].expand(-1, 2)
         least = ranked.boxes[:, :2].scatter_reduce(0, rows, ranked.boxes[:, :2], "amin")
         most = ranked.boxes[:, 2:].scatter_reduce(0, rows, ranked.boxes[:, 2:], "amax")
