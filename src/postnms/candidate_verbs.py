@@ -20,7 +20,7 @@ from postnms.comparison import SHOWN, ComparedRow, compare, count_rows, sweep, u
 from postnms.data.coco import Truth
 from postnms.errors import UserError
 from postnms.evaluation import show
-from postnms.files import write_json, write_text
+from postnms.files import hash_of, write_json, write_text
 from postnms.recipes import override
 from postnms.runs import RunFolder, load_detector, provenance, read_categories, read_data_folder, read_recipe
 from postnms.suppression import SUPPRESSORS, Suppressor, get_suppressor
@@ -39,7 +39,7 @@ def dump(
 ) -> None:
     """Write a run's candidates of the val split, and its rows."""
     from postnms.detectors.network import Selection
-    from postnms.dumping import dump_candidates, hash_of
+    from postnms.dumping import dump_candidates
     from postnms.processes import this_process
     from postnms.splits import open_val
 
@@ -69,8 +69,6 @@ def dump(
 
 def import_candidates(results: Path, data: Path, file: Path, out: Console) -> None:
     """Write another detector's COCO results as candidates."""
-    from postnms.dumping import hash_of
-
     _check_output(file)
     truth = open_annotations(data)
     if not results.is_file():
@@ -142,8 +140,6 @@ def analyse_candidates(
 
 def _open_truth(file: CandidateFile, data: Path | None, out: Console) -> Truth:
     """The annotations, with a word if they have changed: those of another split may have the same image ids."""
-    from postnms.dumping import hash_of
-
     truth, written = open_truth(file, data), file.provenance.get("annotations_sha256")
     if data is not None and written not in (None, hash_of(Path(truth.source))):
         out.print(f"note: {truth.source} is not the file that {file.path.name} was made with", soft_wrap=True)

@@ -27,6 +27,14 @@ class Config(BaseModel):
             raise UserError("; ".join(lines)) from error
 
 
+def json_or_text(value: str) -> Any:
+    """What a user wrote as a value: JSON, or if it is none a string."""
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
 def nearest(wrong: str, valid: list[str]) -> str:
     """`` (did you mean 'x'?)`` or the list of what is valid."""
     close = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)

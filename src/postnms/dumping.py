@@ -1,10 +1,8 @@
 """A run's candidates of a whole split, written to a file batch by batch, with the run's own rows beside them."""
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -35,20 +33,14 @@ def dump_candidates(
     """
     count = 0
     with eval_mode(detector):
-        for batch in batches(data, range(len(data)), batch_size):
-            if not count:  # what a first call alone costs, as compiling kernels, is not in the time
+        for number, batch in enumerate(batches(data, range(len(data)), batch_size)):
+            if not number:  # what a first call alone costs, as compiling kernels, is not in the time
                 _run(detector, batch, selection)
             candidates, rows, spent = _run(detector, batch, selection)
             writer.add(candidates, batch.image_ids, rows, spent)
             count += len(candidates.scores)
             done(len(batch.images))
     return count
-
-
-def hash_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _run(

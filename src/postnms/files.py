@@ -1,5 +1,6 @@
 """Writing files so that nothing is lost: under another name in the same folder first, renamed when whole."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -39,3 +40,9 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
     """Write JSON whole or not at all. Raises ValueError for NaN and infinity, which JSON has not."""
     write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

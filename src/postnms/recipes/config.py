@@ -1,12 +1,11 @@
 """Everything that decides a training run, in one frozen config; ``--set stage.weighting=cls`` changes a field."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from postnms.config import Config, Positive, nearest
+from postnms.config import Config, Positive, json_or_text, nearest
 from postnms.data.scenes import ScenesConfig
 from postnms.data.transforms import AugmentationConfig
 from postnms.detectors import AnyDetectorConfig, FasterRCNNConfig
@@ -117,7 +116,7 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
         place: Any = values
         for parent in parents:
             place = _child(place, parent, path)
-        place[last] = _json_or_text(value)
+        place[last] = json_or_text(value)
     return Recipe.parse(values, "recipe")
 
 
@@ -137,10 +136,3 @@ def _child(place: dict[str, Any], name: str, path: str) -> dict[str, Any]:
     if not isinstance(place[name], dict):
         raise UserError(f"--set {path}: {name!r} has no fields, it is {place[name]!r}")
     return place[name]
-
-
-def _json_or_text(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value

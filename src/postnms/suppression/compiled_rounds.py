@@ -3,6 +3,7 @@
 import numpy as np
 
 from postnms.suppression.compiled import compiled, inlined, iou_among, iou_row, longest_group
+from postnms.suppression.confluence import FIXED_POINT
 
 
 @compiled
@@ -194,7 +195,7 @@ def _proximity(columns, i, j):  # pragma: no cover: compiled
 @inlined
 def _term(columns, i, j, threshold):  # pragma: no cover: compiled
     proximity = _proximity(columns, i, j)
-    return np.int64(np.float64(min(proximity, np.float32(1)) if proximity < threshold else np.float32(1)) * 2.0**32)
+    return np.int64(np.float64(min(proximity, np.float32(1)) if proximity < threshold else np.float32(1)) * FIXED_POINT)
 
 
 @compiled

@@ -1,9 +1,8 @@
 """All suppressors by name, and how a user names one with other settings."""
 
-import json
 from typing import Any
 
-from postnms.config import nearest
+from postnms.config import json_or_text, nearest
 from postnms.errors import UserError
 from postnms.suppression.confluence import Confluence
 from postnms.suppression.fusion import WBF
@@ -60,7 +59,7 @@ def get_suppressor(text: str) -> Suppressor:
             raise UserError(f"suppressor {text!r}: expected FIELD=VALUE after the colon, got {setting!r}")
         if full_name(field) in changes:
             raise UserError(f"suppressor {text!r}: {full_name(field)} is set twice")
-        changes[full_name(field)] = _json_or_text(value)
+        changes[full_name(field)] = json_or_text(value)
     return with_fields(name, SUPPRESSORS[name], changes)
 
 
@@ -77,10 +76,3 @@ def sets_field(text: str, field: str) -> bool:
 def with_fields(name: str, suppressor: Suppressor, changes: dict[str, Any]) -> Suppressor:
     """The suppressor with some fields changed; ``name`` is what the user calls it."""
     return type(suppressor).parse(suppressor.model_dump(mode="json") | changes, name)
-
-
-def _json_or_text(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value

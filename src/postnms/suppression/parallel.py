@@ -133,6 +133,6 @@ def _matrix_decay(ranked: Ranked, *, gaussian: bool) -> Tensor:
         most = iou.amax(dim=1)[:, :, None]
         linear = torch.where(most < 1, (1 - iou) / (1 - most), 1.0)
         ratio = most * most - iou * iou if gaussian else linear
-        least = torch.where(some.ahead, ratio, start).amin(dim=1).clamp(max=start)
+        least = torch.where(some.ahead, ratio, start).amin(dim=1)
         decay[some.places[some.real]] = least[some.real]
     return decay
