@@ -4,6 +4,9 @@ The contract, its checks and the one dispatch live here; each backend is a funct
 rely on checked input: boxes (n, 4) and scores (n,) of one floating dtype, float32 or float64, groups (n,) int64.
 """
 
+from importlib.util import find_spec
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +14,8 @@ from postnms.boxes import at_least_float32
 from postnms.ops import eager, reference
 from postnms.structures import check_boxes, check_finite
 
-BACKENDS = ("reference", "eager", "cpu")
+BACKENDS = ("reference", "eager", "cpu", "triton")
+_HAS_TRITON = find_spec("triton") is not None  # it comes with torch, but not for every system
 
 
 def cluster_nms(
@@ -32,7 +36,8 @@ def cluster_nms(
         scores: (n,) floating, finite.
         groups: (n,) int64 >= 0; only candidates of one group meet. None: one group.
         iou_threshold: in [0, 1], rounded to the boxes' computing dtype.
-        backend: one of ``BACKENDS``; None: ``cpu`` for CPU tensors, else ``eager``.
+        backend: one of ``BACKENDS``; None: ``cpu`` for CPU tensors, ``triton`` for CUDA tensors where Triton is
+            installed, else ``eager``.
 
     Returns:
         keys: (k,) int64, candidate indices by falling score (ties: lower index).
@@ -46,30 +51,46 @@ def cluster_nms(
     _check_arguments(boxes, scores, groups, iou_threshold, backend)
     if groups is None:
         groups = torch.zeros(len(scores), dtype=torch.int64, device=boxes.device)
-    return _cluster_nms(boxes, scores, groups, iou_threshold, backend or "")
+    return torch.ops.postnms.cluster_nms(boxes, scores, groups, iou_threshold, backend or "")
 
 
-@torch.library.custom_op("postnms::cluster_nms", mutates_args=())
+torch.library.define(
+    "postnms::cluster_nms",
+    "(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold, str backend) -> (Tensor, Tensor)",
+)
+
+
+@torch.library.impl("postnms::cluster_nms", "CompositeExplicitAutograd")
 def _cluster_nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, backend: str
 ) -> tuple[Tensor, Tensor]:
+    boxes, scores = at_least_float32(boxes.detach()), at_least_float32(scores.detach())
+    # Rounded once: torch compares in the tensor's dtype, numpy and numba in double, and the two differ for 0.3.
+    threshold = iou_threshold if boxes.dtype == torch.float64 else float(np.float32(iou_threshold))
+    if backend == "cpu" or (not backend and boxes.device.type == "cpu"):
+        from postnms.ops import cpu  # numba is slow to import, and of no use for other devices
+
+        if not cpu.is_sound(boxes, scores, groups):
+            _check_values(boxes, scores, groups)
+        return cpu.cluster_nms(boxes, scores, groups, threshold)
+    _check_values(boxes, scores, groups)
+    if backend == "triton" or (not backend and boxes.device.type == "cuda" and _HAS_TRITON):
+        from postnms.ops import triton
+
+        return triton.cluster_nms(boxes, scores, groups, threshold)
+    if backend == "reference":
+        return reference.cluster_nms(boxes, scores, groups, threshold)
+    return eager.cluster_nms(boxes, scores, groups, threshold)
+
+
+def _check_values(boxes: Tensor, scores: Tensor, groups: Tensor) -> None:
     check_boxes("boxes", boxes)
     check_finite("scores", scores)
     if len(groups) and int(groups.min()) < 0:
         raise ValueError(f"groups: expected values >= 0, got {int(groups.min())}")
-    boxes, scores = at_least_float32(boxes), at_least_float32(scores)
-    # Rounded once: torch compares in the tensor's dtype, numpy and numba in double, and the two differ for 0.3.
-    threshold = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
-    if backend == "reference":
-        return reference.cluster_nms(boxes, scores, groups, threshold)
-    if backend == "cpu" or (not backend and boxes.device.type == "cpu"):
-        from postnms.ops import cpu  # numba is slow to import, and of no use for other devices
-
-        return cpu.cluster_nms(boxes, scores, groups, threshold)
-    return eager.cluster_nms(boxes, scores, groups, threshold)
 
 
-@_cluster_nms.register_fake
+@torch.library.register_fake("postnms::cluster_nms")
 def _(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, backend: str) -> tuple[Tensor, Tensor]:
     keys = torch.library.get_ctx().new_dynamic_size()
     return groups.new_empty(keys), torch.empty_like(groups)
@@ -102,3 +123,14 @@ def _check_arguments(
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)} or None, got {backend!r}")
     if backend == "cpu" and boxes.device.type != "cpu":
         raise ValueError(f"backend: 'cpu' needs CPU tensors, got boxes on {boxes.device}")
+    if backend == "triton" and boxes.device.type != "cuda" and not _interprets_triton():
+        raise ValueError(f"backend: 'triton' needs CUDA tensors, got boxes on {boxes.device}")
+
+
+def _interprets_triton() -> bool:
+    """Was Triton's interpreter, which takes CPU tensors, switched on by TRITON_INTERPRET=1?"""
+    if not _HAS_TRITON:
+        return False
+    from triton import knobs
+
+    return knobs.runtime.interpret
