@@ -1,48 +1,52 @@
-"""``cluster_nms`` against torchvision's NMS: milliseconds and ratio, one thread each, taking turns.
+"""``cluster_nms`` against public implementations of NMS: milliseconds, ratios and targets, taking turns.
 
-python benchmarks/cluster_nms.py [--rounds 15]
+python benchmarks/cluster_nms.py [--rounds 7] [--threads 1] [--quick]
+python benchmarks/cluster_nms.py --crossover    # the grid against the scan, on which ``cpu.GRID_FROM`` rests
 """
 
 import argparse
 
-import torch
-import torchvision
-from torch import Tensor
+from postnms.ops import cpu
+from postnms.speed import clustering, report
+from postnms.speed.timing import milliseconds, torch_threads
 
-from postnms.ops import cluster_nms
-from timing import milliseconds
+SCAN_ALWAYS = 10**9
 
 
-def scene(count: int, groups: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """About ten boxes an object, at constant density."""
-    random = torch.Generator().manual_seed(seed)
-    objects = max(count // 10, 1)
-    which = torch.arange(count) % objects
-    centre = (torch.rand(objects, 2, generator=random) * 30 * count**0.5)[which]
-    side = (torch.rand(objects, 2, generator=random) * 60 + 30)[which]
-    middle = centre + torch.randn(count, 2, generator=random) * 6
-    half = side * (1 + 0.1 * torch.randn(count, 2, generator=random).clamp(-2, 2)) / 2
-    group = torch.randint(groups, (objects,), generator=random)[which]
-    return torch.cat([middle - half, middle + half], 1), torch.rand(count, generator=random), group
+def settled(of: clustering.Scene, grid_from: int) -> None:
+    before, cpu.GRID_FROM = cpu.GRID_FROM, grid_from
+    try:
+        cpu.cluster_nms(*of, clustering.IOU_THRESHOLD)
+    finally:
+        cpu.GRID_FROM = before
+
+
+def crossover(rounds: int) -> report.Sheet:
+    rows = []
+    for title, make in (("all keys", clustering.disjoint), ("10 an object", lambda count: clustering.scene(count, 1))):
+        for count in (256, 512, 768, 1024, 1536, 2048, 3072, 4096):
+            of = make(count)
+            ways = {"grid": 0, "scan": SCAN_ALWAYS}
+            found = milliseconds({name: lambda f=f, of=of: settled(of, f) for name, f in ways.items()}, rounds)
+            rows.append([title, f"{count}", f"{found['grid']:.3f}", f"{found['scan']:.3f}"])
+    return report.Sheet("Where the grid gets faster than the scan", ["scene", "boxes", "grid ms", "scan ms"], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
-    torch.set_num_threads(1)
-    print(f"{'boxes':>8} {'groups':>7} {'cluster_nms ms':>15} {'torchvision ms':>15} {'ratio':>6}")
-    for count, groups in ((1000, 80), (1000, 1), (4000, 320), (5000, 1), (20000, 80)):
-        boxes, scores, group = scene(count, groups)
-        found = milliseconds(
-            {
-                "ours": lambda b=boxes, s=scores, g=group: cluster_nms(b, s, g, 0.5),
-                "theirs": lambda b=boxes, s=scores, g=group: torchvision.ops.batched_nms(b, s, g, 0.5),
-            },
-            rounds,
-        )
-        ratio = found["theirs"] / found["ours"]
-        print(f"{count:8d} {groups:7d} {found['ours']:15.3f} {found['theirs']:15.3f} {ratio:6.1f}")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--crossover", action="store_true")
+    given = parser.parse_args()
+    if given.crossover:
+        with torch_threads(given.threads):
+            print(crossover(given.rounds).text())
+        return
+    print("\n".join(report.library_lines(clustering.libraries())))
+    rows = clustering.compare(clustering.sizes(given.quick), given.rounds, given.threads)
+    print(f"\n{report.clustering_sheet(rows, given.threads).text()}")
+    print(f"\n{report.target_sheet(clustering.targets(rows)).text()}")
 
 
 if __name__ == "__main__":

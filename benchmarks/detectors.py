@@ -23,7 +23,7 @@ from postnms import StageConfig, from_torchvision
 from postnms.detectors import CascadeRCNNConfig, Detector, FasterRCNNConfig, build_detector
 from postnms.files import write_json
 from postnms.runs import provenance
-from timing import milliseconds
+from postnms.speed.timing import milliseconds
 
 MODELS = (
     "fasterrcnn_resnet50_fpn",

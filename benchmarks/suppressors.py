@@ -15,9 +15,9 @@ import numba
 import numpy as np
 import torch
 
+from postnms.speed.timing import milliseconds
 from postnms.suppression import get_suppressor
 from replay import crowded
-from timing import milliseconds
 
 Peer = Callable[[np.ndarray, np.ndarray], object]
 

@@ -19,8 +19,8 @@ FLOORS = [
     {"processes", "splits"},
     {"runs", "truths", "comparison"},
     {"inference", "reporting", "dumping", "analysing"},
-    {"training", "pictures", "plots"},
-    {"verbs", "candidate_verbs", "cli", "__main__", "__init__"},
+    {"training", "pictures", "plots", "speed"},
+    {"verbs", "candidate_verbs", "speed_verbs", "cli", "__main__", "__init__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

@@ -196,6 +196,21 @@ def analyse(
     candidate_verbs.analyse_candidates(file, data, suppressor, recall, folder, out)
 
 
+@app.command()
+def benchmark(
+    folder: Annotated[Path, typer.Option("--out", help="Folder for benchmark.json, benchmark.md and clustering.png.")],
+    rounds: Annotated[int, typer.Option(min=1, help="Calls of each side; fewer of what takes long.")] = 7,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the largest sizes.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the second pass, after that of one; default: all cores.")
+    ] = None,
+) -> None:
+    """How fast clustering and pooling are on this machine, beside torchvision and what else is installed."""
+    from postnms import speed_verbs
+
+    speed_verbs.benchmark(folder, rounds, threads, quick, out)
+
+
 def main() -> None:
     """Entry point: a UserError, or a refusal of the operating system, is printed as one line; exits with status 2."""
     try:
