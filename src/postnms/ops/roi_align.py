@@ -35,26 +35,29 @@ def pool_pyramid(
     ``features``: levels (B, C, H, W) from fine to coarse, each twice as coarse as the one before; ``strides``: the
     pixels of a cell of each. The output has the features' dtype. No gradient reaches the boxes.
     """
-    levels, scales = list(features.values()), [1 / stride for stride in strides]
-    chosen = _level_of(boxes, strides)
+    levels, chosen = list(features.values()), level_of(boxes, strides)
     if boxes.device.type == "cpu" and levels[0].dtype != torch.float16:
-        rois = boxes * torch.tensor(scales, dtype=boxes.dtype)[chosen, None]
-        return _PoolOnCPU.apply(rois, image, chosen, cells, sampling_ratio, *levels)
+        return _PoolOnCPU.apply(in_cells(boxes, chosen, strides), image, chosen, cells, sampling_ratio, *levels)
     rois = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
     rows = [(chosen == index).nonzero().squeeze(1) for index in range(len(levels))]
     pooled = [
-        torchvision.ops.roi_align(level.to(boxes.dtype), rois[row], cells, scale, sampling_ratio)
-        for level, row, scale in zip(levels, rows, scales, strict=True)
+        torchvision.ops.roi_align(level.to(boxes.dtype), rois[row], cells, 1 / stride, sampling_ratio)
+        for level, row, stride in zip(levels, rows, strides, strict=True)
     ]
     return torch.cat(pooled)[torch.argsort(torch.cat(rows))].to(levels[0].dtype)
 
 
-def _level_of(boxes: Tensor, strides: Sequence[int]) -> Tensor:
+def level_of(boxes: Tensor, strides: Sequence[int]) -> Tensor:
     """(r,) int64: the level that each box is pooled from, 0 for the finest."""
     finest, coarsest = math.log2(strides[0]), math.log2(strides[-1])
     side = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     exact = CANONICAL_LEVEL + torch.log2(side / CANONICAL_SIDE) + 1e-6
     return (exact.floor().clamp(finest, coarsest) - finest).long()
+
+
+def in_cells(boxes: Tensor, level: Tensor, strides: Sequence[int]) -> Tensor:
+    """Boxes (r, 4) in pixels -> in cells of their levels (r,)."""
+    return boxes * torch.tensor([1 / stride for stride in strides], dtype=boxes.dtype)[level, None]
 
 
 class _PoolOnCPU(torch.autograd.Function):
@@ -64,13 +67,12 @@ class _PoolOnCPU(torch.autograd.Function):
     def forward(ctx, rois, image, level, cells, sampling_ratio, *features):
         from postnms.ops import roi_align_cpu as kernel  # numba is slow to import, and of no use for other devices
 
-        work = torch.float64 if features[0].dtype == torch.float64 else torch.float32
-        last = tuple(feature.detach().permute(0, 2, 3, 1).to(work).contiguous().numpy() for feature in features)
-        ctx.where = (rois.to(work).numpy(), image.numpy(), level.numpy(), sampling_ratio)
-        ctx.shapes, ctx.work, ctx.dtype = [array.shape for array in last], work, features[0].dtype
+        last = channels_last(features)
+        ctx.where = (rois.to(last[0].dtype).numpy(), image.numpy(), level.numpy(), sampling_ratio)
+        ctx.shapes, ctx.work, ctx.dtype = [array.shape for array in last], last[0].dtype, features[0].dtype
         pooled = torch.empty(len(rois), features[0].shape[1], cells, cells, dtype=ctx.dtype)
-        with _threads_of_torch():
-            kernel.forward(last, *ctx.where, pooled=_as_numpy(pooled))
+        with threads_of_torch():
+            kernel.forward(tuple(array.numpy() for array in last), *ctx.where, pooled=as_numpy(pooled))
         return pooled
 
     @staticmethod
@@ -78,19 +80,25 @@ class _PoolOnCPU(torch.autograd.Function):
         from postnms.ops import roi_align_cpu as kernel
 
         last = tuple(torch.zeros(shape, dtype=ctx.work) for shape in ctx.shapes)
-        with _threads_of_torch():
-            arrays, given = tuple(array.numpy() for array in last), _as_numpy(gradients[0].contiguous())
+        with threads_of_torch():
+            arrays, given = tuple(array.numpy() for array in last), as_numpy(gradients[0].contiguous())
             kernel.backward(arrays, *ctx.where, gradients=given)
         return None, None, None, None, None, *(array.permute(0, 3, 1, 2).to(ctx.dtype) for array in last)
 
 
-def _as_numpy(tensor: Tensor) -> np.ndarray:
+def channels_last(features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Levels (B, C, H, W) -> (B, H, W, C), in the dtype that the kernels sum in."""
+    work = torch.float64 if features[0].dtype == torch.float64 else torch.float32
+    return tuple(feature.detach().permute(0, 2, 3, 1).to(work).contiguous() for feature in features)
+
+
+def as_numpy(tensor: Tensor) -> np.ndarray:
     """The tensor's memory; bfloat16, which numpy lacks, as the uint16 of its bits."""
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 @contextmanager
-def _threads_of_torch() -> Iterator[None]:
+def threads_of_torch() -> Iterator[None]:
     """Let numba's parallel loops run on no more threads than torch uses, and restore their number afterwards."""
     import numba
 

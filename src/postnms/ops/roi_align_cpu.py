@@ -1,9 +1,11 @@
-"""RoIAlign compiled by numba: levels (B, H, W, C) with the channels innermost, pooled (r, C, s, s).
+"""RoIAlign compiled by numba: levels (B, H, W, C) with the channels innermost.
 
 Bilinear sampling is separable: the neighbours and weights of the samples of a box are found once along y and once
-along x. Threads share the rows on the way forward and the images on the way back, where each image's gradient is
-added up in the order of the boxes: the result does not depend on their number. bfloat16, which numpy lacks, comes and
-goes as the uint16 of its bits, with sums in float32.
+along x. Threads share the rows on the way forward and the images, or parts of their channels, on the way back, where
+each image's gradient is added up in the order of the boxes: the result does not depend on their number. bfloat16,
+which numpy lacks, comes and goes as the uint16 of its bits, with sums in float32.
+
+r: boxes, s: cells along a side of the output; ``rois``: (r, 4) in cells of their level; ``image``, ``level``: (r,).
 """
 
 import numpy as np
@@ -16,10 +18,7 @@ _parallel = njit(cache=True, nogil=True, fastmath={"contract"}, parallel=True)
 
 @_parallel
 def forward(levels, rois, image, level, samples, pooled):  # pragma: no cover: compiled
-    """Fill ``pooled`` (r, C, s, s) with means of samples x samples bilinear values.
-
-    ``rois``: (r, 4) in cells of their level; ``image``, ``level``: (r,).
-    """
+    """Fill ``pooled`` (r, C, s, s) with means of samples x samples bilinear values."""
     channels, cells = pooled.shape[1], pooled.shape[2]
     for r in prange(len(rois)):
         plane = levels[level[r]][image[r]]
@@ -76,6 +75,110 @@ def backward(levels, rois, image, level, samples, gradients):  # pragma: no cove
                                 bottom_right[k] += d * cell[k]
 
 
+@_parallel
+def forward_around(levels, rois, image, level, pooled, covered):  # pragma: no cover: compiled
+    """Fill ``pooled`` (r, s, s, 3, 3, C) with means of 2 x 2 bilinear values of the map moved by a cell each way.
+
+    [..., dy, dx, :] is of the map that holds at (y, x) what the level has at (y + dy - 1, x + dx - 1), 0 outside.
+    ``covered`` (r, s, s) gets the share of the samples that count. The lines of the level that a row of cells needs
+    are mixed into a strip first, once for all its columns.
+    """
+    cells, channels = pooled.shape[1], pooled.shape[5]
+    for r in prange(len(rois)):
+        plane = levels[level[r]][image[r]]
+        height, width = plane.shape[:2]
+        ones = np.ones(2 * cells, plane.dtype)
+        y_place, y_weight = _four_taps(rois[r, 1], rois[r, 3], height, ones)
+        x_place, x_weight = _four_taps(rois[r, 0], rois[r, 2], width, ones)
+        covered[r] = np.outer(y_weight.sum(axis=1), x_weight.sum(axis=1))
+        first, after, begin, end = _span(x_place, width)
+        strip, cell = np.zeros((after - first, channels), plane.dtype), np.empty(channels, plane.dtype)
+        inside, lines = strip[begin - first : end - first].reshape(-1), plane.reshape(height, -1)
+        for dy in range(3):
+            places, weights = _moved(y_place, y_weight, dy - 1, height)
+            for p in range(cells):
+                _mix(lines, places[p], 0, weights[p], begin * channels, inside)
+                for q in range(cells):
+                    for dx in range(3):
+                        _mix(strip, x_place[q], dx - 1 - first, x_weight[q], 0, cell)
+                        _store(cell, pooled[r, p, q, dy, dx])
+
+
+@_parallel
+def backward_around(levels, rois, image, level, parts, gradients):  # pragma: no cover: compiled
+    """Add to ``levels`` what the ``gradients`` (r, s, s, 3, 3, C) of ``forward_around`` give.
+
+    ``parts``: into which the channels are split, so that one image keeps several threads busy.
+    """
+    cells, channels = gradients.shape[1], gradients.shape[5]
+    images = len(levels[0])
+    for task in prange(parts * images):
+        owner, part = task % images, task // images
+        start, stop = part * channels // parts, (part + 1) * channels // parts
+        ones, cell = np.ones(2 * cells, levels[0].dtype), np.empty(stop - start, levels[0].dtype)
+        for r in range(len(rois)):
+            if image[r] != owner:
+                continue
+            plane = levels[level[r]][owner]
+            height, width = plane.shape[:2]
+            y_place, y_weight = _four_taps(rois[r, 1], rois[r, 3], height, ones)
+            x_place, x_weight = _four_taps(rois[r, 0], rois[r, 2], width, ones)
+            first, after, begin, end = _span(x_place, width)
+            strip = np.empty((after - first, stop - start), plane.dtype)
+            for dy in range(3):
+                places, weights = _moved(y_place, y_weight, dy - 1, height)
+                for p in range(cells):
+                    strip[:] = 0
+                    for q in range(cells):
+                        for dx in range(3):
+                            _load(gradients[r, p, q, dy, dx, start:stop], cell)
+                            for i in range(4):
+                                _add(x_weight[q, i], cell, strip[x_place[q, i] + dx - 1 - first])
+                    for i in range(4):
+                        for x in range(begin, end):
+                            _add(weights[p, i], strip[x - first], plane[places[p, i], x, start:stop])
+
+
+@_compiled
+def _four_taps(start, end, size, ones):  # pragma: no cover: compiled
+    """(s, 4) places and weights along an axis: both neighbours of both samples of each cell."""
+    low, high, near, far = _taps(start, end, size, ones)
+    weights = np.stack((near, far), axis=1).reshape(-1, 4) * (ones[0] / ones.dtype.type(2))
+    return np.stack((low, high), axis=1).reshape(-1, 4), weights
+
+
+@_compiled
+def _moved(places, weights, shift, size):  # pragma: no cover: compiled
+    """The same so many cells further on, where a place outside has no weight."""
+    moved = places + shift
+    inside = (moved >= 0) & (moved < size)
+    return np.where(inside, moved, 0), np.where(inside, weights, weights.dtype.type(0))
+
+
+@_compiled
+def _span(places, size):  # pragma: no cover: compiled
+    """First place that is needed with a cell more on each side, and the one after the last; then both inside."""
+    first, after = places[0, 0] - 1, places[-1, -1] + 2
+    return first, after, max(first, 0), min(after, size)
+
+
+@_compiled
+def _mix(lines, places, shift, weights, offset, out):  # pragma: no cover: compiled
+    """out = the sum of four ``lines``, at places + shift and from ``offset`` on, times their weights."""
+    end = offset + len(out)
+    a, b, c, d = weights[0], weights[1], weights[2], weights[3]
+    first, second = lines[places[0] + shift][offset:end], lines[places[1] + shift][offset:end]
+    third, fourth = lines[places[2] + shift][offset:end], lines[places[3] + shift][offset:end]
+    for k in range(len(out)):
+        out[k] = a * first[k] + b * second[k] + c * third[k] + d * fourth[k]
+
+
+@_compiled
+def _add(weight, values, out):  # pragma: no cover: compiled
+    for k in range(len(out)):
+        out[k] += weight * values[k]
+
+
 @_compiled
 def _taps(start, end, size, ones):  # pragma: no cover: compiled
     """Of len(ones) samples from start to end: the two neighbouring cells and their weights.
@@ -105,7 +208,8 @@ def _store(cell, column):
 @overload(_store)
 def _compiled_store(cell, column):
     def same(cell, column):
-        column[:] = cell
+        for k in range(len(cell)):  # an assignment of the whole looks for overlaps, and takes longer than the sum
+            column[k] = cell[k]
 
     def rounded(cell, column):
         bits = cell.view(np.uint32)
@@ -123,7 +227,8 @@ def _load(column, cell):
 @overload(_load)
 def _compiled_load(column, cell):
     def same(column, cell):
-        cell[:] = column
+        for k in range(len(cell)):
+            cell[k] = column[k]
 
     def widened(column, cell):
         bits = cell.view(np.uint32)

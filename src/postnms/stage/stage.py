@@ -16,7 +16,7 @@ from postnms.errors import UserError
 from postnms.losses import beta, classification_loss, location_loss
 from postnms.ops.roi_align import pool_pyramid
 from postnms.stage.config import StageConfig
-from postnms.stage.decoupling import DecouplingLayer
+from postnms.stage.decoupling import DecouplingLayer, Pooler
 from postnms.stage.fusion import fuse
 from postnms.stage.heads import POOLED_SIDE, StageHeads
 from postnms.stage.rows import training_rows
@@ -28,7 +28,7 @@ Sizes = Sequence[tuple[int, int]]
 UNEQUAL_CHANNELS = 256
 """Channels of the decoupling layer's output, unless set, where the levels' own differ."""
 ROW_MULTIPLE = 64
-"""In training on a CPU rows are filled up to a multiple: each new shape of a bfloat16 product costs milliseconds."""
+"""In training in bfloat16 on a CPU rows are filled up to a multiple: each new shape of a product costs milliseconds."""
 
 ROWS_AT_ONCE = 2048
 """Where there is no end to them, as of all candidates of a batch at a low score threshold."""
@@ -69,45 +69,57 @@ class PostNMSStage(nn.Module):
     def detect(self, features: dict[str, Tensor], sizes: Sizes, clusters: Clusters, max_detections: int) -> Detections:
         """The keys that NMS keeps, ``max_detections`` an image, with the stage's scores and boxes."""
         kept, chosen = keep_keys(clusters, max_detections)
-        representatives = representative_boxes(clusters, self.config.representative)[chosen]
-        boxes = torch.cat([kept.boxes, representatives]) if self.config.representative_rows else kept.boxes
-        times = len(boxes) // max(len(kept.boxes), 1)
-        logits, deltas = self(features, boxes, kept.image.repeat(times), kept.labels.repeat(times))
-        count = len(kept.boxes)
+        count, representatives = len(kept.boxes), kept.boxes
+        if self.config.representative_rows:
+            representatives = representative_boxes(clusters, self.config.representative)[chosen]
+        apart = (representatives != kept.boxes).any(dim=1)  # a box alone in its cluster needs no second look
+        boxes = torch.cat([kept.boxes, representatives[apart]])
+        image, labels = torch.cat([kept.image, kept.image[apart]]), torch.cat([kept.labels, kept.labels[apart]])
+        logits, deltas = self(features, boxes, image, labels, refined=count)
         s_obj = logits[:count].sigmoid()
-        s_clu = logits[count:].sigmoid() if self.config.representative_rows else s_obj
+        s_clu = s_obj.masked_scatter(apart, logits[count:].sigmoid())
         scores = fuse(kept.scores, s_clu, s_obj, self.config.fusion)
-        moved = self._relocate(kept.boxes, deltas[:count], kept.image, sizes)
+        moved = self._relocate(kept.boxes, deltas, kept.image, sizes)
         order = top_per_image(scores, kept.image, len(sizes), max_detections)
         rescored = Detections(moved, scores, kept.labels, kept.image, kept.source, len(sizes))
         return take(rescored, order)
 
     def refine(self, features: dict[str, Tensor], sizes: Sizes, candidates: Candidates) -> Tensor:
         """(n, 4): where the stage would move each candidate if it were a key."""
-        levels, boxes, image = self._decoupled(features), candidates.boxes, candidates.image
+        boxes, image = candidates.boxes, candidates.image
+        pool = self._pooler(features, len(boxes))
         columns = zip(*(column.split(ROWS_AT_ONCE) for column in (boxes, image, candidates.labels)), strict=True)
-        deltas = torch.cat([self._predict(levels, *rows)[1] for rows in columns])
+        deltas = torch.cat([self._predict(pool, *rows)[1] for rows in columns])
         return self._relocate(boxes, deltas, image, sizes)
 
     def forward(
-        self, features: dict[str, Tensor], boxes: Tensor, image: Tensor, labels: Tensor
+        self,
+        features: dict[str, Tensor],
+        boxes: Tensor,
+        image: Tensor,
+        labels: Tensor,
+        refined: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Objectness logits (r,) and refinement deltas (r, 4) of any boxes (r, 4) with an image and a class each."""
-        return self._predict(self._decoupled(features), boxes, image, labels)
+        """Objectness logits (r,) and refinement deltas of any boxes (r, 4) with an image and a class each.
 
-    def _decoupled(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        levels = self._own_levels(features)
-        return levels if self.decoupling is None else self.decoupling(levels)
+        Deltas are of the first ``refined`` boxes; None: of all.
+        """
+        return self._predict(self._pooler(features, len(boxes)), boxes, image, labels, refined)
+
+    def _pooler(self, features: dict[str, Tensor], count: int) -> Pooler:
+        levels, strides = self._own_levels(features), [level.stride for level in self.levels.values()]
+        if self.decoupling is None:
+            return lambda boxes, image: pool_pyramid(levels, boxes, image, strides, POOLED_SIDE)
+        return self.decoupling.pooler(levels, strides, POOLED_SIDE, count)
 
     def _predict(
-        self, levels: dict[str, Tensor], boxes: Tensor, image: Tensor, labels: Tensor
+        self, pool: Pooler, boxes: Tensor, image: Tensor, labels: Tensor, refined: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        strides = [level.stride for level in self.levels.values()]
         count = len(boxes)
-        spare = -count % ROW_MULTIPLE if self.training and boxes.device.type == "cpu" else 0
+        spare = -count % ROW_MULTIPLE if self.training and torch.is_autocast_enabled("cpu") else 0
         boxes, image, labels = pad(boxes, (0, 0, 0, spare)), pad(image, (0, spare)), pad(labels, (0, spare))
-        logits, deltas = self.heads(pool_pyramid(levels, boxes, image, strides, POOLED_SIDE), labels)
-        return logits[:count], deltas[:count]
+        logits, deltas = self.heads(pool(boxes, image), labels, count if refined is None else refined)
+        return logits[:count], deltas
 
     def _own_levels(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, level in self.levels.items():
