@@ -70,9 +70,9 @@ def _cluster_nms(
     if backend == "cpu" or (not backend and boxes.device.type == "cpu"):
         from postnms.ops import cpu  # numba is slow to import, and of no use for other devices
 
-        if not cpu.is_sound(boxes, scores, groups):
-            _check_values(boxes, scores, groups)
-        return cpu.cluster_nms(boxes, scores, groups, threshold)
+        found = cpu.cluster_nms(boxes, scores, groups, threshold)
+        if found is not None:
+            return found
     _check_values(boxes, scores, groups)
     if backend == "triton" or (not backend and boxes.device.type == "cuda" and _HAS_TRITON):
         from postnms.ops import triton

@@ -25,48 +25,49 @@ from postnms.ops.cpu.scan import settle_all
 
 MOST_BOXES = 2**28
 """Rows are counted in int32, and so are places in the hash table, of which there are several a box."""
-GRID_FROM = 1024
-"""Boxes of a group from which the grid is used: here both take as long where each box is a key
-(``benchmarks/cluster_nms.py --crossover``); where few are, the scan would still be the faster for a while."""
+GRID_FROM = 4096
+"""Boxes of a group from which the grid is used: where both take as long, whether each box is a key or each tenth
+(``benchmarks/cluster_nms.py --crossover``)."""
 THREADS_FROM = 8192
 """Boxes of a call from which threads share its groups: to start them takes about 0.1 milliseconds."""
 
 
-def cluster_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
-    """See :func:`postnms.ops.cluster_nms`."""
+def cluster_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor] | None:
+    """See :func:`postnms.ops.cluster_nms`. Values need not be checked: None if they are not as wanted there."""
     if len(boxes) >= MOST_BOXES:
         raise ValueError(f"boxes: expected fewer than {MOST_BOXES} rows, got {len(boxes)}")
     corners, points, members = _array(boxes), _array(scores), _array(groups)
-    order, starts, row_of_rank = ranking.rank(points.view(f"i{points.itemsize}"), members)
-    owner = np.empty(len(order), np.int32)
-    threshold = corners.dtype.type(iou_threshold)
-    parts = _shares(starts, torch.get_num_threads() if len(order) >= THREADS_FROM else 1)
-
-    def settle(part: tuple[int, int]) -> None:
-        _settle(corners, order, starts, *part, threshold, GRID_FROM, owner)
-
-    if len(parts) == 1:
-        settle(parts[0])
+    bits, threshold = points.view(f"i{points.itemsize}"), corners.dtype.type(iou_threshold)
+    threads = torch.get_num_threads() if len(boxes) >= THREADS_FROM else 1
+    if threads == 1:
+        sound, keys, assignment = _cluster(corners, points, bits, members, threshold, GRID_FROM)
     else:
-        with ThreadPoolExecutor(len(parts)) as pool:
-            list(pool.map(settle, parts))
-    keys, assignment = ranking.number(order, row_of_rank, owner)
-    return torch.from_numpy(keys), torch.from_numpy(assignment)
-
-
-def is_sound(boxes: Tensor, scores: Tensor, groups: Tensor) -> bool:
-    """Are all values as ``cluster_nms`` wants them? In one pass; which one is not is for slower code to find."""
-    return _is_sound(_array(boxes), _array(scores), _array(groups))
+        sound, keys, assignment = _cluster_on(threads, corners, points, bits, members, threshold)
+    return (torch.from_numpy(keys), torch.from_numpy(assignment)) if sound else None
 
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().contiguous().numpy()
 
 
+def _cluster_on(threads, corners, scores, bits, groups, threshold):
+    """As :func:`_cluster`, the groups shared by so many threads."""
+    if not _is_sound(corners, scores, groups):
+        return False, groups, groups
+    order, starts, row_of_rank = ranking.rank(bits, groups)
+    owner = np.empty(len(order), np.int32)
+
+    def settle(part: tuple[int, int]) -> None:
+        _settle(corners, order, starts, *part, threshold, GRID_FROM, owner)
+
+    parts = _shares(starts, threads)
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(settle, parts))
+    return True, *ranking.number(order, row_of_rank, owner)
+
+
 def _shares(starts: np.ndarray, threads: int) -> list[tuple[int, int]]:
     """Ranges of groups for the threads, of about as many boxes each; a thread may be left without."""
-    if threads == 1 or len(starts) <= 2:
-        return [(0, len(starts) - 1)]
     cuts = np.searchsorted(starts, np.linspace(0, starts[-1], threads + 1)).tolist()
     return [(first, last) for first, last in pairwise(cuts) if first < last]
 
@@ -94,6 +95,7 @@ def _settle(corners, order, starts, first, last, threshold, grid_from, owner):  
 
 @compiled
 def _is_sound(corners, scores, groups):  # pragma: no cover: compiled
+    """Are all values as ``cluster_nms`` wants them? Which one is not is for slower code to find."""
     sound = True
     for i in range(len(scores)):
         left, top, right, bottom = corners[i]
@@ -102,3 +104,15 @@ def _is_sound(corners, scores, groups):  # pragma: no cover: compiled
         sound &= (top > -np.inf) & (bottom >= top) & (bottom < np.inf)
         sound &= (scores[i] > -np.inf) & (scores[i] < np.inf) & (groups[i] >= 0)
     return sound
+
+
+@compiled
+def _cluster(corners, scores, bits, groups, threshold, grid_from):  # pragma: no cover: compiled
+    """Are the values sound, and if so keys and assignment; one call, as each costs a few microseconds."""
+    if not _is_sound(corners, scores, groups):
+        return False, groups, groups
+    order, starts, row_of_rank = ranking.rank(bits, groups)
+    owner = np.empty(len(order), np.int32)
+    _settle(corners, order, starts, 0, len(starts) - 1, threshold, grid_from, owner)
+    keys, assignment = ranking.number(order, row_of_rank, owner)
+    return True, keys, assignment

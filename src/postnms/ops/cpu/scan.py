@@ -1,4 +1,4 @@
-"""Settling a group by looking at all of it, on vector registers; the faster way up to about a thousand boxes.
+"""Settling a group by looking at all of it, on vector registers; the faster way up to some thousand boxes.
 
 The first box without an owner is a key. One pass marks what it overlaps among all boxes behind it, without a branch;
 the few marks are then found eight at a time, and each marked box without an owner gets the key. When half of the boxes
