@@ -67,7 +67,7 @@ def compare_layer(count: int, rounds: int, *, back: bool) -> dict[str, float]:
         with torch.set_grad_enabled(back):
             pooled = pool()
         if back:
-            torch.autograd.grad(pooled, [weight, bias, *features.values()], gradient)
+            pooled.backward(gradient)
 
     sides = {
         "plain": partial(run, lambda: pool_pyramid(layer(features), boxes, image, STRIDES)),

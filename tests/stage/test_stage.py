@@ -105,19 +105,36 @@ def test_encoding_tells_classes_apart_and_can_be_left_out():
         assert bool(logits[0] == logits[1]) == same
 
 
-def test_rows_filled_up_for_training_change_nothing():
+def rows_of_heads(stage):
+    """Rows that the heads are given, call by call."""
+    seen = []
+    stage.heads.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    return seen
+
+
+def test_rows_filled_up_for_training_in_bfloat16_change_nothing():
     stage = build()
-    given = (CANDIDATES.boxes, CANDIDATES.image, CANDIDATES.labels)
+    seen, given = rows_of_heads(stage), (CANDIDATES.boxes, CANDIDATES.image, CANDIDATES.labels)
     found = {}
     for mode in (True, False):
         levels = features(requires_grad=True)
         stage.train(mode).zero_grad()
-        logits, deltas = stage(levels, *given)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, deltas = stage(levels, *given)
         (logits.square().sum() + deltas.square().sum()).backward()
         gradients = [parameter.grad for parameter in stage.parameters()]
         found[mode] = [logits, deltas, levels["0"].grad, levels["1"].grad, *gradients]
+    assert seen == [64, 5]
     for trained, evaluated in zip(found[True], found[False], strict=True):
-        torch.testing.assert_close(trained, evaluated)
+        assert trained.shape == evaluated.shape
+        torch.testing.assert_close(trained, evaluated, rtol=0.02, atol=0.02 * float(evaluated.detach().abs().max()))
+
+
+def test_rows_are_not_filled_up_in_float32():
+    stage = build().train()
+    seen = rows_of_heads(stage)
+    stage(features(), CANDIDATES.boxes, CANDIDATES.image, CANDIDATES.labels)
+    assert seen == [5]
 
 
 def test_losses_are_the_equations():
@@ -194,6 +211,22 @@ def test_scores_and_boxes_of_detections_are_what_the_paper_says():
     torch.testing.assert_close(by_source[0, 0][[0, 2]], torch.tensor([20.0, 40.0]), rtol=0, atol=0.3)
     torch.testing.assert_close(by_source[0, 2][[0, 2]], torch.tensor([60.0, 80.0]), rtol=0, atol=0.3)
     assert by_source[0, 2][2] <= 80
+
+
+def test_a_key_alone_in_its_cluster_is_looked_at_once():
+    stage = build().eval()
+    seen = rows_of_heads(stage)
+    stage.detect(features(), SIZES, CLUSTERS, 100)
+    assert seen == [4 + 1]
+
+
+def test_deltas_of_the_first_rows_alone():
+    for shared in (True, False):
+        stage = build(shared_trunk=shared).eval()
+        given = (features(), CANDIDATES.boxes, CANDIDATES.image, CANDIDATES.labels)
+        (logits, deltas), (same, first) = stage(*given), stage(*given, refined=2)
+        assert torch.equal(same, logits)
+        torch.testing.assert_close(first, deltas[:2])
 
 
 def test_without_representative_rows_the_cluster_score_is_that_of_the_key():
