@@ -8,8 +8,8 @@ Three parts, each at 800 x 1333 with random weights, the sides taking turns in o
 boxes, forward and with the way back.
 ``detector``: Faster R-CNN R50-FPN with the stage, the stage convolving every level, and without it, on 100 detections.
 ``training``: a training step of the same with and without the stage: as in ``faster_rcnn_r50_fpn_1x``, batch norm and
-the first two blocks are frozen; 20 objects. The stage's rows follow from ``--training-candidates``, a number at test time:
-by default they are about as many as of the 512 candidates that training takes at most, in a hundred clusters.
+the first two blocks are frozen; 20 objects. How many rows the stage gets follows from ``--training-candidates``, a number
+at test time: by default about as many as the 512 candidates that training takes at most have in a hundred clusters.
 """
 
 import argparse
