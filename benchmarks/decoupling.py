@@ -8,8 +8,7 @@ Three parts, each at 800 x 1333 with random weights, the sides taking turns in o
 boxes, forward and with the way back.
 ``detector``: Faster R-CNN R50-FPN with the stage, the stage convolving every level, and without it, on 100 detections.
 ``training``: a training step of the same with and without the stage: as in ``faster_rcnn_r50_fpn_1x``, batch norm and
-the first two blocks are frozen; 20 objects. How many rows the stage gets follows from ``--training-candidates``, a number
-at test time: by default about as many as the 512 candidates that training takes at most have in a hundred clusters.
+the first two blocks are frozen; 20 objects, and as many rows for the stage as ``--candidates`` gives.
 """
 
 import argparse
@@ -146,8 +145,8 @@ def compare_training(candidates: int, rounds: int) -> dict[str, float]:
         torch.save(body.state_dict(), file := Path(folder) / "body.pth")
         bare, whole = share_network(candidates, str(file))
     labels = torch.randint(OUTPUTS - 1, (20,), generator=torch.Generator().manual_seed(0))
-    crowd = torch.zeros(20, dtype=torch.bool)
-    targets = Targets(some_boxes(20, 32), labels, crowd.long(), crowd, num_images=1)
+    whole_image = torch.zeros(20, dtype=torch.int64)
+    targets = Targets(some_boxes(20, 32), labels, whole_image, torch.zeros(20, dtype=torch.bool), num_images=1)
     batch = Batch([photograph(SIZE)], targets, [0], [SIZE])
     sides = {}
     for name, detector in (("without", bare), ("with", whole)):
@@ -163,7 +162,6 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=["layer", "detector", "training"])
     parser.add_argument("--boxes", nargs="*", type=int, default=[50, 100, 200, 400, 800, 1600, 4000])
     parser.add_argument("--candidates", type=int, default=500)
-    parser.add_argument("--training-candidates", type=int, default=250)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, help="JSON file to write")
@@ -183,13 +181,9 @@ def main() -> None:
                     f"{found['pixels_of_a_cell']:17.2f}",
                     flush=True,
                 )
-    comparisons = {
-        "detector": partial(compare_detector, arguments.candidates),
-        "training": partial(compare_training, arguments.training_candidates),
-    }
-    for name, compare in comparisons.items():
+    for name, compare in (("detector", compare_detector), ("training", compare_training)):
         if name in arguments.parts:
-            found = record[name] = compare(arguments.rounds)
+            found = record[name] = compare(arguments.candidates, arguments.rounds)
             met = "met" if found["ratio"] <= WIDEST[name] else "missed"
             print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in found.items()))
             print(f"  ratio {found['ratio']:.3f}, at most {WIDEST[name]:.2f}: {met}", flush=True)
