@@ -13,6 +13,7 @@ from postnms import ops
 from postnms.boxes import pairwise_iou
 from postnms.ops import BACKENDS, cluster_nms, eager
 from postnms.ops import cpu as cpu_backend
+from postnms.ops.cpu.grid import suits
 
 PATHS = [name for name in BACKENDS if name != "reference" and (name != "triton" or find_spec("triton"))]
 PATHS += ["cpu scan", "cpu grid"]
@@ -164,6 +165,22 @@ def test_boxes_that_the_grid_cannot_place_are_scanned(path, scale):
     boxes[:100] = boxes[:100] * 1e-9 + 1e3 * scale
     expected = cluster_nms(boxes, scores, groups, 0.5, backend="reference")
     assert all(torch.equal(*pair) for pair in zip(cluster_by(path, boxes, scores, groups, 0.5), expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("box", "dtype", "suited"),
+    [
+        ([0, 1e7, 1e-3, 1e7 + 5], torch.float32, True),  # narrow, and far away along the other axis only
+        ([1e7, 0, 1e7 + 1, 1e-3], torch.float32, True),
+        ([0, 1e7, 1e-3, 1e7 + 1e-3], torch.float64, False),
+        ([1e7, 0, 1e7 + 1e-3, 5], torch.float64, False),
+        ([1e7, 0, 1e7, 5], torch.float64, True),  # without an area: overlaps nothing, wherever it is placed
+    ],
+)
+def test_which_boxes_the_grid_can_place(box, dtype, suited):
+    corners = torch.tensor([box], dtype=dtype).T.contiguous().numpy()
+    columns = (*corners, (corners[2] - corners[0]) * (corners[3] - corners[1]))
+    assert suits(columns, columns[0].dtype.type(0.5)) == suited
 
 
 def a_million(kind):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from postnms.ops.roi_align import pool_pyramid
+from postnms.ops.roi_align import level_of, pool_pyramid
 from postnms.stage import PostNMSStage, StageConfig, decoupling
 from postnms.stage.decoupling import DecouplingLayer
 from postnms.structures import Candidates, Level
@@ -24,10 +24,10 @@ def features_of(levels, images=2):
 
 def some_boxes(count):
     random = torch.Generator().manual_seed(1)
-    corner = torch.rand(count, 2, generator=random) * 100
-    size = torch.rand(count, 2, generator=random) * torch.tensor([60.0, 28.0]) * (1 + torch.arange(count) % 2)[:, None]
-    boxes = torch.cat([corner, (corner + size).minimum(torch.tensor([160.0, 128.0]))], 1)
-    return boxes, torch.randint(2, (count,), generator=random)
+    coarse = (torch.arange(count) % 2 == 1)[:, None]
+    corner = torch.rand(count, 2, generator=random) * torch.where(coarse, 10, 100)
+    size = torch.where(coarse, 115, 20) + 3 * torch.rand(count, 2, generator=random)
+    return torch.cat([corner, corner + size], 1), torch.randint(2, (count,), generator=random)
 
 
 def spied(layer):
@@ -43,6 +43,7 @@ def spied(layer):
 def test_both_orders_give_the_same(monkeypatch, levels):
     torch.manual_seed(0)
     layer, features, (boxes, image) = DecouplingLayer(levels, 6), features_of(levels), some_boxes(40)
+    assert level_of(boxes, STRIDES).bincount().tolist() == [20, 20]
     calls = spied(layer)
     found = {}
     for order, pixels in (("convolved first", 1e9), ("at the boxes", 0.0)):
@@ -65,6 +66,13 @@ def test_the_number_of_boxes_decides(monkeypatch):
     layer.pooler(features, STRIDES, 7, 43)
     assert calls == []
     layer.pooler(features, STRIDES, 7, 44)
+    assert calls == [1, 1]
+
+
+def test_other_devices_convolve_whatever_the_number():
+    layer = DecouplingLayer(LEVELS, 6).to("meta")
+    calls = spied(layer)
+    layer.pooler({name: level.to("meta") for name, level in features_of(LEVELS).items()}, STRIDES, 7, 1)
     assert calls == [1, 1]
 
 

@@ -4,7 +4,7 @@ If two boxes have IoU > t, what they share is more than t of each, so that neith
 other's, and the centres are closer than (1 - t) of the longer side, along x and along y. Boxes are therefore sorted
 into cells by (level of width, level of height, place of the centre): a level spans a factor of 4 in length, and the
 cells of a level are about (1 - t) of its longest side wide. When a box becomes a key, it is noted in every cell in
-which a box that it may suppress could lie (``_places``: about 12); each box in turn, by falling score, looks at the
+which a box that it may suppress could lie (``_places``: about 14); each box in turn, by falling score, looks at the
 keys of its own cell alone and belongs to the first of them that overlaps it, or else becomes a key. Cells are rows of
 a hash table; two that share a row only cost tests, since IoU decides. A row holds three keys and the way to an older
 row of the cell. Rows and keys that come next are asked for ahead of time, as they are spread over memory.
@@ -22,7 +22,8 @@ LEAST_THRESHOLD = 0.01
 MARGIN = 1e-5
 """Relative: more than IoU in float32 is off by rounding."""
 FINEST = 2.0**-30
-"""Least side of a box over its distance from the origin with which places are exact enough; float32 never has less."""
+"""Least side over its distance from the origin along the same axis with which places are exact enough; float32 never
+has less."""
 SHORTEST, LONGEST = 1e-30, 1e30
 """Sides that float32 holds with room to spare."""
 LEVEL_BITS = 24
@@ -33,6 +34,8 @@ ROW = 4
 """Numbers of a row: three keys, counted from 1, and the older row."""
 SLACK = 1e-3
 """Of a cell: more than a place is off by rounding."""
+KEY = 8
+"""Numbers of a key, of which five are used: in float32 two keys fill a cache line, and none lies across two."""
 NONE = np.int32(2**31 - 1)
 
 Cells = namedtuple("Cells", "least per_pixel threshold unused_bits")
@@ -47,11 +50,15 @@ def suits(box, threshold):  # pragma: no cover: compiled
     if not LEAST_THRESHOLD <= threshold < 1:
         return False
     for i in range(len(areas)):
-        width, height = np.float64(rights[i] - lefts[i]), np.float64(bottoms[i] - tops[i])
-        least = max(SHORTEST, FINEST * max(abs(lefts[i]), abs(rights[i]), abs(tops[i]), abs(bottoms[i])))
-        if areas[i] > 0 and not (min(width, height) >= least and max(width, height) <= LONGEST):
+        if areas[i] > 0 and not (_is_placed(lefts[i], rights[i]) and _is_placed(tops[i], bottoms[i])):
             return False
     return True
+
+
+@inlined
+def _is_placed(low, high):  # pragma: no cover: compiled
+    side = np.float64(high - low)
+    return max(SHORTEST, FINEST * max(abs(low), abs(high))) <= side <= LONGEST
 
 
 @compiled
@@ -64,7 +71,7 @@ def settle_near(box, owner, offset, threshold):  # pragma: no cover: compiled
     count = len(lefts)
     cells, rows = _new_cells(count, np.float64(threshold))
     older, used = np.zeros((count // 4 + 8, ROW), np.int32), 1
-    keys, key_rows, found = np.empty((count, 8), lefts.dtype), np.empty(count, np.int32), 0
+    keys, key_rows, found = np.empty((count, KEY), lefts.dtype), np.empty(count, np.int32), 0
     places = np.empty(64, np.int64)
     own, levels = _own_places(box, cells)
     for i in range(count):
@@ -245,7 +252,7 @@ def _ask_ahead(own, i, rows, older, keys):  # pragma: no cover: compiled
         prefetch(rows, np.int64(own[i + 2 * AHEAD]) * ROW)  # pyright: ignore[reportCallIssue]
         near = own[i + AHEAD]
         for slot in range(ROW - 1):
-            prefetch(keys, np.int64(max(rows[near, slot] - 1, 0)) * keys.shape[1])
+            prefetch(keys, np.int64(max(rows[near, slot] - 1, 0)) * KEY)
         prefetch(older, np.int64(rows[near, ROW - 1]) * ROW)
 
 
