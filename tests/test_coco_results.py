@@ -70,6 +70,14 @@ def test_entries_become_candidates_in_the_order_of_the_truth(convert):
     assert candidates.extra == {}
 
 
+def test_a_field_that_nobody_knows_is_a_mistake(convert):
+    masks = [entry(8, segmentation=[], area=3.5, id=7, iscrowd=0, keypoints=[])]
+    assert only_chunk(convert(masks)).extra == {}
+    message = r"r.json: \[1\].iuo: no such field of a result \(did you mean 'iou'\?\)"
+    with pytest.raises(UserError, match=message):
+        convert([entry(8, iou=0.5), entry(8, iuo=0.5)])
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_images_are_written_in_batches(convert, monkeypatch, at_once):
     wanted = only_chunk(convert(GOOD))
@@ -80,7 +88,7 @@ def test_images_are_written_in_batches(convert, monkeypatch, at_once):
 
 
 def test_optional_fields_become_columns(convert):
-    fields = {"iou": 0.25, "density": 2, "edge_log_variance": [1, 2.5, 3, 4], "model": 1, "source": 9, "other": [None]}
+    fields = {"iou": 0.25, "density": 2, "edge_log_variance": [1, 2.5, 3, 4], "model": 1, "source": 9, "area": [None]}
     file = convert([entry(8, **fields), entry(70, **(fields | {"source": 2**31 - 1, "iou": -1}))])
     candidates = only_chunk(file)
     assert candidates.source.tolist() == [2**31 - 1, 9]

@@ -1,8 +1,9 @@
-"""Imports only go down the floors of the architecture."""
+"""Imports only go down the floors of the house, files never import each other in a circle, and importing is light."""
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import postnms
@@ -25,25 +26,44 @@ FLOORS = [
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 
-def imported(path):
+def modules():
+    """Path of every source file by its dotted name."""
+    named = {}
+    for path in SOURCE.rglob("*.py"):
+        parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+        named[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return named
+
+
+def imported(path, known):
+    """Dotted names of the files that a file imports, wherever in it the import stands."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "postnms":
-            parts = node.module.split(".")[1:]
-            yield from [parts[0]] if parts else [alias.name for alias in node.names]
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "postnms")
+
+
+def room(name):
+    return name.split(".")[1] if "." in name else "__init__"
 
 
 def test_imports_only_go_down():
-    for path in SOURCE.rglob("*.py"):
-        relative = path.relative_to(SOURCE)
-        own = relative.parts[0].removesuffix(".py")
-        for name in imported(path):
-            if name in FLOOR:
-                assert FLOOR[name] <= FLOOR[own], f"{relative} imports {name}"
+    known = modules()
+    for name, path in known.items():
+        for other in imported(path, known):
+            assert FLOOR[room(other)] <= FLOOR[room(name)], f"{name} imports {other}"
+
+
+def test_no_file_is_in_a_circle_of_imports():
+    known = modules()
+    TopologicalSorter({name: set(imported(path, known)) for name, path in known.items()}).prepare()
 
 
 def test_every_module_has_a_floor():
-    names = {p.name.removesuffix(".py") for p in SOURCE.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
-    assert names <= FLOOR.keys()
+    assert {room(name) for name in modules()} == FLOOR.keys()
 
 
 def test_importing_is_light():

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from postnms.candidate_files import CandidateWriter
+from postnms.config import nearest
 from postnms.data.coco import Truth, is_number, read_bbox
 from postnms.errors import UserError
 from postnms.structures import Candidates
@@ -26,6 +27,9 @@ EXTRA = {"iou": 1, "density": 1, "edge_log_variance": 4, "model": 1}
 """Fields of an entry that become extra columns, and how many numbers each has."""
 
 _OPTIONAL = {"source", *EXTRA}
+_COCO = {"image_id", "category_id", "bbox", "score", "id", "area", "iscrowd", "segmentation", "keypoints"}
+_KNOWN = _OPTIONAL | _COCO
+"""Fields that an entry may have. Those of COCO that candidates do not need are read over."""
 _IMAGES_AT_ONCE = 256
 _GZIP = b"\x1f\x8b"
 _PIECE = 1 << 20
@@ -48,7 +52,8 @@ def import_results(
     """Write results, plain or gzip, as a file of candidates; returns how many images and candidates it has.
 
     An entry may have ``source`` (default: its place among those of its image) and the fields of ``EXTRA``; a field
-    that some have, all must have. All images of ``truth`` are in the file, in its order, also those without an entry.
+    that some have, all must have; one that is neither COCO's nor known here is an error. All images of ``truth`` are
+    in the file, in its order, also those without an entry.
     ``done`` is called as images are written. Raises UserError that names the file, the entry and the field.
     """
     entries = _Entries(truth, results.name)
@@ -120,6 +125,10 @@ class _Entries:
         return columns | {"boxes": np.asarray(self._boxes).reshape(-1, 4), "scores": np.asarray(self._scores)}
 
     def _check_fields(self, entry: dict[str, Any], index: int) -> None:
+        if unknown := entry.keys() - _KNOWN:
+            field = min(unknown)
+            hint = nearest(field, sorted(_KNOWN))
+            raise UserError(f"{self._name}: [{index}].{field}: no such field of a result ({hint})")
         fields = entry.keys() & _OPTIONAL
         if self._fields is None:
             self._fields = fields

@@ -61,7 +61,8 @@ def _run(
     found = _to_original(candidates, images, batch)
     if detector.stage is not None:
         moved = dataclasses.replace(candidates, boxes=detector.stage.refine(features, images.sizes, candidates))
-        found = dataclasses.replace(found, extra={REFINED: _to_original(moved, images, batch).boxes})
+        extra = {**found.extra, REFINED: _to_original(moved, images, batch).boxes}
+        found = dataclasses.replace(found, extra=extra)
     return found, rows, {} if detector.stage is None else {"post_nms": spent}
 
 

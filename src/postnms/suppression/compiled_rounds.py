@@ -3,7 +3,6 @@
 import numpy as np
 
 from postnms.suppression.compiled import compiled, inlined, iou_among, iou_row, longest_group
-from postnms.suppression.confluence import FIXED_POINT
 
 
 @compiled
@@ -193,17 +192,18 @@ def _proximity(columns, i, j):  # pragma: no cover: compiled
 
 
 @inlined
-def _term(columns, i, j, threshold):  # pragma: no cover: compiled
+def _term(columns, i, j, threshold, unit):  # pragma: no cover: compiled
     proximity = _proximity(columns, i, j)
-    return np.int64(np.float64(min(proximity, np.float32(1)) if proximity < threshold else np.float32(1)) * FIXED_POINT)
+    return np.int64(np.float64(min(proximity, np.float32(1)) if proximity < threshold else np.float32(1)) * unit)
 
 
 @compiled
-def conflow(columns, starts, scores, rows, settings, final):  # pragma: no cover: compiled
+def conflow(columns, starts, scores, rows, settings, unit, final):  # pragma: no cover: compiled
     """Confluence of each group; see :class:`postnms.suppression.confluence.Confluence`.
 
     ``settings``: threshold, decay (0 suppress, 1 linear, 2 Gaussian), sigma, least score, 1 to select by score.
-    ``final`` (n,), -1 at first: the score of each candidate when it was selected.
+    ``unit``: proximities are summed as integers, in parts of 1 / unit. ``final`` (n,), -1 at first: the score of each
+    candidate when it was selected.
     """
     threshold, decay, sigma, least, by_score = settings
     one = np.float32(1)
@@ -213,7 +213,7 @@ def conflow(columns, starts, scores, rows, settings, final):  # pragma: no cover
         if not by_score:
             for a in range(len(alive)):
                 for b in range(a):
-                    term = _term(columns, alive[a], alive[b], threshold)
+                    term = _term(columns, alive[a], alive[b], threshold, unit)
                     sums[a] += term
                     sums[b] += term
         left = np.ones(len(alive), np.bool_)
@@ -250,4 +250,4 @@ def conflow(columns, starts, scores, rows, settings, final):  # pragma: no cover
                 for a in range(len(alive)):
                     if left[a]:
                         for gone in going:
-                            sums[a] -= _term(columns, alive[gone], alive[a], threshold)
+                            sums[a] -= _term(columns, alive[gone], alive[a], threshold, unit)

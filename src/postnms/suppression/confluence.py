@@ -47,7 +47,7 @@ class Confluence(Suppressor):
 
             columns, starts = arrays(ranked)
             given = (ranked.scores.numpy(), ranked.rows.numpy(), np.array(settings, np.float32))
-            compiled_rounds.conflow(columns, starts, *given, score.numpy())
+            compiled_rounds.conflow(columns, starts, *given, FIXED_POINT, score.numpy())
         else:
             for some in ranked.padded():
                 _conflow_padded(ranked, some, settings, score)
