@@ -17,13 +17,13 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from postnms import from_torchvision
-from postnms.checkpoints import read_weights
+from postnms.data.splits import open_val
 from postnms.detectors import FasterRCNNConfig
-from postnms.evaluation import show
-from postnms.files import write_json
-from postnms.inference import evaluate_detector
-from postnms.runs import RunFolder, provenance, read_categories, read_recipe
-from postnms.splits import open_val
+from postnms.evaluation.metrics import show
+from postnms.files.atomic import write_json
+from postnms.inference.evaluate import evaluate_detector
+from postnms.runs.checkpoints import read_weights
+from postnms.runs.loading import RunFolder, provenance, read_categories, read_recipe
 
 
 def torchvision_model(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:

@@ -6,7 +6,7 @@ python benchmarks/cluster_nms.py --crossover    # the grid against the scan, on 
 
 import argparse
 
-from postnms.ops import cpu
+from postnms.ops.clustering import cpu
 from postnms.speed import clustering, report
 from postnms.speed.timing import milliseconds, torch_threads
 

@@ -27,16 +27,16 @@ from detectors import OUTPUTS, calibrate, leave_candidates, multiply_adds, photo
 from postnms import StageConfig
 from postnms.data.loader import Batch
 from postnms.detectors import BackboneConfig, Detector, FasterRCNNConfig, build_detector
-from postnms.files import write_json
-from postnms.ops.roi_align import pool_pyramid
-from postnms.ops.roi_align_conv import pool_convolved
-from postnms.processes import get_accelerator
+from postnms.distributed.processes import get_accelerator
+from postnms.files.atomic import write_json
+from postnms.ops.pooling.convolved import pool_convolved
+from postnms.ops.pooling.roi_align import pool_pyramid
 from postnms.recipes import get_recipe
-from postnms.runs import provenance
+from postnms.runs.loading import provenance
 from postnms.speed.timing import milliseconds
 from postnms.stage import decoupling
 from postnms.structures import Level, Targets
-from postnms.training import build_optimizer, training_step
+from postnms.training.loop import build_optimizer, training_step
 
 SIZE, STRIDES, CHANNELS = (800, 1333), (4, 8, 16, 32), 256
 WIDEST = {"detector": 1.10, "training": 1.25}

@@ -21,8 +21,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 
 from postnms import StageConfig, from_torchvision
 from postnms.detectors import CascadeRCNNConfig, Detector, FasterRCNNConfig, build_detector
-from postnms.files import write_json
-from postnms.runs import provenance
+from postnms.files.atomic import write_json
+from postnms.runs.loading import provenance
 from postnms.speed.timing import milliseconds
 
 MODELS = (

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from accelerate.utils import set_seed
 
-from postnms.processes import get_accelerator
+from postnms.data.splits import open_splits
+from postnms.distributed.processes import get_accelerator
 from postnms.recipes import get_recipe
-from postnms.runs import build_run_detector
-from postnms.splits import open_splits
-from postnms.training import build_optimizer, set_learning_rate, training_batches, training_step
+from postnms.runs.loading import build_run_detector
+from postnms.training.loop import build_optimizer, set_learning_rate, training_batches, training_step
 
 WARMUP = 10
 WAY_BACK = "run_backward"

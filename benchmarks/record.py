@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from postnms.evaluation import show
-from postnms.files import write_json
-from postnms.runs import RunFolder
+from postnms.evaluation.metrics import show
+from postnms.files.atomic import write_json
+from postnms.runs.loading import RunFolder
 
 ABOUT = ("command", "processes", "commit", "version", "torch", "machine", "seed", "data")
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from postnms.candidate_files import CandidateWriter, open_candidates
-from postnms.data.coco import Category
-from postnms.replay import replay
+from postnms.candidate_files.reader import CandidateWriter, open_candidates
+from postnms.candidate_files.replays import replay
+from postnms.data.formats.coco import Category
 from postnms.structures import Candidates
 from postnms.suppression import get_suppressor
 

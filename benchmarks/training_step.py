@@ -14,14 +14,14 @@ from pathlib import Path
 
 from accelerate.utils import set_seed
 
-from postnms.checkpoints import load_tensors, own_state
+from postnms.data.splits import open_splits
 from postnms.detectors import Detector
-from postnms.files import write_json
-from postnms.processes import get_accelerator
+from postnms.distributed.processes import get_accelerator
+from postnms.files.atomic import write_json
 from postnms.recipes import Recipe, get_recipe, override
-from postnms.runs import RunFolder, build_run_detector, provenance, read_recipe
-from postnms.splits import open_splits
-from postnms.training import build_optimizer, set_learning_rate, training_batches, training_step
+from postnms.runs.checkpoints import load_tensors, own_state
+from postnms.runs.loading import RunFolder, build_run_detector, provenance, read_recipe
+from postnms.training.loop import build_optimizer, set_learning_rate, training_batches, training_step
 
 
 def build(recipe: Recipe, num_classes: int, run: RunFolder | None) -> Detector:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from postnms.candidate_files import FORMAT, CandidateWriter, open_candidates
-from postnms.data.coco import Category
+from postnms.candidate_files.reader import FORMAT, CandidateWriter, open_candidates
+from postnms.data.formats.coco import Category
 from postnms.errors import UserError
 from postnms.structures import Candidates, Detections, take
 

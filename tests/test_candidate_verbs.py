@@ -11,17 +11,17 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from postnms import UserError
-from postnms.analysing import analyse
-from postnms.candidate_files import CandidateWriter, open_candidates
+from postnms.analysis.comparison import ORACLE, compare, count_rows, sweep
+from postnms.analysis.diagnosis import analyse
+from postnms.candidate_files.dump import REFINED
+from postnms.candidate_files.reader import CandidateWriter, open_candidates
+from postnms.candidate_files.replays import replay
+from postnms.candidate_files.truth import open_truth
 from postnms.clustering import cluster
-from postnms.comparison import ORACLE, compare, count_rows, sweep
-from postnms.data.coco import Category, read_truth
-from postnms.dumping import REFINED
-from postnms.evaluation import coco_metrics
-from postnms.replay import replay
+from postnms.data.formats.coco import Category, read_truth
+from postnms.evaluation.metrics import coco_metrics
 from postnms.structures import Candidates
 from postnms.suppression import SUPPRESSORS, get_suppressor
-from postnms.truths import open_truth
 from tests.suppression.test_suppressors import random_candidates
 from tests.test_cli import any_run, postnms, run_folder  # noqa: F401  (fixtures)
 
@@ -79,7 +79,7 @@ def small(tmp_path):
 
 def test_replay_is_the_suppressor_on_every_image(small, monkeypatch):
     file, _ = small
-    monkeypatch.setattr("postnms.replay.IMAGES_AT_ONCE", 2)
+    monkeypatch.setattr("postnms.candidate_files.replays.IMAGES_AT_ONCE", 2)
     ((_, whole),) = file.chunks(images=5)
     found = replay(file, SUPPRESSORS["soft_nms_linear"]).detections
     wanted = SUPPRESSORS["soft_nms_linear"](whole)

@@ -7,10 +7,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim import SGD, AdamW
 
-from postnms import checkpoints
-from postnms.checkpoints import load_tensors, restore_training_state, save_tensors, training_state
 from postnms.errors import UserError
-from postnms.state_dicts import load_weights
+from postnms.files.state_dicts import load_weights
+from postnms.runs.checkpoints import load_tensors, restore_training_state, save_tensors, training_state
+from postnms.runs.loading import checkpoints
 
 
 def a_model(seed):

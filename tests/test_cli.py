@@ -11,9 +11,9 @@ from PIL import Image
 from rich.console import Console
 
 from postnms.cli import main
-from postnms.evaluation import FIGURES
+from postnms.cli.train import print_metrics
+from postnms.evaluation.metrics import FIGURES
 from postnms.recipes import get_recipe
-from postnms.verbs import print_metrics
 from tests.test_training import TINY
 
 SETS = [part for change in [*TINY, "training.iterations=2"] for part in ("--set", change)]

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postnms import coco_results
-from postnms.candidate_files import open_candidates
-from postnms.coco_results import import_results
-from postnms.data.coco import read_truth
+from postnms.candidate_files.coco_import import import_results
+from postnms.candidate_files.reader import coco_import as coco_results
+from postnms.candidate_files.reader import open_candidates
+from postnms.data.formats.coco import read_truth
 from postnms.errors import UserError
-from postnms.evaluation import to_results
+from postnms.evaluation.metrics import to_results
 from postnms.structures import Detections
 
 TRUTH = {

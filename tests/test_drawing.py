@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image, ImageColor
 
-from postnms.drawing import PALETTE, SHORTEST_SIDE, draw_boxes, side_by_side
+from postnms.drawing.boxes import PALETTE, SHORTEST_SIDE, draw_boxes, side_by_side
 
 
 def pixels(image):

@@ -4,10 +4,10 @@ import dataclasses
 
 import torch
 
-from postnms.candidate_files import CandidateWriter, open_candidates
-from postnms.data.coco import Category, CocoDataset, Record
+from postnms.candidate_files.dump import REFINED, dump_candidates
+from postnms.candidate_files.reader import CandidateWriter, open_candidates
+from postnms.data.formats.coco import Category, CocoDataset, Record
 from postnms.data.loader import DetectionData
-from postnms.dumping import REFINED, dump_candidates
 from tests.detectors.cases import TWO, build
 
 

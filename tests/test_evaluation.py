@@ -10,8 +10,8 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from postnms.bootstrap import average_precision, gain_interval, match_results, resampled_precisions
-from postnms.evaluation import FIGURES, coco_metrics, evaluate_rows, to_results
+from postnms.evaluation.bootstrap import average_precision, gain_interval, match_results, resampled_precisions
+from postnms.evaluation.metrics import FIGURES, coco_metrics, evaluate_rows, to_results
 from postnms.structures import Detections
 
 

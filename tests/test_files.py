@@ -4,7 +4,7 @@ import json
 import pytest
 
 from postnms.errors import UserError
-from postnms.files import atomic_path, write_json, write_text
+from postnms.files.atomic import atomic_path, write_json, write_text
 
 
 def test_a_file_is_written_whole(tmp_path):

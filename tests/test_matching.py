@@ -1,8 +1,8 @@
 import torch
 
 from postnms.clustering import cluster
-from postnms.losses import beta, classification_loss, importance, location_loss
-from postnms.matching import match_clusters
+from postnms.stage.losses import beta, classification_loss, importance, location_loss
+from postnms.stage.matching import match_clusters
 from postnms.structures import Targets
 from tests.test_clustering import make
 

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from postnms.detectors import BackboneConfig
-from postnms.detectors.backbone import build_backbone
-from postnms.runs import RunFolder
+from postnms.detectors.parts.backbone import build_backbone
+from postnms.runs.loading import RunFolder
 from tests.test_resuming import finish, launched, scores_by_image
 from tests.test_training import TINY, logged
 

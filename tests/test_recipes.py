@@ -5,12 +5,12 @@ import torch
 from pydantic import ValidationError
 
 from postnms.data.loader import Batch
-from postnms.data.scenes import ScenesConfig
+from postnms.data.scenes.generator import ScenesConfig
 from postnms.detectors import build_detector
+from postnms.distributed.processes import get_accelerator
 from postnms.errors import UserError
-from postnms.processes import get_accelerator
 from postnms.recipes import RECIPES, Recipe, describe, get_recipe, override
-from postnms.training import build_optimizer, set_learning_rate, training_step
+from postnms.training.loop import build_optimizer, set_learning_rate, training_step
 from tests.detectors.cases import images
 from tests.test_matching import truths
 

@@ -13,10 +13,10 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
-from postnms import training
-from postnms.checkpoints import load_tensors, save_tensors
 from postnms.errors import UserError
-from postnms.runs import RunFolder
+from postnms.runs.checkpoints import load_tensors, save_tensors
+from postnms.runs.loading import RunFolder
+from postnms.training.loop import loop as training
 from tests.test_training import TINY, logged, run, tiny
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from postnms.schedule import learning_rate
+from postnms.training.schedule import learning_rate
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
-from postnms import training
-from postnms.checkpoints import load_tensors, own_state
 from postnms.cli import main
 from postnms.errors import UserError
 from postnms.recipes import get_recipe
-from postnms.runs import RunFolder, load_detector
+from postnms.runs.checkpoints import load_tensors, own_state
+from postnms.runs.loading import RunFolder, load_detector
+from postnms.training.loop import loop as training
 from tests.test_training import TINY, run, tiny
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from postnms import tensor_stream
 from postnms.errors import UserError
-from postnms.tensor_stream import TensorStream
+from postnms.files.atomic import tensor_stream
+from postnms.files.tensor_stream import TensorStream
 
 
 def some(rows, start=0):

@@ -7,14 +7,14 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from postnms import training
-from postnms.checkpoints import load_tensors
 from postnms.cli import main
-from postnms.data.scenes import write_scenes
+from postnms.data.scenes.generator import write_scenes
+from postnms.data.splits import open_splits
 from postnms.errors import UserError
 from postnms.recipes import get_recipe
-from postnms.runs import RunFolder, load_detector, read_categories
-from postnms.splits import open_splits
+from postnms.runs.checkpoints import load_tensors
+from postnms.runs.loading import RunFolder, load_detector, read_categories
+from postnms.training.loop import loop as training
 
 TINY = [
     "data.scenes.train=6",

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from postnms.analysis import ERROR_TYPES
+from postnms.evaluation.tide import ERROR_TYPES
 
 RECALLS = np.linspace(0, 1, 101)
 CATEGORIES = (2, 3, 7)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postnms.analysis import cluster_ious, concatenate, histogram
+from postnms.analysis.placement import cluster_ious, concatenate, histogram
 from postnms.boxes import pairwise_iou
 from postnms.clustering import cluster
 from postnms.structures import of_image

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postnms.analysis import duplicate_rate, error_types, max_recall
+from postnms.evaluation.duplicates import duplicate_rate, max_recall
+from postnms.evaluation.tide import error_types
 from tests.analysis.plain_loops import NOWHERE, A, B, C, plain_errors, problem, problems
 
 # Right, duplicate, right, wrong, right; two classes in one order of score.

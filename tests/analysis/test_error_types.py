@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
-from postnms.analysis import ERROR_TYPES, error_types
+from postnms.evaluation.tide import ERROR_TYPES, error_types
 from tests.analysis.plain_loops import NOWHERE, STRIP, A, B, C, plain_error_types, problem, problems
 from tests.test_evaluation import pycocotools_metrics, scene
 

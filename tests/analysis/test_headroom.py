@@ -3,7 +3,7 @@
 import torch
 from hypothesis import given, settings
 
-from postnms.analysis import best_member
+from postnms.analysis.oracle import best_member
 from postnms.boxes import pairwise_iou
 from postnms.clustering import cluster
 from postnms.suppression.greedy import keep_keys

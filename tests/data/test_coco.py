@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from postnms.data.coco import Category, read_coco, read_truth
+from postnms.data.formats.coco import Category, read_coco, read_truth
 from postnms.errors import UserError
 
 GOOD = {

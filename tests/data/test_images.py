@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from postnms.data.images import find_images, load_image
+from postnms.data.image_files import find_images, load_image
 from postnms.errors import UserError
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postnms.data.coco import Category, CocoDataset, Record
+from postnms.data.formats.coco import Category, CocoDataset, Record
 from postnms.data.loader import DetectionData, TrainBatches, collate
 from postnms.data.transforms import AugmentationConfig
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from postnms.boxes import pairwise_iou
-from postnms.data import scenes
-from postnms.data.coco import read_coco
-from postnms.data.scenes import CATEGORIES, ScenesConfig, generate_scene, scenes_dataset, write_scenes
-from postnms.data.shapes import SHAPES, background, place
+from postnms.data.formats.coco import read_coco
+from postnms.data.scenes.generator import CATEGORIES, ScenesConfig, generate_scene, scenes_dataset, write_scenes
+from postnms.data.scenes.generator import generator as scenes
+from postnms.data.scenes.shapes import SHAPES, background, place
 from postnms.errors import UserError
 
 SMALL = ScenesConfig(train=5, val=2, size=96)

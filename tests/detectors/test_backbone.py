@@ -4,7 +4,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from postnms.detectors import BackboneConfig, FasterRCNNConfig
-from postnms.detectors.backbone import ARCHITECTURES, build_backbone, levels_of
+from postnms.detectors.parts.backbone import ARCHITECTURES, build_backbone, levels_of
 from postnms.errors import UserError
 
 

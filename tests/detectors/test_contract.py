@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from postnms.detectors import Selection
-from postnms.detectors.images import to_network
+from postnms.detectors.image_batch import to_network
 from postnms.errors import UserError
 from postnms.stage import StageConfig
 from postnms.structures import Targets

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from postnms.detectors import ImageBatch, Selection, build_detector
-from postnms.detectors.images import to_network
+from postnms.detectors.image_batch import to_network
 from postnms.stage import StageConfig
 from tests.detectors.cases import RETINA, TARGETS, TWO, build, freeze_statistics
 

@@ -12,7 +12,7 @@ from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, clip_boxes
 
 from postnms import from_torchvision
 from postnms.detectors import Selection
-from postnms.detectors.images import to_network
+from postnms.detectors.image_batch import to_network
 from tests.detectors.cases import TARGETS, TWO, as_dicts, build, freeze_statistics, random_torchvision
 
 SMALL = {"min_size": 96, "max_size": 160}

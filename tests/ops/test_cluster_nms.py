@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from postnms import ops
 from postnms.boxes import pairwise_iou
-from postnms.ops import BACKENDS, cluster_nms, eager
-from postnms.ops import cpu as cpu_backend
-from postnms.ops.cpu.grid import suits
+from postnms.ops import BACKENDS, cluster_nms
+from postnms.ops.clustering import cpu as cpu_backend
+from postnms.ops.clustering import eager
+from postnms.ops.clustering.cpu.grid import suits
 
 PATHS = [name for name in BACKENDS if name != "reference" and (name != "triton" or find_spec("triton"))]
 PATHS += ["cpu scan", "cpu grid"]

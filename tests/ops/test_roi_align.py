@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import MultiScaleRoIAlign
 
-from postnms.ops.roi_align import pool_pyramid
+from postnms.ops.pooling.roi_align import pool_pyramid
 
 STRIDES = (4, 8, 16, 32)
 
@@ -114,7 +114,7 @@ def test_no_box_gives_a_differentiable_empty():
 def test_pooling_leaves_the_number_of_torch_threads_alone():
     code = """
 import torch
-from postnms.ops.roi_align import pool_pyramid
+from postnms.ops.pooling.roi_align import pool_pyramid
 pool_pyramid({"0": torch.zeros(1, 2, 8, 8)}, torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), [1])
 print(torch.get_num_threads())
 """

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from postnms.ops import roi_align_conv
-from postnms.ops.roi_align import pool_pyramid
-from postnms.ops.roi_align_conv import pool_convolved
+from postnms.ops.pooling import convolved as roi_align_conv
+from postnms.ops.pooling.convolved import pool_convolved
+from postnms.ops.pooling.roi_align import pool_pyramid
 
 STRIDES = (4, 8)
 

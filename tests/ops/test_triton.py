@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from postnms.ops import reference
+from postnms.ops.clustering import reference
 
 pytest.importorskip("triton", reason="torch has no triton on this platform")
 
-from postnms.ops import triton
+from postnms.ops.clustering import triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from postnms.ops.roi_align import level_of, pool_pyramid
+from postnms.ops.pooling.roi_align import level_of, pool_pyramid
 from postnms.stage import PostNMSStage, StageConfig, decoupling
 from postnms.stage.decoupling import DecouplingLayer
 from postnms.structures import Candidates, Level

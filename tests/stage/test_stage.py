@@ -8,7 +8,7 @@ from postnms.errors import UserError
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.stage.encoding import class_encoding
 from postnms.stage.fusion import fuse
-from postnms.stage.rows import training_rows
+from postnms.stage.training_rows import training_rows
 from postnms.structures import Level
 from postnms.suppression.greedy import keep_keys
 from tests.test_clustering import make

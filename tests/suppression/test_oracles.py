@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from postnms.structures import Candidates, Detections
 from postnms.suppression import SUPPRESSORS, get_suppressor
 from postnms.suppression.confluence import Confluence
-from postnms.suppression.fusion import WBF
+from postnms.suppression.cp_cluster import CPCluster
 from postnms.suppression.greedy import AdaptiveNMS, DIoUNMS, GreedyNMS, IoUGuidedNMS, NoSuppression, SetNMS
-from postnms.suppression.parallel import ClusterNMS, FastNMS, MatrixNMS
-from postnms.suppression.propagation import CPCluster
+from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
 from postnms.suppression.soft import SoftNMS, VarianceVoting
 from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
+from postnms.suppression.weighted_fusion import WBF
 from tests.suppression import oracles
 
 ORACLES = {

@@ -8,12 +8,13 @@ from torchvision.ops import batched_nms
 
 from postnms import UserError
 from postnms.structures import Candidates
-from postnms.suppression import SUPPRESSORS, get_suppressor, suppressor
-from postnms.suppression.fusion import WBF
+from postnms.suppression import SUPPRESSORS, get_suppressor
+from postnms.suppression import protocol as suppressor
 from postnms.suppression.greedy import AdaptiveNMS, GreedyNMS, SetNMS
-from postnms.suppression.parallel import ClusterNMS, FastNMS, MatrixNMS
+from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
 from postnms.suppression.soft import SoftNMS, VarianceVoting
 from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
+from postnms.suppression.weighted_fusion import WBF
 
 NEVER_RISE = [
     name for name in SUPPRESSORS if name not in ("cp_cluster", "iou_guided_nms", "confluence", "confluence_nms")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from postnms.data.coco import CocoDataset
+from postnms.data.formats.coco import CocoDataset
 from postnms.data.transforms import AugmentationConfig, Sample, augment, resize
 from postnms.structures import Targets
 

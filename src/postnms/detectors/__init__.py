@@ -1,15 +1,15 @@
 """Detectors: a network that gives candidates, and the pipeline around it."""
 
 from postnms.detectors.build import AnyDetectorConfig, build_detector
-from postnms.detectors.cascade_rcnn import CascadeRCNNConfig
 from postnms.detectors.config import BackboneConfig, DetectorConfig
 from postnms.detectors.detector import Detector, Output, attach
-from postnms.detectors.faster_rcnn import FasterRCNNConfig
-from postnms.detectors.images import ImageBatch, prepare_images
+from postnms.detectors.image_batch import ImageBatch, prepare_images
 from postnms.detectors.network import Network, Selection
-from postnms.detectors.retinanet import RetinaNetConfig
-from postnms.detectors.torchvision_adapter import from_torchvision
-from postnms.detectors.torchvision_models import TorchvisionConfig
+from postnms.detectors.networks.cascade_rcnn import CascadeRCNNConfig
+from postnms.detectors.networks.faster_rcnn import FasterRCNNConfig
+from postnms.detectors.networks.retinanet import RetinaNetConfig
+from postnms.detectors.torchvision.adopt import from_torchvision
+from postnms.detectors.torchvision.build import TorchvisionConfig
 
 __all__ = [
     "AnyDetectorConfig",

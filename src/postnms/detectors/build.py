@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from postnms.detectors.cascade_rcnn import CascadeRCNNConfig, build_cascade_rcnn
 from postnms.detectors.config import DetectorConfig
 from postnms.detectors.detector import Detector, attach
-from postnms.detectors.faster_rcnn import FasterRCNNConfig, build_faster_rcnn
 from postnms.detectors.network import Network
-from postnms.detectors.retinanet import RetinaNetConfig, build_retinanet
-from postnms.detectors.torchvision_models import TorchvisionConfig, build_torchvision
+from postnms.detectors.networks.cascade_rcnn import CascadeRCNNConfig, build_cascade_rcnn
+from postnms.detectors.networks.faster_rcnn import FasterRCNNConfig, build_faster_rcnn
+from postnms.detectors.networks.retinanet import RetinaNetConfig, build_retinanet
+from postnms.detectors.torchvision.build import TorchvisionConfig, build_torchvision
 from postnms.stage import StageConfig
 
 NETWORKS: dict[type[DetectorConfig], Callable[[Any, int], Network]] = {

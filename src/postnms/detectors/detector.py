@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from postnms.clustering import cluster
-from postnms.detectors.images import ImageBatch, check_images, pad_alike, to_given, to_network
+from postnms.detectors.image_batch import ImageBatch, check_images, pad_alike, to_given, to_network
 from postnms.detectors.network import Network, Selection
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import Candidates, Detections, Targets

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from postnms.detectors.images import ImageBatch
+from postnms.detectors.image_batch import ImageBatch
 from postnms.structures import Candidates, Level, Targets
 
 Origin = Literal["proposals", "sampled", "none"]
@@ -75,7 +75,8 @@ class Network(Protocol):
     ) -> tuple[Candidates, dict[str, Tensor]]:
         """Candidates in pixels of the input, and with ``targets`` the losses of training: scalars by name.
 
-        Candidates are constants; the losses are means over the batch of all processes (``postnms.collectives``).
+        Candidates are constants; the losses are means over the batch of all processes
+        (``postnms.distributed.collectives``).
         """
         ...
 

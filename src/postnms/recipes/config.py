@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from postnms.config import Config, Positive, json_or_text, nearest
-from postnms.data.scenes import ScenesConfig
+from postnms.data.scenes.generator import ScenesConfig
 from postnms.data.transforms import AugmentationConfig
 from postnms.detectors import AnyDetectorConfig, FasterRCNNConfig
 from postnms.errors import UserError

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Sequence
 
 from postnms.config import nearest
-from postnms.data.scenes import ScenesConfig
+from postnms.data.scenes.generator import ScenesConfig
 from postnms.detectors import BackboneConfig, CascadeRCNNConfig, DetectorConfig, FasterRCNNConfig, RetinaNetConfig
 from postnms.detectors.config import BackboneName
 from postnms.errors import UserError

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
-from postnms.ops.roi_align import pool_pyramid
+from postnms.ops.pooling.roi_align import pool_pyramid
 from postnms.speed.timing import BUDGET, Timing, measure, torch_threads
 
 SIZES = ((8, 64, 192, 128), (2, 256, 800, 512))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from postnms.files import atomic_path
+from postnms.files.atomic import atomic_path
 from postnms.speed.clustering import OURS, Comparison, Target, growth, targets
 from postnms.speed.pooling import Pooling
 from postnms.speed.timing import Timing
@@ -131,7 +131,7 @@ def plot_clustering(rows: Sequence[Comparison], path: Path) -> None:
     """Milliseconds against boxes of one class on one thread, both logarithmic, a line a library."""
     from matplotlib.figure import Figure
 
-    from postnms.plots import COLOURS, MARKERS
+    from postnms.analysis.plots import COLOURS, MARKERS
 
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot(xscale="log", yscale="log", xlabel="boxes of one class", ylabel="milliseconds, 1 thread")

@@ -6,7 +6,7 @@ from pydantic import Field, PositiveFloat
 
 from postnms.clustering import Representative
 from postnms.config import Config, Fraction, Positive
-from postnms.losses import Weighting
+from postnms.stage.losses import Weighting
 
 
 class StageConfig(Config):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from postnms.ops.roi_align import level_of, pool_pyramid
-from postnms.ops.roi_align_conv import pool_convolved
+from postnms.ops.pooling.convolved import pool_convolved
+from postnms.ops.pooling.roi_align import level_of, pool_pyramid
 from postnms.structures import Level
 
 Pooler = Callable[[Tensor, Tensor], Tensor]

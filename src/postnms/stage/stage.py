@@ -11,15 +11,15 @@ from torch.nn.functional import pad
 
 from postnms.boxes import clip, decode_deltas, encode_deltas
 from postnms.clustering import representative_boxes
-from postnms.collectives import divisor, mean_over_processes
+from postnms.distributed.collectives import divisor, mean_over_processes
 from postnms.errors import UserError
-from postnms.losses import beta, classification_loss, location_loss
-from postnms.ops.roi_align import pool_pyramid
+from postnms.ops.pooling.roi_align import pool_pyramid
 from postnms.stage.config import StageConfig
 from postnms.stage.decoupling import DecouplingLayer, Pooler
 from postnms.stage.fusion import fuse
 from postnms.stage.heads import POOLED_SIDE, StageHeads
-from postnms.stage.rows import training_rows
+from postnms.stage.losses import beta, classification_loss, location_loss
+from postnms.stage.training_rows import training_rows
 from postnms.structures import Candidates, Clusters, Detections, Level, Targets, take, top_per_image
 from postnms.suppression.greedy import keep_keys
 

@@ -1,6 +1,6 @@
 """Suppressors: candidates in, detections out."""
 
-from postnms.suppression.named import SUPPRESSORS, get_suppressor
-from postnms.suppression.suppressor import Suppressor
+from postnms.suppression.protocol import Suppressor
+from postnms.suppression.registry import SUPPRESSORS, get_suppressor
 
 __all__ = ["SUPPRESSORS", "Suppressor", "get_suppressor"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from postnms.config import Fraction
 from postnms.suppression.overlaps import arrays
-from postnms.suppression.suppressor import Kept, Padded, Ranked, Suppressor
+from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor
 
 DECAYS = ("suppress", "linear", "gaussian")
 
@@ -43,7 +43,7 @@ class Confluence(Suppressor):
         settings = (self.threshold, DECAYS.index(self.decay), self.sigma, self.min_score, self.selection == "score")
         score = torch.full_like(ranked.scores, -1)
         if ranked.backend == "cpu":
-            from postnms.suppression import compiled_rounds
+            from postnms.suppression.kernels import soft as compiled_rounds
 
             columns, starts = arrays(ranked)
             given = (ranked.scores.numpy(), ranked.rows.numpy(), np.array(settings, np.float32))

@@ -12,7 +12,7 @@ from torch import Tensor
 from postnms.config import Fraction
 from postnms.structures import Candidates, Clusters, Detections, take, top_per_image
 from postnms.suppression.overlaps import max_by, owners
-from postnms.suppression.suppressor import Kept, Ranked, Suppressor, kept_as_they_are
+from postnms.suppression.protocol import Kept, Ranked, Suppressor, kept_as_they_are
 
 
 class NoSuppression(Suppressor):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from postnms import ops
 from postnms.boxes import paired_distance, paired_ios, paired_iou
-from postnms.ops.eager import fixed_point
-from postnms.suppression.suppressor import Padded, Ranked
+from postnms.ops.clustering.eager import fixed_point
+from postnms.suppression.protocol import Padded, Ranked
 
 Measure = Literal["iou", "ios", "diou"]
 """Intersection over union; over the smaller box; IoU less the relative distance of the centres (arXiv 1911.08287)."""
@@ -53,7 +53,7 @@ def owners(
     thresholds = torch.as_tensor(threshold, dtype=torch.float32, device=ranked.boxes.device).expand(len(ranked))
     thresholds = thresholds.contiguous()  # of one kind for the compiler, whatever their number
     if ranked.backend == "cpu":
-        from postnms.suppression import compiled
+        from postnms.suppression.kernels import overlaps as compiled
 
         numbers = np.zeros(0, np.int64) if separate is None else separate.numpy()
         owner = np.full(len(ranked), -1, np.int64)
@@ -75,7 +75,7 @@ def owners(
 def overlapping(ranked: Ranked, firsts: Tensor, threshold: float) -> Pairs:
     """For each of the candidates ``firsts`` (mask (n,)): itself, and what of its group it overlaps with IoU over it."""
     if ranked.backend == "cpu":
-        from postnms.suppression import compiled
+        from postnms.suppression.kernels import overlaps as compiled
 
         pairs = compiled.overlapping(*arrays(ranked), firsts.numpy(), np.float32(threshold))
         return Pairs(*map(torch.from_numpy, pairs))

@@ -13,7 +13,7 @@ from torch import Tensor
 from postnms.boxes import paired_iou
 from postnms.config import Fraction
 from postnms.suppression.overlaps import arrays
-from postnms.suppression.suppressor import Kept, Padded, Ranked, Suppressor
+from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor
 
 METHODS = ("hard", "linear", "gaussian")
 
@@ -65,7 +65,7 @@ class VarianceVoting(Suppressor):
 def _soften(ranked: Ranked, settings: tuple[float, ...], log_variance: Tensor) -> Kept:
     """``settings`` as of :func:`compiled_rounds.soften`; ``log_variance`` (n, 4), or (0, 4) for no vote."""
     if ranked.backend == "cpu":
-        from postnms.suppression import compiled_rounds
+        from postnms.suppression.kernels import soft as compiled_rounds
 
         scores, rows = ranked.scores.numpy(), ranked.rows.numpy()
         final, voted = np.empty(len(ranked), np.float32), np.empty((4, len(ranked)), np.float32)

@@ -13,7 +13,7 @@ from postnms.boxes import area, paired_iou
 from postnms.config import Fraction, Positive
 from postnms.suppression.greedy import is_key
 from postnms.suppression.overlaps import Pairs, max_by, overlapping, owners, sum_by
-from postnms.suppression.suppressor import Kept, Ranked, Suppressor
+from postnms.suppression.protocol import Kept, Ranked, Suppressor
 
 ScoreMethod = Literal["id", "avg", "iou_avg", "generalized_avg", "quasi_sum", "temp_avg"]
 

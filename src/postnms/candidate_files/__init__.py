@@ -1,0 +1,1 @@
+"""Candidates of a whole split on disk: written, read, imported, dumped, replayed."""

@@ -1,0 +1,140 @@
+"""Classification networks with a feature pyramid of any width, put together from torchvision's parts."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.error import URLError
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from postnms.detectors.config import BackboneConfig
+from postnms.errors import UserError
+from postnms.files.state_dicts import load_weights, read_state_dict
+from postnms.structures import Level
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A classification network as the body of a pyramid."""
+
+    build: Callable[..., nn.Module]
+    """Called with ``norm_layer``."""
+    stages: tuple[str, str, str, str]
+    """Modules whose outputs are C2 to C5, of strides 4 to 32."""
+    widths: tuple[int, int, int, int]
+    """Their channels."""
+    blocks: tuple[tuple[str, ...], ...]
+    """What is frozen together, from the last block to the first: prefixes of parameter names."""
+    within: str = ""
+    """Prefix of the body's parameters in a state dict of the whole network."""
+    norm_epsilon: float = 1e-5
+
+
+def _resnet(build: Callable[..., nn.Module], expansion: int) -> Architecture:
+    stages = ("layer1", "layer2", "layer3", "layer4")
+    widths = (64 * expansion, 128 * expansion, 256 * expansion, 512 * expansion)
+    blocks = (("layer4.",), ("layer3.",), ("layer2.",), ("layer1.",), ("conv1.", "bn1."))
+    return Architecture(build, stages, widths, blocks)
+
+
+def _resnext101_32x4d(**options: object) -> ResNet:
+    return ResNet(Bottleneck, [3, 4, 23, 3], groups=32, width_per_group=4, **options)  # pyright: ignore[reportArgumentType]
+
+
+def _mobilenet_v3_large(**options: object) -> nn.Module:
+    return torchvision.models.mobilenet_v3_large(weights=None, **options).features
+
+
+_MOBILENET_V3_LARGE = Architecture(
+    _mobilenet_v3_large,
+    stages=("3", "6", "12", "16"),
+    widths=(24, 40, 112, 960),
+    blocks=(
+        ("13.", "14.", "15.", "16."),
+        ("7.", "8.", "9.", "10.", "11.", "12."),
+        ("4.", "5.", "6."),
+        ("2.", "3."),
+        ("0.", "1."),
+    ),
+    within="features.",
+    norm_epsilon=1e-3,
+)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "resnet18": _resnet(torchvision.models.resnet18, 1),
+    "resnet34": _resnet(torchvision.models.resnet34, 1),
+    "resnet50": _resnet(torchvision.models.resnet50, 4),
+    "resnet101": _resnet(torchvision.models.resnet101, 4),
+    "resnext101_32x4d": _resnet(_resnext101_32x4d, 4),
+    "resnext101_32x8d": _resnet(torchvision.models.resnext101_32x8d, 4),
+    "resnext101_64x4d": _resnet(torchvision.models.resnext101_64x4d, 4),
+    "mobilenet_v3_large": _MOBILENET_V3_LARGE,
+}
+
+
+def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN:
+    """A body and its pyramid. ``first_level`` 2: P2 to P5 as "0" to "3", and "pool"; 3: "0" to "2", "p6", "p7"."""
+    architecture = ARCHITECTURES[config.name]
+    body = architecture.build(norm_layer=_norm(config, architecture.norm_epsilon))
+    if isinstance(body, ResNet):
+        del body.fc  # the classifier
+    if config.weights is not None:
+        load_backbone_weights(body, config.name, config.weights)
+    trained = tuple(prefix for block in architecture.blocks[: config.trainable_layers] for prefix in block)
+    for name, parameter in body.named_parameters():
+        parameter.requires_grad_(name.startswith(trained) if trained else False)
+    stages, widths = architecture.stages[first_level - 2 :], architecture.widths[first_level - 2 :]
+    names = {stage: str(index) for index, stage in enumerate(stages)}
+    width = config.fpn_channels
+    further = LastLevelMaxPool() if first_level == 2 else LastLevelP6P7(width, width)
+    return BackboneWithFPN(body, names, list(widths), width, further)
+
+
+def levels_of(config: BackboneConfig, numbers: Iterable[int]) -> dict[str, Level]:
+    """The pyramid's levels, by the names that :func:`build_backbone` gives them; P<n> has stride 2^n."""
+    numbers = list(numbers)
+    names = {number: str(number - numbers[0]) if number < 6 else f"p{number}" for number in numbers}
+    return {name: Level(config.fpn_channels, 2**number) for number, name in names.items()}
+
+
+def pyramid(backbone: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
+    """A backbone's feature maps by name; a single one is called "0"."""
+    features = backbone(pixels)
+    return {"0": features} if isinstance(features, Tensor) else features
+
+
+def load_backbone_weights(body: nn.Module, name: str, weights: str) -> None:
+    """Load classification weights into a body; the classifier's own are left out. Raises UserError."""
+    within = ARCHITECTURES[name].within
+    if weights == "imagenet":
+        state = _imagenet_state(name)
+    else:
+        state = read_state_dict(Path(weights), "detector.backbone.weights (if not 'imagenet')")
+    state = {key.removeprefix(within): value for key, value in state.items() if key.startswith(within)}
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    load_weights(body, state, f"detector.backbone.weights: {weights} for {name}")
+
+
+def _norm(config: BackboneConfig, epsilon: float) -> Callable[..., nn.Module]:
+    return partial(FrozenBatchNorm2d if config.norm == "frozen" else nn.BatchNorm2d, eps=epsilon)
+
+
+def _imagenet_state(name: str) -> dict[str, Tensor]:
+    hint = "fetch a file elsewhere and pass --set detector.backbone.weights=FILE"
+    if name not in torchvision.models.list_models():
+        raise UserError(f"detector.backbone.weights: torchvision has no ImageNet weights of {name}; {hint}")
+    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except (URLError, OSError) as error:
+        raise UserError(
+            f"detector.backbone.weights: could not reach torchvision's ImageNet weights of {name} ({error}); "
+            f"{hint}; to train from random weights, set "
+            "detector.backbone.weights=null, .norm=trained and .trainable_layers=5"
+        ) from error

@@ -1,0 +1,1 @@
+"""torchvision's own detectors, adopted or built by name."""

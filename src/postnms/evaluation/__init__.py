@@ -1,0 +1,1 @@
+"""Truth and results in, figures out."""

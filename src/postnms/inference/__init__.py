@@ -1,0 +1,1 @@
+"""A detector over a split, or over a user's images."""

@@ -1,0 +1,1 @@
+"""RoIAlign over a feature pyramid."""
