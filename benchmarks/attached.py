@@ -23,7 +23,8 @@ from postnms.evaluation.metrics import show
 from postnms.files.atomic import write_json
 from postnms.inference.evaluate import evaluate_detector
 from postnms.runs.checkpoints import read_weights
-from postnms.runs.loading import RunFolder, provenance, read_categories, read_recipe
+from postnms.runs.folder import RunFolder, read_categories, read_recipe
+from postnms.runs.provenance import provenance
 
 
 def torchvision_model(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
@@ -31,13 +32,16 @@ def torchvision_model(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
     body = getattr(resnet, config.backbone.name)(weights=None)
     layers = {f"layer{i}": str(i - 1) for i in range(1, 5)}
     width = config.backbone.fpn_channels
-    proposals = {name: value for name, value in config.model_dump().items() if name.startswith("rpn_")}
+    proposals = {
+        name: value for name, value in config.model_dump().items() if name.startswith("rpn_")
+    }
     return FasterRCNN(
         BackboneWithFPN(body, layers, [64, 128, 256, 512], width),
         min_size=config.min_size,
         max_size=config.max_size,
         rpn_anchor_generator=AnchorGenerator(
-            tuple((size,) for size in config.anchor_sizes), (config.aspect_ratios,) * len(config.anchor_sizes)
+            tuple((size,) for size in config.anchor_sizes),
+            (config.aspect_ratios,) * len(config.anchor_sizes),
         ),
         box_head=TwoMLPHead(width * 7**2, config.box_head_width),
         box_predictor=FastRCNNPredictor(config.box_head_width, num_classes + 1),
@@ -63,10 +67,14 @@ def main() -> None:
     detector = from_torchvision(model, recipe.stage)
     if detector.stage is not None:
         detector.stage.load_state_dict(stage)
-    rows, _ = evaluate_detector(detector.eval(), open_val(recipe, arguments.data, categories), recipe)
+    rows, _ = evaluate_detector(
+        detector.eval(), open_val(recipe, arguments.data, categories), recipe
+    )
     before = json.loads(run.metrics.read_text())
     for row, figures in rows.items():
-        print(f"{row}: AP {show(figures['AP'], 2)} attached, {show(before[row]['AP'], 2)} in the run")
+        print(
+            f"{row}: AP {show(figures['AP'], 2)} attached, {show(before[row]['AP'], 2)} in the run"
+        )
     if arguments.out:
         record = {
             **provenance(recipe.seed, arguments.data),

@@ -23,13 +23,20 @@ def settled(of: clustering.Scene, grid_from: int) -> None:
 
 def crossover(rounds: int) -> report.Sheet:
     rows = []
-    for title, make in (("all keys", clustering.disjoint), ("10 an object", lambda count: clustering.scene(count, 1))):
+    for title, make in (
+        ("all keys", clustering.disjoint),
+        ("10 an object", lambda count: clustering.scene(count, 1)),
+    ):
         for count in (256, 512, 768, 1024, 1536, 2048, 3072, 4096):
             of = make(count)
             ways = {"grid": 0, "scan": SCAN_ALWAYS}
-            found = milliseconds({name: lambda f=f, of=of: settled(of, f) for name, f in ways.items()}, rounds)
+            found = milliseconds(
+                {name: lambda f=f, of=of: settled(of, f) for name, f in ways.items()}, rounds
+            )
             rows.append([title, f"{count}", f"{found['grid']:.3f}", f"{found['scan']:.3f}"])
-    return report.Sheet("Where the grid gets faster than the scan", ["scene", "boxes", "grid ms", "scan ms"], rows)
+    return report.Sheet(
+        "Where the grid gets faster than the scan", ["scene", "boxes", "grid ms", "scan ms"], rows
+    )
 
 
 def main() -> None:

@@ -32,11 +32,12 @@ from postnms.files.atomic import write_json
 from postnms.ops.pooling.convolved import pool_convolved
 from postnms.ops.pooling.roi_align import pool_pyramid
 from postnms.recipes import get_recipe
-from postnms.runs.loading import provenance
+from postnms.runs.provenance import provenance
 from postnms.speed.timing import milliseconds
 from postnms.stage import decoupling
 from postnms.structures import Level, Targets
-from postnms.training.loop import build_optimizer, training_step
+from postnms.training.optimizer import build_optimizer
+from postnms.training.step import training_step
 
 SIZE, STRIDES, CHANNELS = (800, 1333), (4, 8, 16, 32), 256
 WIDEST = {"detector": 1.10, "training": 1.25}
@@ -57,8 +58,14 @@ def compare_layer(count: int, rounds: int, *, back: bool) -> dict[str, float]:
     torch.manual_seed(0)
     levels = {str(i): Level(CHANNELS, stride) for i, stride in enumerate(STRIDES)}
     layer = decoupling.DecouplingLayer(levels, CHANNELS)
-    shapes = [(math.ceil(SIZE[0] / 32) * 32 // stride, math.ceil(SIZE[1] / 32) * 32 // stride) for stride in STRIDES]
-    features = {str(i): torch.randn(1, CHANNELS, *shape, requires_grad=back) for i, shape in enumerate(shapes)}
+    shapes = [
+        (math.ceil(SIZE[0] / 32) * 32 // stride, math.ceil(SIZE[1] / 32) * 32 // stride)
+        for stride in STRIDES
+    ]
+    features = {
+        str(i): torch.randn(1, CHANNELS, *shape, requires_grad=back)
+        for i, shape in enumerate(shapes)
+    }
     boxes, image = some_boxes(count), torch.zeros(count, dtype=torch.int64)
     weight, bias = layer.conv.weight, layer.conv.bias
     gradient = torch.randn(count, CHANNELS, 7, 7)
@@ -86,7 +93,11 @@ def compare_layer(count: int, rounds: int, *, back: bool) -> dict[str, float]:
 
 def build(stage: StageConfig | None, body: str | None = None) -> Detector:
     """Faster R-CNN R50-FPN with random weights; ``body``: a file with those of the body, whose norm is then frozen."""
-    backbone = BackboneConfig(weights=body, norm="frozen", trainable_layers=3) if body else BackboneConfig()
+    backbone = (
+        BackboneConfig(weights=body, norm="frozen", trainable_layers=3)
+        if body
+        else BackboneConfig()
+    )
     torch.manual_seed(0)
     config = FasterRCNNConfig(backbone=backbone, min_size=min(SIZE), max_size=max(SIZE))
     return build_detector(config, stage, OUTPUTS - 1).eval()
@@ -106,7 +117,9 @@ def share_network(candidates: int, body: str | None = None) -> tuple[Detector, D
 def count_rows(detector: Detector, call: Callable[[], object]) -> int:
     """Rows that the stage sees in a call."""
     seen: list[int] = []
-    hook = detector.get_submodule("stage.heads").register_forward_hook(lambda _, given, out: seen.append(len(out[0])))
+    hook = detector.get_submodule("stage.heads").register_forward_hook(
+        lambda _, given, out: seen.append(len(out[0]))
+    )
     call()
     hook.remove()
     return sum(seen)
@@ -137,7 +150,10 @@ def compare_detector(candidates: int, rounds: int) -> dict[str, float]:
 
 def compare_training(candidates: int, rounds: int) -> dict[str, float]:
     """Milliseconds of a training step of one image with and without the stage."""
-    recipe, accelerator = get_recipe("faster_rcnn_r50_fpn_1x", ["training.lr=1e-9"]), get_accelerator()
+    recipe, accelerator = (
+        get_recipe("faster_rcnn_r50_fpn_1x", ["training.lr=1e-9"]),
+        get_accelerator(),
+    )
     torch.manual_seed(0)
     body = torchvision.models.resnet50(weights=None)
     calibrate(body)
@@ -146,12 +162,16 @@ def compare_training(candidates: int, rounds: int) -> dict[str, float]:
         bare, whole = share_network(candidates, str(file))
     labels = torch.randint(OUTPUTS - 1, (20,), generator=torch.Generator().manual_seed(0))
     whole_image = torch.zeros(20, dtype=torch.int64)
-    targets = Targets(some_boxes(20, 32), labels, whole_image, torch.zeros(20, dtype=torch.bool), num_images=1)
+    targets = Targets(
+        some_boxes(20, 32), labels, whole_image, torch.zeros(20, dtype=torch.bool), num_images=1
+    )
     batch = Batch([photograph(SIZE)], targets, [0], [SIZE])
     sides = {}
     for name, detector in (("without", bare), ("with", whole)):
         optimizer = build_optimizer(detector.train(), recipe.training)
-        sides[name] = partial(training_step, detector, optimizer, batch, recipe.training, accelerator)
+        sides[name] = partial(
+            training_step, detector, optimizer, batch, recipe.training, accelerator
+        )
     rows = count_rows(whole, sides["with"])
     found = milliseconds(sides, rounds, warmup=1)
     return {**found, "ratio": found["with"] / found["without"], "rows": rows}
@@ -160,7 +180,9 @@ def compare_training(candidates: int, rounds: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="*", default=["layer", "detector", "training"])
-    parser.add_argument("--boxes", nargs="*", type=int, default=[50, 100, 200, 400, 800, 1600, 4000])
+    parser.add_argument(
+        "--boxes", nargs="*", type=int, default=[50, 100, 200, 400, 800, 1600, 4000]
+    )
     parser.add_argument("--candidates", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
@@ -188,7 +210,10 @@ def main() -> None:
             print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in found.items()))
             print(f"  ratio {found['ratio']:.3f}, at most {WIDEST[name]:.2f}: {met}", flush=True)
     if arguments.out:
-        write_json(arguments.out, {**provenance(0, None), "threads": torch.get_num_threads(), "figures": record})
+        write_json(
+            arguments.out,
+            {**provenance(0, None), "threads": torch.get_num_threads(), "figures": record},
+        )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from postnms import StageConfig, from_torchvision
 from postnms.detectors import CascadeRCNNConfig, Detector, FasterRCNNConfig, build_detector
 from postnms.files.atomic import write_json
-from postnms.runs.loading import provenance
+from postnms.runs.provenance import provenance
 from postnms.speed.timing import milliseconds
 
 MODELS = (
@@ -89,7 +89,9 @@ def candidates_of(detector: Detector, image: list[Tensor]) -> Tensor:
     return found.scores.sort(descending=True).values
 
 
-def leave_candidates(model: nn.Module, detector: Detector, image: list[Tensor], wanted: int) -> None:
+def leave_candidates(
+    model: nn.Module, detector: Detector, image: list[Tensor], wanted: int
+) -> None:
     """Raise the score threshold of the model's own class until so many candidates are left, if there are more."""
     scores = candidates_of(detector, image)
     if len(scores) > wanted:
@@ -113,7 +115,9 @@ def compare(name: str, size: tuple[int, int], rounds: int, wanted: int) -> dict[
     """A torchvision model and the bare detector that shares its modules, on one image of the given size."""
     own_size = {} if name.startswith("ssd") else {"min_size": min(size), "max_size": max(size)}
     torch.manual_seed(0)
-    model = get_model(name, weights=None, weights_backbone=None, num_classes=OUTPUTS, **own_size).eval()
+    model = get_model(
+        name, weights=None, weights_backbone=None, num_classes=OUTPUTS, **own_size
+    ).eval()
     calibrate(model.backbone)
     spread(model, model)
     image = [photograph(size)]
@@ -154,9 +158,14 @@ def cascade(size: tuple[int, int], rounds: int, wanted: int) -> dict[str, float]
     torch.manual_seed(0)
     sides["faster_stage"] = build_detector(configs["faster"], StageConfig(), OUTPUTS - 1).eval()
     sides["faster_stage"].network = sides["faster"].network
-    found = milliseconds({name: lambda d=detector: d(image) for name, detector in sides.items()}, rounds)
+    found = milliseconds(
+        {name: lambda d=detector: d(image) for name, detector in sides.items()}, rounds
+    )
     ratios = {f"{name}_ratio": found[name] / found["faster"] for name in sides if name != "faster"}
-    costs = {f"{name}_multiply_adds": multiply_adds(lambda d=side: d(image)) for name, side in sides.items()}
+    costs = {
+        f"{name}_multiply_adds": multiply_adds(lambda d=side: d(image))
+        for name, side in sides.items()
+    }
     return {**found, **ratios, **costs, "cascade_parameters": millions(sides["cascade"])}
 
 
@@ -181,7 +190,9 @@ def main() -> None:
             for name in arguments.models:
                 if name.startswith("ssd") and text != arguments.sizes[0]:
                     continue  # they have one size of their own
-                found = record[f"{name} {text}"] = compare(name, size, arguments.rounds, arguments.candidates)
+                found = record[f"{name} {text}"] = compare(
+                    name, size, arguments.rounds, arguments.candidates
+                )
                 shape = f"{found['height']:.0f}x{found['width']:.0f}"
                 print(
                     f"{shape:>9} {name:34s} {found['ours']:8.1f} {found['theirs']:9.1f} {found['ratio']:6.3f} "
@@ -189,8 +200,13 @@ def main() -> None:
                     f"{found['multiply_adds']:9.1f} ({found['published_multiply_adds']:.1f})",
                     flush=True,
                 )
-            found = record[f"cascade {text}"] = cascade(size, arguments.rounds, arguments.candidates)
-            print(f"{text:>9} " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
+            found = record[f"cascade {text}"] = cascade(
+                size, arguments.rounds, arguments.candidates
+            )
+            print(
+                f"{text:>9} " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()),
+                flush=True,
+            )
     if arguments.out:
         write_json(arguments.out, {**provenance(0, None), "figures": record})
 

@@ -19,7 +19,9 @@ from postnms.data.splits import open_splits
 from postnms.distributed.processes import get_accelerator
 from postnms.recipes import get_recipe
 from postnms.runs.loading import build_run_detector
-from postnms.training.loop import build_optimizer, set_learning_rate, training_batches, training_step
+from postnms.training.loop import training_batches
+from postnms.training.optimizer import build_optimizer, set_learning_rate
+from postnms.training.step import training_step
 
 WARMUP = 10
 WAY_BACK = "run_backward"
@@ -48,7 +50,9 @@ def print_shares(title: str, call: Callable[[], object], rounds: int, least: flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="data folder; without it, the recipe's built-in data")
+    parser.add_argument(
+        "--data", type=Path, help="data folder; without it, the recipe's built-in data"
+    )
     parser.add_argument("--recipe", default="faster_rcnn_r18_small")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--least", type=float, default=0.02)
@@ -57,8 +61,13 @@ def main() -> None:
     recipe, accelerator = get_recipe(given.recipe), get_accelerator()
     splits = open_splits(recipe, given.data)
     set_seed(recipe.seed)
-    detector = build_run_detector(recipe, len(splits.train.dataset.categories)).to(accelerator.device)
-    batches, steps = training_batches(recipe, splits.train, 0, accelerator), iter(range(recipe.training.iterations))
+    detector = build_run_detector(recipe, len(splits.train.dataset.categories)).to(
+        accelerator.device
+    )
+    batches, steps = (
+        training_batches(recipe, splits.train, 0, accelerator),
+        iter(range(recipe.training.iterations)),
+    )
     optimizer = build_optimizer(detector.train(), recipe.training)
 
     def train() -> None:

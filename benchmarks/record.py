@@ -10,7 +10,7 @@ from typing import Any
 
 from postnms.evaluation.metrics import show
 from postnms.files.atomic import write_json
-from postnms.runs.loading import RunFolder
+from postnms.runs.folder import RunFolder
 
 ABOUT = ("command", "processes", "commit", "version", "torch", "machine", "seed", "data")
 
@@ -18,7 +18,9 @@ ABOUT = ("command", "processes", "commit", "version", "torch", "machine", "seed"
 def about(path: Path) -> dict[str, Any]:
     """Where figures come from, and how a run was resumed; without what is of one machine only."""
     content = json.loads(path.read_text())
-    first, *later = [{name: part[name] for name in ABOUT} for part in (content, *content.get("resumed", []))]
+    first, *later = [
+        {name: part[name] for name in ABOUT} for part in (content, *content.get("resumed", []))
+    ]
     return {**first, "resumed": later} if later else first
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 
-from postnms.candidate_files.reader import CandidateWriter, open_candidates
+from postnms.candidate_files.reader import open_candidates
 from postnms.candidate_files.replays import replay
-from postnms.data.formats.coco import Category
+from postnms.candidate_files.writer import CandidateWriter
+from postnms.data.dataset import Category
 from postnms.structures import Candidates
 from postnms.suppression import get_suppressor
 
@@ -45,7 +46,9 @@ def write(path: Path, images: int, candidates: int, classes: int) -> float:
     """Write the file; returns the seconds that it took."""
     random = torch.Generator().manual_seed(0)
     begin = time.perf_counter()
-    with CandidateWriter(path, [Category(i + 1, f"class {i}") for i in range(classes)], None, {}) as writer:
+    with CandidateWriter(
+        path, [Category(i + 1, f"class {i}") for i in range(classes)], None, {}
+    ) as writer:
         for start in range(0, images, IMAGES_AT_ONCE):
             count = min(IMAGES_AT_ONCE, images - start)
             writer.add(crowded(count, candidates, classes, random), range(start, start + count))
@@ -71,7 +74,9 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=1000)
     parser.add_argument("--classes", type=int, default=80)
     parser.add_argument("--suppressor", default="nms")
-    parser.add_argument("--file", type=Path, help="Replay this file of candidates; the other sizes are not used.")
+    parser.add_argument(
+        "--file", type=Path, help="Replay this file of candidates; the other sizes are not used."
+    )
     given = parser.parse_args()
     if given.file is not None:
         measure(given.file, given.suppressor)
@@ -80,7 +85,9 @@ def main() -> None:
         file = Path(folder) / "candidates.safetensors"
         seconds = write(file, given.images, given.candidates, given.classes)
         print(f"written in {seconds:.1f} s, {file.stat().st_size / 2**20:.0f} MiB")
-        subprocess.run([sys.executable, __file__, "--file", file, "--suppressor", given.suppressor], check=True)
+        subprocess.run(
+            [sys.executable, __file__, "--file", file, "--suppressor", given.suppressor], check=True
+        )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,10 @@ Peer = Callable[[np.ndarray, np.ndarray], object]
 
 
 def numpy_iou(boxes: np.ndarray, other: np.ndarray) -> np.ndarray:
-    low, high = np.maximum(boxes[:, None, :2], other[:, :2]), np.minimum(boxes[:, None, 2:], other[:, 2:])
+    low, high = (
+        np.maximum(boxes[:, None, :2], other[:, :2]),
+        np.minimum(boxes[:, None, 2:], other[:, 2:]),
+    )
     shared = np.clip(high - low, 0, None).prod(axis=-1)
     area, other_area = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, other))
     return shared / (area[:, None] + other_area - shared)
@@ -36,7 +39,9 @@ def numpy_soft(boxes: np.ndarray, scores: np.ndarray, method: str) -> int:
         kept += 1
         alive = alive[alive != best]
         iou = numpy_iou(boxes[best : best + 1], boxes[alive])[0]
-        scores[alive] *= np.exp(-(iou**2) / 0.5) if method == "gaussian" else np.where(iou > 0.3, 1 - iou, 1)
+        scores[alive] *= (
+            np.exp(-(iou**2) / 0.5) if method == "gaussian" else np.where(iou > 0.3, 1 - iou, 1)
+        )
         alive = alive[scores[alive] >= 0.001]
     return kept
 
@@ -59,11 +64,15 @@ def ensemble_soft(method: int) -> Peer:
     """1 linear, 2 Gaussian. It is plain numpy in the package (numba compiles its greedy NMS alone)."""
     from ensemble_boxes.ensemble_boxes_nms import cpu_soft_nms_float
 
-    return lambda boxes, scores: len(cpu_soft_nms_float(boxes.copy(), scores.copy(), 0.3, 0.5, 0.001, method))
+    return lambda boxes, scores: len(
+        cpu_soft_nms_float(boxes.copy(), scores.copy(), 0.3, 0.5, 0.001, method)
+    )
 
 
 @numba.njit
-def numba_soft(boxes: np.ndarray, scores: np.ndarray, gaussian: bool) -> int:  # pragma: no cover: compiled
+def numba_soft(
+    boxes: np.ndarray, scores: np.ndarray, gaussian: bool
+) -> int:  # pragma: no cover: compiled
     """The definition in plain loops over arrays of rows, compiled by numba as it stands."""
     scores, alive, kept = scores.copy(), np.ones(len(scores), np.bool_), 0
     while True:
@@ -92,13 +101,21 @@ def numba_soft(boxes: np.ndarray, scores: np.ndarray, gaussian: bool) -> int:  #
 def ensemble_wbf(boxes: np.ndarray, scores: np.ndarray) -> int:
     from ensemble_boxes import weighted_boxes_fusion
 
-    return len(weighted_boxes_fusion([boxes / 2000 + 0.3], [scores], [np.zeros(len(scores))], iou_thr=0.55)[0])
+    return len(
+        weighted_boxes_fusion(
+            [boxes / 2000 + 0.3], [scores], [np.zeros(len(scores))], iou_thr=0.55
+        )[0]
+    )
 
 
 def ensemble_nmw(boxes: np.ndarray, scores: np.ndarray) -> int:
     from ensemble_boxes import non_maximum_weighted
 
-    return len(non_maximum_weighted([boxes / 2000 + 0.3], [scores], [np.zeros(len(scores))], iou_thr=0.55)[0])
+    return len(
+        non_maximum_weighted([boxes / 2000 + 0.3], [scores], [np.zeros(len(scores))], iou_thr=0.55)[
+            0
+        ]
+    )
 
 
 def openvino_matrix(boxes: np.ndarray, scores: np.ndarray) -> Peer:
@@ -107,7 +124,10 @@ def openvino_matrix(boxes: np.ndarray, scores: np.ndarray) -> Peer:
     from openvino import opset8
 
     count = len(scores)
-    inputs = [opset8.parameter([1, count, 4], np.float32), opset8.parameter([1, 1, count], np.float32)]
+    inputs = [
+        opset8.parameter([1, count, 4], np.float32),
+        opset8.parameter([1, 1, count], np.float32),
+    ]
     node = opset8.matrix_nms(
         *inputs,
         sort_result_type="score",
@@ -138,7 +158,9 @@ def ultralytics_fast(boxes: np.ndarray, scores: np.ndarray) -> int:
 
 def peers(boxes: np.ndarray, scores: np.ndarray) -> dict[str, dict[str, Peer]]:
     """What is measured beside each suppressor."""
-    installed = {name: importlib.util.find_spec(name) is not None for name in ("openvino", "ultralytics")}
+    installed = {
+        name: importlib.util.find_spec(name) is not None for name in ("openvino", "ultralytics")
+    }
     table: dict[str, dict[str, Peer]] = {
         "soft_nms_linear": {
             "numpy": lambda b, s: numpy_soft(b, s, "linear"),
@@ -170,15 +192,22 @@ def main() -> None:
     torch.set_num_threads(1)
     candidates = crowded(1, given.boxes, 1, torch.Generator().manual_seed(0))
     boxes, scores = candidates.boxes.numpy(), candidates.scores.numpy()
-    print(f"{'suppressor':20s} {'peer':26s} {'ours ms':>9s} {'peer ms':>9s} {'ratio':>7s} {'kept':>5s} {'peer':>5s}")
+    print(
+        f"{'suppressor':20s} {'peer':26s} {'ours ms':>9s} {'peer ms':>9s} {'ratio':>7s} {'kept':>5s} {'peer':>5s}"
+    )
     for name, table in peers(boxes, scores).items():
         rule = get_suppressor(f"{name}:max_detections={given.boxes}")
         for peer, call in table.items():
-            sides = {"ours": lambda r=rule: r(candidates), "theirs": lambda c=call: c(boxes, scores)}
+            sides = {
+                "ours": lambda r=rule: r(candidates),
+                "theirs": lambda c=call: c(boxes, scores),
+            }
             took = milliseconds(sides, given.rounds)
             kept = f"{len(rule(candidates).scores):5d} {call(boxes, scores):5d}"
             ratio = took["theirs"] / took["ours"]
-            print(f"{name:20s} {peer:26s} {took['ours']:9.2f} {took['theirs']:9.2f} {ratio:7.1f} {kept}")
+            print(
+                f"{name:20s} {peer:26s} {took['ours']:9.2f} {took['theirs']:9.2f} {ratio:7.1f} {kept}"
+            )
 
 
 if __name__ == "__main__":

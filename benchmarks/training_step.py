@@ -20,8 +20,12 @@ from postnms.distributed.processes import get_accelerator
 from postnms.files.atomic import write_json
 from postnms.recipes import Recipe, get_recipe, override
 from postnms.runs.checkpoints import load_tensors, own_state
-from postnms.runs.loading import RunFolder, build_run_detector, provenance, read_recipe
-from postnms.training.loop import build_optimizer, set_learning_rate, training_batches, training_step
+from postnms.runs.folder import RunFolder, read_recipe
+from postnms.runs.loading import build_run_detector
+from postnms.runs.provenance import provenance
+from postnms.training.loop import training_batches
+from postnms.training.optimizer import build_optimizer, set_learning_rate
+from postnms.training.step import training_step
 
 
 def build(recipe: Recipe, num_classes: int, run: RunFolder | None) -> Detector:
@@ -36,12 +40,20 @@ def build(recipe: Recipe, num_classes: int, run: RunFolder | None) -> Detector:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="data folder; without it, the recipe's built-in data")
+    parser.add_argument(
+        "--data", type=Path, help="data folder; without it, the recipe's built-in data"
+    )
     parser.add_argument("--recipe", default="faster_rcnn_r18_small")
-    parser.add_argument("--run", type=Path, help="run folder with a stage, whose recipe and weights are taken")
-    parser.add_argument("--set", nargs="*", default=[], help="changes to the recipe, for both sides")
+    parser.add_argument(
+        "--run", type=Path, help="run folder with a stage, whose recipe and weights are taken"
+    )
+    parser.add_argument(
+        "--set", nargs="*", default=[], help="changes to the recipe, for both sides"
+    )
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--warmup", type=int, default=40, help="iterations before the first that is timed")
+    parser.add_argument(
+        "--warmup", type=int, default=40, help="iterations before the first that is timed"
+    )
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
 
@@ -70,7 +82,10 @@ def main() -> None:
                 seconds[name].append(value)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     whole = {name: medians[name] + medians["loading"] for name in sides}
-    epochs = {name: value * len(splits.train) / recipe.training.batch_size for name, value in whole.items()}
+    epochs = {
+        name: value * len(splits.train) / recipe.training.batch_size
+        for name, value in whole.items()
+    }
     ratio = whole["with"] / whole["without"]
     for name in sides:
         print(

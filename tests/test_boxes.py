@@ -10,7 +10,9 @@ from postnms import boxes as B
 corners = st.tuples(*[st.integers(0, 9)] * 2, *[st.integers(0, 6)] * 2).map(
     lambda t: (*t[:2], t[0] + t[2], t[1] + t[3])
 )
-box_lists = st.lists(corners, max_size=8).map(lambda rows: torch.tensor(rows, dtype=torch.float32).view(-1, 4))
+box_lists = st.lists(corners, max_size=8).map(
+    lambda rows: torch.tensor(rows, dtype=torch.float32).view(-1, 4)
+)
 
 
 def random_boxes(count, seed=0, least=1.0):
@@ -27,8 +29,12 @@ def test_pairwise_iou_equals_torchvision_where_that_is_defined(first, second):
 
 def test_iou_by_hand():
     first = torch.tensor([[0.0, 0, 10, 10]])
-    second = torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10], [2, 2, 4, 4], [3, 3, 3, 3]])
-    torch.testing.assert_close(B.pairwise_iou(first, second), torch.tensor([[1, 1 / 3, 0, 0.04, 0]]))
+    second = torch.tensor(
+        [[0.0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10], [2, 2, 4, 4], [3, 3, 3, 3]]
+    )
+    torch.testing.assert_close(
+        B.pairwise_iou(first, second), torch.tensor([[1, 1 / 3, 0, 0.04, 0]])
+    )
 
 
 def test_iou_of_two_boxes_without_an_area_is_zero():
@@ -70,7 +76,9 @@ def test_clip_equals_torchvision_with_a_size_of_its_own_for_each_box():
     image = torch.arange(40) % 2
     found = B.clip(boxes, sizes[image])
     for index in range(2):
-        expected = torchvision.ops.clip_boxes_to_image(boxes[image == index], tuple(sizes[index].tolist()))
+        expected = torchvision.ops.clip_boxes_to_image(
+            boxes[image == index], tuple(sizes[index].tolist())
+        )
         torch.testing.assert_close(found[image == index], expected, rtol=0, atol=0)
 
 

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from postnms.candidate_files.reader import FORMAT, CandidateWriter, open_candidates
-from postnms.data.formats.coco import Category
+from postnms.candidate_files.columns import FORMAT
+from postnms.candidate_files.reader import open_candidates
+from postnms.candidate_files.writer import CandidateWriter
+from postnms.data.dataset import Category
 from postnms.errors import UserError
 from postnms.structures import Candidates, Detections, take
 
@@ -27,7 +29,9 @@ def columns(counts, seed):
         "boxes": torch.cat([corners, corners + torch.rand(rows, 2, generator=generator)], 1),
         "scores": torch.rand(rows, generator=generator),
         "labels": torch.randint(0, 3, (rows,), generator=generator),
-        "image": torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.int64)),
+        "image": torch.repeat_interleave(
+            torch.arange(len(counts)), torch.tensor(counts, dtype=torch.int64)
+        ),
         "source": torch.randint(0, 2**31 - 1, (rows,), generator=generator),
         "num_images": len(counts),
     }
@@ -43,7 +47,11 @@ def detections(counts=(1, 1), seed=0):
 
 
 def writer(path, **changes):
-    arguments = {"categories": CATEGORIES, "annotations": "val.json", "provenance": {"commit": "abc", "seed": 3}}
+    arguments = {
+        "categories": CATEGORIES,
+        "annotations": "val.json",
+        "provenance": {"commit": "abc", "seed": 3},
+    }
     return CandidateWriter(path, **(arguments | changes))
 
 
@@ -52,10 +60,21 @@ def write(path, batches=BATCHES):
     written, rows, first = [], [], 0
     with writer(path) as file:
         for seed, counts in enumerate(batches):
-            batch, row = candidates(counts, seed), detections([min(count, 1) for count in counts], seed + 100)
+            batch, row = (
+                candidates(counts, seed),
+                detections([min(count, 1) for count in counts], seed + 100),
+            )
             ids = [1000 - number for number in range(first, first + len(counts))]
-            batch = take(batch, torch.randperm(len(batch.scores), generator=torch.Generator().manual_seed(seed)))
-            file.add(batch, ids, {"post_nms": row, "nms": row}, {"nms": 2.0 * len(counts), "post_nms": 1.0})
+            batch = take(
+                batch,
+                torch.randperm(len(batch.scores), generator=torch.Generator().manual_seed(seed)),
+            )
+            file.add(
+                batch,
+                ids,
+                {"post_nms": row, "nms": row},
+                {"nms": 2.0 * len(counts), "post_nms": 1.0},
+            )
             written.append((take(batch, torch.argsort(batch.image, stable=True)), first))
             rows.append((row, first))
             first += len(counts)
@@ -68,7 +87,9 @@ def whole(parts, num_images):
     joined = {name: torch.cat([getattr(part, name) for part, _ in parts]) for name in NAMES}
     joined["image"] = torch.cat([part.image + first for part, first in parts])
     if kind is Candidates:
-        joined["extra"] = {name: torch.cat([part.extra[name] for part, _ in parts]) for name in parts[0][0].extra}
+        joined["extra"] = {
+            name: torch.cat([part.extra[name] for part, _ in parts]) for name in parts[0][0].extra
+        }
     return kind(**joined, num_images=num_images)
 
 
@@ -109,7 +130,9 @@ def test_what_was_written_comes_back_by_image(tmp_path, images):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=4), st.integers(1, 9))
-def test_however_images_are_batched_and_read_the_whole_is_the_same(tmp_path_factory, batches, images):
+def test_however_images_are_batched_and_read_the_whole_is_the_same(
+    tmp_path_factory, batches, images
+):
     path = tmp_path_factory.mktemp("files") / "a.safetensors"
     written, row = write(path, [*batches, [1]])
     file = open_candidates(path)
@@ -146,7 +169,9 @@ def test_a_file_without_candidates_or_images(tmp_path, batches):
 def test_a_row_that_is_not_there_and_a_chunk_of_nothing(tmp_path):
     write(tmp_path / "a.safetensors")
     file = open_candidates(tmp_path / "a.safetensors")
-    with pytest.raises(UserError, match=r"a\.safetensors: no row 'post_nmz' \(did you mean 'post_nms'\?\)"):
+    with pytest.raises(
+        UserError, match=r"a\.safetensors: no row 'post_nmz' \(did you mean 'post_nms'\?\)"
+    ):
         file.row("post_nmz")
     with pytest.raises(ValueError, match=r"chunks\.images: expected at least 1, got 0"):
         next(file.chunks(0))
@@ -177,7 +202,11 @@ def test_a_batch_that_does_not_fit_is_named_and_changes_nothing(tmp_path, change
             file.add(**(good | {"image_ids": [5, 6]} | change))
         file.add(**good, image_ids=[5, 6])
     file = open_candidates(tmp_path / "a.safetensors")
-    assert (file.image_ids, file.num_candidates, file.milliseconds) == ((1, 2, 5, 6), 6, {"nms": 2.0})
+    assert (file.image_ids, file.num_candidates, file.milliseconds) == (
+        (1, 2, 5, 6),
+        6,
+        {"nms": 2.0},
+    )
 
 
 def test_provenance_must_be_json(tmp_path):
@@ -221,7 +250,10 @@ def test_nothing_is_read_before_its_turn(tmp_path):
     change(path, "scores", lambda scores: scores.index_fill(0, torch.tensor([4]), float("nan")))
     chunks = open_candidates(path).chunks(3)
     assert len(next(chunks)[1].scores) == 3
-    with pytest.raises(UserError, match=r"a\.safetensors: images 997 to 995: Candidates\.scores: .*got nan in row 1"):
+    with pytest.raises(
+        UserError,
+        match=r"a\.safetensors: images 997 to 995: Candidates\.scores: .*got nan in row 1",
+    ):
         next(chunks)
 
 
@@ -273,7 +305,9 @@ def test_values_that_detections_cannot_have_are_named_when_read(tmp_path):
     write(path)
     change(path, "rows.nms.boxes", lambda boxes: boxes.flip(1))
     file = open_candidates(path)
-    with pytest.raises(UserError, match=r"a\.safetensors: row 'nms': Detections\.boxes: expected x1 <= x2"):
+    with pytest.raises(
+        UserError, match=r"a\.safetensors: row 'nms': Detections\.boxes: expected x1 <= x2"
+    ):
         file.row("nms")
 
 

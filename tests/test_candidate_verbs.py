@@ -11,14 +11,18 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from postnms import UserError
-from postnms.analysis.comparison import ORACLE, compare, count_rows, sweep
+from postnms.analysis.comparison import compare, count_rows
 from postnms.analysis.diagnosis import analyse
-from postnms.candidate_files.dump import REFINED
-from postnms.candidate_files.reader import CandidateWriter, open_candidates
+from postnms.analysis.oracle import ORACLE
+from postnms.analysis.sweeps import sweep
+from postnms.candidate_files.columns import REFINED
+from postnms.candidate_files.reader import open_candidates
 from postnms.candidate_files.replays import replay
 from postnms.candidate_files.truth import open_truth
+from postnms.candidate_files.writer import CandidateWriter
 from postnms.clustering import cluster
-from postnms.data.formats.coco import Category, read_truth
+from postnms.data.dataset import Category
+from postnms.data.formats.coco import read_truth
 from postnms.evaluation.metrics import coco_metrics
 from postnms.structures import Candidates
 from postnms.suppression import SUPPRESSORS, get_suppressor
@@ -33,7 +37,11 @@ def write_truth(path, images, classes=3, seed=0):
     for image in range(images):
         for _ in range(3):
             box = [*(80 * random.random(2)), *(10 + 30 * random.random(2))]
-            entry = {"image_id": 10 + image, "category_id": 1 + int(random.integers(classes)), "bbox": box}
+            entry = {
+                "image_id": 10 + image,
+                "category_id": 1 + int(random.integers(classes)),
+                "bbox": box,
+            }
             annotations.append({"id": len(annotations) + 1, **entry})
     content = {
         "images": [{"id": 10 + image} for image in range(images)],
@@ -47,7 +55,12 @@ def write_truth(path, images, classes=3, seed=0):
 def around_objects(truth, image_ids):
     """Eight boxes about each object of the images, most of them of its class."""
     random = np.random.default_rng(0)
-    objects = [entry for entry in truth.content["annotations"] if entry["image_id"] in image_ids for _ in range(8)]
+    objects = [
+        entry
+        for entry in truth.content["annotations"]
+        if entry["image_id"] in image_ids
+        for _ in range(8)
+    ]
     boxes = np.array([entry["bbox"] for entry in objects]) + random.normal(0, 2, (len(objects), 4))
     boxes[:, 2:] += boxes[:, :2]
     labels = [(entry["category_id"] - 1 + (random.random() < 0.1)) % 3 for entry in objects]
@@ -70,7 +83,9 @@ def picture_width(path):
 def small(tmp_path):
     """A truth of five images and a file of candidates of them."""
     truth = write_truth(tmp_path / "instances_val.json", 5)
-    with CandidateWriter(tmp_path / "c.safetensors", truth.categories, "instances_val.json", {}) as writer:
+    with CandidateWriter(
+        tmp_path / "c.safetensors", truth.categories, "instances_val.json", {}
+    ) as writer:
         for start in (0, 3):
             ids = range(10 + start, 13 if start == 0 else 15)
             writer.add(around_objects(truth, ids), ids)
@@ -89,15 +104,26 @@ def test_replay_is_the_suppressor_on_every_image(small, monkeypatch):
 
 def test_rows_are_evaluated_as_coco_does(small, tmp_path):
     file, truth = small
-    rows = {row.name: row for row in compare(file, truth, {"wbf": SUPPRESSORS["wbf"]}, bootstrap=50)}
+    rows = {
+        row.name: row for row in compare(file, truth, {"wbf": SUPPRESSORS["wbf"]}, bootstrap=50)
+    }
     assert list(rows) == ["nms", "wbf", ORACLE]
     assert count_rows(file, {"wbf": SUPPRESSORS["wbf"]}) == 3
     ((_, whole),) = file.chunks(images=5)
     found = SUPPRESSORS["wbf"](whole)
     results = [
-        {"image_id": 10 + image, "category_id": 1 + label, "bbox": [x, y, right - x, bottom - y], "score": score}
+        {
+            "image_id": 10 + image,
+            "category_id": 1 + label,
+            "bbox": [x, y, right - x, bottom - y],
+            "score": score,
+        }
         for image, label, score, (x, y, right, bottom) in zip(
-            found.image.tolist(), found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True
+            found.image.tolist(),
+            found.labels.tolist(),
+            found.scores.tolist(),
+            found.boxes.tolist(),
+            strict=True,
         )
     ]
     reference = COCO()
@@ -117,20 +143,43 @@ def test_rows_are_evaluated_as_coco_does(small, tmp_path):
 
 def test_a_sweep_changes_one_field():
     swept = sweep({"nms": SUPPRESSORS["nms"], "none": SUPPRESSORS["none"]}, "iou=0.3:0.7:0.2")
-    assert list(swept) == ["nms", "none", "nms:iou_threshold=0.3", "nms:iou_threshold=0.5", "nms:iou_threshold=0.7"]
+    assert list(swept) == [
+        "nms",
+        "none",
+        "nms:iou_threshold=0.3",
+        "nms:iou_threshold=0.5",
+        "nms:iou_threshold=0.7",
+    ]
     assert swept["nms:iou_threshold=0.7"] == get_suppressor("nms:iou_threshold=0.7")
     twice = sweep(sweep({"nms": SUPPRESSORS["nms"]}, "iou=0.3:0.4:0.1"), "iou=0.6:0.6:1")
-    assert list(twice) == ["nms", "nms:iou_threshold=0.3", "nms:iou_threshold=0.4", "nms:iou_threshold=0.6"]
+    assert list(twice) == [
+        "nms",
+        "nms:iou_threshold=0.3",
+        "nms:iou_threshold=0.4",
+        "nms:iou_threshold=0.6",
+    ]
     own = {"nms:iou=0.4": get_suppressor("nms:iou=0.4")}
     assert list(sweep(own, "max_detections=50:100:50")) == [
         "nms:iou=0.4", "nms:iou=0.4:max_detections=50", "nms:iou=0.4:max_detections=100",
     ]  # fmt: skip
-    with pytest.raises(UserError, match="none of the suppressors has a field 'iou_threshold' that is not set"):
+    with pytest.raises(
+        UserError, match="none of the suppressors has a field 'iou_threshold' that is not set"
+    ):
         sweep(own, "iou=0.3:0.4:0.1")
-    for text in ("iou=0:1e-8:1e-10", "iou=0.3", "iou=0.3:0.2:0.1", "iou=0:1:0", "=0:1:0.5", "iou=a:b:c", "iou=0:inf:1"):
+    for text in (
+        "iou=0:1e-8:1e-10",
+        "iou=0.3",
+        "iou=0.3:0.2:0.1",
+        "iou=0:1:0",
+        "=0:1:0.5",
+        "iou=a:b:c",
+        "iou=0:inf:1",
+    ):
         with pytest.raises(UserError, match=f"--sweep {text}: expected FIELD=FIRST:LAST:STEP"):
             sweep({"nms": SUPPRESSORS["nms"]}, text)
-    with pytest.raises(UserError, match=r"no.*field 'sigmas' that is not set \(did you mean 'sigma'\?\)"):
+    with pytest.raises(
+        UserError, match=r"no.*field 'sigmas' that is not set \(did you mean 'sigma'\?\)"
+    ):
         sweep({"soft": SUPPRESSORS["soft_nms_gaussian"]}, "sigmas=0:1:0.5")
     with pytest.raises(UserError, match=r"nms.iou_threshold: .*less than or equal to 1, got 2"):
         sweep({"nms": SUPPRESSORS["nms"]}, "iou=1:2:1")
@@ -156,16 +205,22 @@ def test_empty_candidates_give_a_table_of_zeros(tmp_path):
     with CandidateWriter(tmp_path / "c.safetensors", truth.categories, "t.json", {}) as writer:
         writer.add(Candidates(torch.zeros(0, 4), torch.zeros(0), none, none, none, 2), [10, 11])
     file = open_candidates(tmp_path / "c.safetensors")
-    rows = compare(file, truth, {name: SUPPRESSORS[name] for name in ("wbf", "confluence")}, bootstrap=3)
+    rows = compare(
+        file, truth, {name: SUPPRESSORS[name] for name in ("wbf", "confluence")}, bootstrap=3
+    )
     assert [row.figures["AP"] for row in rows] == [0, 0, 0, 0]
-    assert analyse(file, truth, {"nms": SUPPRESSORS["nms"]}).rows["nms"].errors.counts["missed"] == 6
+    assert (
+        analyse(file, truth, {"nms": SUPPRESSORS["nms"]}).rows["nms"].errors.counts["missed"] == 6
+    )
 
 
 def test_the_truth_must_be_of_the_images(small, tmp_path):
     file, truth = small
     assert open_truth(file, tmp_path).content == truth.content
     assert open_truth(file, tmp_path / "instances_val.json").content == truth.content
-    with pytest.raises(UserError, match=r"--data: .*c.safetensors needs the annotations.*\(instances_val.json\)"):
+    with pytest.raises(
+        UserError, match=r"--data: .*c.safetensors needs the annotations.*\(instances_val.json\)"
+    ):
         open_truth(file, None)
     write_truth(tmp_path / "other.json", 6)
     with pytest.raises(UserError, match=r"got 0 that are not in .*other.json, which has 1 more"):
@@ -190,10 +245,14 @@ def test_a_dump_gives_the_rows_of_the_run(any_run, postnms, tmp_path):  # noqa: 
     assert f"{candidates.num_candidates} candidates of {len(candidates)} images" in shown
     assert postnms("eval", any_run)[0] == 0
     metrics = json.loads((any_run / "metrics.json").read_text())
-    rows = {row.name: row for row in compare(candidates, open_truth(candidates, None), {}, bootstrap=0)}
+    rows = {
+        row.name: row for row in compare(candidates, open_truth(candidates, None), {}, bootstrap=0)
+    }
     for row in candidates.rows:
         figures = {name: value for name, value in metrics[row].items() if value is not None}
-        assert {name: rows[f"run {row}"].figures[name] for name in figures} == pytest.approx(figures, abs=0.02)
+        assert {name: rows[f"run {row}"].figures[name] for name in figures} == pytest.approx(
+            figures, abs=0.02
+        )
     assert rows["nms"].figures["AP"] == pytest.approx(metrics["nms"]["AP"], abs=0.02)
     has_stage = "post_nms" in candidates.rows
     assert (candidates.extra == (REFINED,)) == has_stage == ("post_nms" in candidates.milliseconds)
@@ -202,7 +261,11 @@ def test_a_dump_gives_the_rows_of_the_run(any_run, postnms, tmp_path):  # noqa: 
         ((_, whole),) = candidates.chunks(images=len(candidates))
         clusters, moved = cluster(whole), candidates.row("post_nms")
         keys = {
-            (whole.image[key].item(), whole.labels[key].item(), whole.source[key].item()): whole.extra[REFINED][key]
+            (
+                whole.image[key].item(),
+                whole.labels[key].item(),
+                whole.source[key].item(),
+            ): whole.extra[REFINED][key]
             for key in clusters.keys.tolist()
         }
         found = zip(moved.image.tolist(), moved.labels.tolist(), moved.source.tolist(), strict=True)
@@ -216,7 +279,12 @@ def test_a_dump_gives_the_rows_of_the_run(any_run, postnms, tmp_path):  # noqa: 
 def test_a_lower_threshold_and_a_limit(run_folder, postnms, tmp_path):  # noqa: F811
     more, few = tmp_path / "more.safetensors", tmp_path / "few.safetensors"
     assert postnms("dump", run_folder, "--out", more, "--score-threshold", 0.001)[0] == 0
-    assert postnms("dump", run_folder, "--out", few, "--score-threshold", 0.001, "--max-candidates", 7)[0] == 0
+    assert (
+        postnms(
+            "dump", run_folder, "--out", few, "--score-threshold", 0.001, "--max-candidates", 7
+        )[0]
+        == 0
+    )
     more, few = open_candidates(more), open_candidates(few)
     assert few.offsets.diff().max() <= 7
     assert more.num_candidates > few.num_candidates
@@ -228,9 +296,25 @@ def test_annotations_that_have_changed_are_pointed_out(postnms, tmp_path):  # no
     write_truth(tmp_path / "t.json", 2)
     (tmp_path / "d.json").write_text("[]")
     file = tmp_path / "c.safetensors"
-    assert postnms("import-candidates", tmp_path / "d.json", "--data", tmp_path / "t.json", "--out", file)[0] == 0
+    assert (
+        postnms(
+            "import-candidates", tmp_path / "d.json", "--data", tmp_path / "t.json", "--out", file
+        )[0]
+        == 0
+    )
     write_truth(tmp_path / "t.json", 2, seed=1)
-    given = ("compare", file, "--data", tmp_path / "t.json", "--out", tmp_path, "--suppressor", "nms", "--bootstrap", 1)
+    given = (
+        "compare",
+        file,
+        "--data",
+        tmp_path / "t.json",
+        "--out",
+        tmp_path,
+        "--suppressor",
+        "nms",
+        "--bootstrap",
+        1,
+    )
     assert "note: " in postnms(*given)[1]
 
 
@@ -262,14 +346,25 @@ def test_the_verbs_on_candidates(postnms, tmp_path):  # noqa: F811
     truth = write_truth(tmp_path / "instances_val.json", 4)
     found = random_candidates(100, 4, extra=False)
     results = [
-        {"image_id": 10 + image, "category_id": 1 + label, "bbox": [x, y, right - x, bottom - y], "score": score}
+        {
+            "image_id": 10 + image,
+            "category_id": 1 + label,
+            "bbox": [x, y, right - x, bottom - y],
+            "score": score,
+        }
         for image, label, score, (x, y, right, bottom) in zip(
-            found.image.tolist(), found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True
+            found.image.tolist(),
+            found.labels.tolist(),
+            found.scores.tolist(),
+            found.boxes.tolist(),
+            strict=True,
         )
     ]
     (tmp_path / "dets.json").write_text(json.dumps(results))
     file, out = tmp_path / "c.safetensors", tmp_path / "out"
-    status, shown, _ = postnms("import-candidates", tmp_path / "dets.json", "--data", tmp_path, "--out", file)
+    status, shown, _ = postnms(
+        "import-candidates", tmp_path / "dets.json", "--data", tmp_path, "--out", file
+    )
     assert (status, shown.split(" in ")[0]) == (0, "100 candidates of 4 images")
     status, shown, error = postnms(
         "compare", file, "--data", tmp_path, "--suppressor", "none,wbf:model_weights=[2]", "--sweep", "iou=0.4:0.5:0.1",
@@ -280,7 +375,11 @@ def test_the_verbs_on_candidates(postnms, tmp_path):  # noqa: F811
     with (out / "compare.csv").open() as text:
         rows = list(csv.DictReader(text))
     names = ["nms", "none", "wbf:model_weights=[2]", "wbf:model_weights=[2]:iou_threshold=0.4"]
-    assert [row["suppressor"] for row in rows] == [*names, "wbf:model_weights=[2]:iou_threshold=0.5", ORACLE]
+    assert [row["suppressor"] for row in rows] == [
+        *names,
+        "wbf:model_weights=[2]:iou_threshold=0.5",
+        ORACLE,
+    ]
     alone = coco_metrics(truth.content, results)
     assert "note:" not in shown
     assert float(rows[1]["AP"]) == pytest.approx(alone["AP"], rel=1e-4)
@@ -289,7 +388,9 @@ def test_the_verbs_on_candidates(postnms, tmp_path):  # noqa: F811
     assert described["rows"][3]["settings"]["iou_threshold"] == 0.4
     assert picture_width(out / "compare.png") > 1000
 
-    status, shown, error = postnms("analyse", file, "--data", tmp_path, "--suppressor", "nms,none", "--out", out)
+    status, shown, error = postnms(
+        "analyse", file, "--data", tmp_path, "--suppressor", "nms,none", "--out", out
+    )
     assert status == 0, error
     assert "localisation" in shown
     described = json.loads((out / "analyse.json").read_text())
@@ -304,7 +405,9 @@ def test_all_suppressors_that_a_file_has_the_columns_for(postnms, tmp_path):  # 
     categories = tuple(Category(1 + label, f"class {label}") for label in range(3))
     with CandidateWriter(tmp_path / "c.safetensors", categories, "t.json", {}) as writer:
         writer.add(random_candidates(60, 2), [10, 11])
-    status, shown, _ = postnms("compare", tmp_path / "c.safetensors", "--data", tmp_path / "t.json", "--out", tmp_path)
+    status, shown, _ = postnms(
+        "compare", tmp_path / "c.safetensors", "--data", tmp_path / "t.json", "--out", tmp_path
+    )
     assert status == 0
     assert "left out" not in shown
     assert all(f"\n{name} " in shown for name in SUPPRESSORS)
@@ -323,7 +426,15 @@ def test_mistakes_are_one_line(postnms, tmp_path):  # noqa: F811
     categories = tuple(Category(1 + label, f"class {label}") for label in range(3))
     with CandidateWriter(tmp_path / "c.safetensors", categories, "t.json", {}) as writer:
         writer.add(random_candidates(60, 2, extra=False), [10, 11])
-    given = ["compare", tmp_path / "c.safetensors", "--data", tmp_path, "--out", tmp_path / "out", "--suppressor"]
+    given = [
+        "compare",
+        tmp_path / "c.safetensors",
+        "--data",
+        tmp_path,
+        "--out",
+        tmp_path / "out",
+        "--suppressor",
+    ]
     for names, message in (
         ("nmss", "postnms: suppressor: no 'nmss' (did you mean 'nms'?)"),
         ("nms:iou=2", "postnms: nms.iou_threshold: input should be less than or equal to 1, got 2"),
@@ -333,9 +444,18 @@ def test_mistakes_are_one_line(postnms, tmp_path):  # noqa: F811
         assert status == 2
         assert message in error
     assert not (tmp_path / "out").exists()
-    taken = ("import-candidates", tmp_path / "d.json", "--data", tmp_path / "t.json", "--out", tmp_path / "t.json")
+    taken = (
+        "import-candidates",
+        tmp_path / "d.json",
+        "--data",
+        tmp_path / "t.json",
+        "--out",
+        tmp_path / "t.json",
+    )
     before = (tmp_path / "t.json").read_text()
     assert "t.json: is there and is no file of candidates; name another" in postnms(*taken)[2]
     assert (tmp_path / "t.json").read_text() == before
-    status, _, error = postnms("compare", tmp_path / "no.safetensors", "--data", tmp_path, "--out", tmp_path / "out")
+    status, _, error = postnms(
+        "compare", tmp_path / "no.safetensors", "--data", tmp_path, "--out", tmp_path / "out"
+    )
     assert (status, "no.safetensors: no such file" in error) == (2, True)

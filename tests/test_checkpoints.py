@@ -9,8 +9,13 @@ from torch.optim import SGD, AdamW
 
 from postnms.errors import UserError
 from postnms.files.state_dicts import load_weights
-from postnms.runs.checkpoints import load_tensors, restore_training_state, save_tensors, training_state
-from postnms.runs.loading import checkpoints
+from postnms.runs.checkpoints import (
+    load_tensors,
+    restore_training_state,
+    save_tensors,
+    training_state,
+)
+from postnms.runs import checkpoints
 
 
 def a_model(seed):
@@ -31,7 +36,9 @@ def test_training_goes_on_from_a_file_as_if_nothing_had_been(tmp_path, kind):
     for _ in range(3):
         step(model, optimizer)
     path = tmp_path / "state.safetensors"
-    save_tensors(path, training_state(model, optimizer, {"cpu": torch.get_rng_state()}), {"finished": 3})
+    save_tensors(
+        path, training_state(model, optimizer, {"cpu": torch.get_rng_state()}), {"finished": 3}
+    )
     step(model, optimizer)
 
     other = a_model(1)
@@ -44,7 +51,9 @@ def test_training_goes_on_from_a_file_as_if_nothing_had_been(tmp_path, kind):
         assert torch.equal(mine, theirs)
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left")])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left")]
+)
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch, error):
     path = tmp_path / "state.safetensors"
     save_tensors(path, {"a": torch.ones(2)}, {})
@@ -54,7 +63,9 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(checkpoints, "save_file", fill)
-    with pytest.raises(UserError, match=r"state\.safetensors: could not be written \(.*No space left"):
+    with pytest.raises(
+        UserError, match=r"state\.safetensors: could not be written \(.*No space left"
+    ):
         save_tensors(path, {"a": torch.zeros(2)}, {})
     monkeypatch.undo()
     assert load_tensors(path)[0]["a"].tolist() == [1, 1]
@@ -83,5 +94,8 @@ def test_weights_that_do_not_fit_are_named():
     state["extra"] = state.pop("0.bias")
     with pytest.raises(UserError) as error:
         load_weights(a_model(0), state, "run")
-    assert "run: the weights do not fit the model: 0.bias is missing; extra is not in the model; " in str(error.value)
+    assert (
+        "run: the weights do not fit the model: 0.bias is missing; extra is not in the model; "
+        in str(error.value)
+    )
     assert "3.weight has shape (1, 9), expected (1, 8)" in str(error.value)

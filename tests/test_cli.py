@@ -36,7 +36,9 @@ def postnms(monkeypatch, capsys):
 @pytest.fixture(scope="module", params=["with the stage", "without"])
 def any_run(tmp_path_factory, request):
     """A tiny trained run, with the stage or without it."""
-    return tiny_run(tmp_path_factory, *(["--set", "stage=null"] if request.param == "without" else []))
+    return tiny_run(
+        tmp_path_factory, *(["--set", "stage=null"] if request.param == "without" else [])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +67,24 @@ def test_help_names_the_verbs(postnms):
 
 def test_recipes_are_listed_and_shown_as_json(postnms):
     assert "faster_rcnn_r50_fpn_1x" in postnms("recipes", "list")[1]
-    status, shown, about = postnms("recipes", "show", "faster_rcnn_r50_fpn_1x", "--set", "stage.weighting=cls")
+    status, shown, about = postnms(
+        "recipes", "show", "faster_rcnn_r50_fpn_1x", "--set", "stage.weighting=cls"
+    )
     assert status == 0
     assert json.loads(shown)["stage"]["weighting"] == "cls"
     assert "accelerate launch" in about
 
 
 def test_scenes_are_written_and_can_be_trained_on(postnms, tmp_path):
-    status, shown, _ = postnms("scenes", "--out", tmp_path / "s", "--train", 4, "--val", 2, "--size", 64)
+    status, shown, _ = postnms(
+        "scenes", "--out", tmp_path / "s", "--train", 4, "--val", 2, "--size", 64
+    )
     assert status == 0
     assert "train 4 images" in shown
     assert len(list((tmp_path / "s" / "images").glob("*.png"))) == 6
-    status, shown, _ = postnms("train", "demo", "--data", tmp_path / "s", "--out", tmp_path / "run", *SETS)
+    status, shown, _ = postnms(
+        "train", "demo", "--data", tmp_path / "s", "--out", tmp_path / "run", *SETS
+    )
     assert status == 0
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["data"] == "s"
 
@@ -86,7 +94,11 @@ def test_demo_draws_and_measures(postnms, tmp_path):
     assert status == 0
     assert "gain of post-NMS over NMS" in shown
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
-    assert sorted(json.loads((tmp_path / "metrics.json").read_text())) == ["gain", "nms", "post_nms"]
+    assert sorted(json.loads((tmp_path / "metrics.json").read_text())) == [
+        "gain",
+        "nms",
+        "post_nms",
+    ]
     assert postnms("demo", "--out", tmp_path, *SETS)[0] == 0
 
 
@@ -122,7 +134,10 @@ def test_eval_can_change_what_needs_no_other_weights(postnms, run_folder):
     assert "--set 'stage.fusion=[1,0,0]'" in evaluation["command"]
     status, _, shown = postnms("eval", run_folder, "--set", "stage.width=9")
     assert status == 2
-    assert "the weights do not fit the model: stage.heads.objectness_trunk.fc6.weight has shape" in shown
+    assert (
+        "the weights do not fit the model: stage.heads.objectness_trunk.fc6.weight has shape"
+        in shown
+    )
 
 
 def test_rows_of_an_earlier_evaluation_do_not_stay(postnms, run_folder):
@@ -134,7 +149,9 @@ def test_rows_of_an_earlier_evaluation_do_not_stay(postnms, run_folder):
 
 def test_a_run_is_resumed_on_its_own_data_and_classes(postnms, tmp_path):
     postnms("scenes", "--out", tmp_path / "s", "--train", 4, "--val", 2, "--size", 64)
-    assert postnms("train", "demo", "--data", tmp_path / "s", "--out", tmp_path / "run", *SETS)[0] == 0
+    assert (
+        postnms("train", "demo", "--data", tmp_path / "s", "--out", tmp_path / "run", *SETS)[0] == 0
+    )
     before = contents(tmp_path / "run")
     (tmp_path / "run" / "evaluation.json").write_text("{}")
     assert postnms("train", "demo", "--out", tmp_path / "run", *SETS, "--resume")[0] == 0
@@ -163,7 +180,9 @@ def test_a_test_split_gives_results_to_hand_in(postnms, tmp_path_factory, tmp_pa
     assert {entry["image_id"] for entry in contents(run_folder)["results_post_nms.json"]} == {1, 2}
     assert (run_folder / "metrics.json").read_text() == before
     assert not (run_folder / "evaluation.json").exists()
-    status, _, shown = postnms("train", "demo", "--data", tmp_path / "s", "--out", tmp_path / "run", *SETS)
+    status, _, shown = postnms(
+        "train", "demo", "--data", tmp_path / "s", "--out", tmp_path / "run", *SETS
+    )
     assert status == 2
     assert "instances_train.json: images: expected at least one, got none" in shown
 
@@ -181,12 +200,20 @@ def test_nothing_of_an_earlier_run_is_taken_for_the_next_ones(postnms, tmp_path)
     assert postnms("demo", "--out", tmp_path, *SETS)[0] == 0
     (tmp_path / ".checkpoint.safetensors.123").write_text("left by a kill")
     kept = sorted(tmp_path.rglob("*"))
-    assert postnms("demo", "--out", tmp_path, *SETS, "--set", "detector.backbone.fpn_channels=9")[0] == 2
+    assert (
+        postnms("demo", "--out", tmp_path, *SETS, "--set", "detector.backbone.fpn_channels=9")[0]
+        == 2
+    )
     assert sorted(tmp_path.rglob("*")) == kept  # a mistake costs nothing
     status, _, shown = postnms("demo", "--out", tmp_path, *SETS, "--set", "training.lr=1e30")
     assert (status, "a loss is not finite" in shown) == (2, True)
     left = {path.name for path in tmp_path.iterdir()}
-    assert not left & {"weights.safetensors", "checkpoint.safetensors", "metrics.json", ".checkpoint.safetensors.123"}
+    assert not left & {
+        "weights.safetensors",
+        "checkpoint.safetensors",
+        "metrics.json",
+        ".checkpoint.safetensors.123",
+    }
     assert not any(name.startswith("results") for name in left)
     assert not list((tmp_path / "pictures").iterdir())
 
@@ -203,8 +230,14 @@ def test_predict_leaves_out_what_it_cannot_read_and_says_so(postnms, run_folder,
         assert "broken.png: cannot be read as an image" in errors
     assert (tmp_path / "out" / "c.png").is_file()
     entries = json.loads((tmp_path / "out" / "images.json").read_text())
-    assert [(entry["id"], "error" in entry) for entry in entries] == [(1, False), (2, True), (3, False)]
-    assert {e["image_id"] for e in json.loads((tmp_path / "out" / "results_nms.json").read_text())} == {1, 3}
+    assert [(entry["id"], "error" in entry) for entry in entries] == [
+        (1, False),
+        (2, True),
+        (3, False),
+    ]
+    assert {
+        e["image_id"] for e in json.loads((tmp_path / "out" / "results_nms.json").read_text())
+    } == {1, 3}
 
 
 @pytest.mark.parametrize("columns", ["60", "80"])
@@ -228,7 +261,9 @@ def test_predict_draws_every_image_and_writes_results(postnms, any_run, tmp_path
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     results = sorted(path.name for path in any_run.glob("results_*.json"))
     assert written == ["1_a.png", "2_a.png", "3_b.png", "images.json", *results]
-    names = [entry["file_name"] for entry in json.loads((tmp_path / "out" / "images.json").read_text())]
+    names = [
+        entry["file_name"] for entry in json.loads((tmp_path / "out" / "images.json").read_text())
+    ]
     assert [name.rsplit("in/")[-1] for name in names] == ["a.png", "deep/a.png", "deep/b.jpg"]
 
 
@@ -242,23 +277,49 @@ def bad_lines(run_folder, tmp_path):
     other.mkdir()
     (other / "recipe.json").write_text(get_recipe("demo", ["name=mine"]).model_dump_json())
     return [
-        (["train", "dmo", "--out", tmp_path / "x"], "recipe 'dmo': no such recipe (did you mean 'demo'?)"),
-        (["train", "demo", "--out", tmp_path / "x", "--set", "stage.widt=3"], "recipe.stage.widt: no such field"),
-        (["train", "faster_rcnn_r18_small", "--out", tmp_path / "x"], "--data: recipe 'faster_rcnn_r18_small' has no"),
-        (["train", "demo", "--out", tmp_path / "x", "--data", tmp_path / "no"], "no such annotation file"),
+        (
+            ["train", "dmo", "--out", tmp_path / "x"],
+            "recipe 'dmo': no such recipe (did you mean 'demo'?)",
+        ),
+        (
+            ["train", "demo", "--out", tmp_path / "x", "--set", "stage.widt=3"],
+            "recipe.stage.widt: no such field",
+        ),
+        (
+            ["train", "faster_rcnn_r18_small", "--out", tmp_path / "x"],
+            "--data: recipe 'faster_rcnn_r18_small' has no",
+        ),
+        (
+            ["train", "demo", "--out", tmp_path / "x", "--data", tmp_path / "no"],
+            "no such annotation file",
+        ),
         (["train", "demo", "--out", run_folder], "holds a run already; pass --resume"),
         (["demo", "--out", other], "other: holds a run that is no demo; name another --out"),
-        (["train", "demo", "--out", tmp_path / "x", "--resume"], "has no checkpoint to resume from"),
+        (
+            ["train", "demo", "--out", tmp_path / "x", "--resume"],
+            "has no checkpoint to resume from",
+        ),
         (["eval", tmp_path], "not a run folder (no recipe.json)"),
-        (["predict", run_folder, tmp_path / "no", "--out", tmp_path / "o"], "no such file or folder"),
-        (["predict", run_folder, text, "--out", tmp_path / "o"], "text.png: cannot be read as an image"),
+        (
+            ["predict", run_folder, tmp_path / "no", "--out", tmp_path / "o"],
+            "no such file or folder",
+        ),
+        (
+            ["predict", run_folder, text, "--out", tmp_path / "o"],
+            "text.png: cannot be read as an image",
+        ),
         (["predict", run_folder, text, "--out", tmp_path], "would overwrite an input"),
         (["scenes", "--out", text / "s"], "could not be written"),
-        (["scenes", "--out", foreign], "instances_val.json: holds annotations that are no crowded scenes"),
+        (
+            ["scenes", "--out", foreign],
+            "instances_val.json: holds annotations that are no crowded scenes",
+        ),
     ]
 
 
-def test_a_finished_run_is_not_overwritten_without_its_checkpoint_either(postnms, run_folder, tmp_path):
+def test_a_finished_run_is_not_overwritten_without_its_checkpoint_either(
+    postnms, run_folder, tmp_path
+):
     shutil.copytree(run_folder, tmp_path / "run")
     (tmp_path / "run" / "checkpoint.safetensors").unlink()
     status, _, shown = postnms("train", "demo", "--out", tmp_path / "run")

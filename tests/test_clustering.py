@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from postnms.clustering import cluster, reduce_members, representative_boxes
+from postnms.clustering import cluster, keep_keys, nms_again, reduce_members, representative_boxes
 from postnms.structures import Candidates
-from postnms.suppression.greedy import GreedyNMS, keep_keys, nms_again
+from postnms.suppression.greedy import GreedyNMS
 
 
 def make(boxes, scores, labels=None, image=None, num_images=1):
@@ -57,7 +57,9 @@ def test_members_that_share_nothing_are_represented_by_the_key():
     assert clusters.keys.tolist() == [0]
     shared = representative_boxes(clusters, "intersection")
     torch.testing.assert_close(shared, torch.tensor([[4.4, 0, 5.6, 10]]))
-    sliver = cluster(make([(0, 0, 10, 10), (0, 0, 5.2, 10), (5.1, 0, 10, 10)], [0.9, 0.8, 0.7]), 0.4)
+    sliver = cluster(
+        make([(0, 0, 10, 10), (0, 0, 5.2, 10), (5.1, 0, 10, 10)], [0.9, 0.8, 0.7]), 0.4
+    )
     assert representative_boxes(sliver, "intersection").tolist() == [[0, 0, 10, 10]]
     wider = cluster(make([(0, 0, 10, 10), (0, 0, 4.9, 10), (5.1, 0, 10, 10)], [0.9, 0.8, 0.7]), 0.4)
     assert representative_boxes(wider, "intersection").tolist() == [[0, 0, 10, 10]]
@@ -65,7 +67,9 @@ def test_members_that_share_nothing_are_represented_by_the_key():
 
 def test_a_vote_without_any_score_is_the_mean():
     silent = make([(0, 0, 10, 10), (1, 0, 11, 10)], [0.0, 0.0])
-    torch.testing.assert_close(representative_boxes(cluster(silent), "vote"), torch.tensor([[0.5, 0, 10.5, 10]]))
+    torch.testing.assert_close(
+        representative_boxes(cluster(silent), "vote"), torch.tensor([[0.5, 0, 10.5, 10]])
+    )
     with pytest.raises(ValueError, match="scores: expected values >= 0"):
         representative_boxes(cluster(make([(0, 0, 1, 1)], [-1.0])), "vote")
 
@@ -86,7 +90,11 @@ def test_reduce_members_over_extra_dimensions():
 
 def test_greedy_nms_keeps_the_best_keys_of_each_image():
     rows = make(
-        [(0, 0, 4, 4), (9, 9, 14, 14), (20, 0, 24, 4), (0, 0, 4, 4)], [0.2, 0.9, 0.5, 0.3], None, [0, 0, 0, 1], 2
+        [(0, 0, 4, 4), (9, 9, 14, 14), (20, 0, 24, 4), (0, 0, 4, 4)],
+        [0.2, 0.9, 0.5, 0.3],
+        None,
+        [0, 0, 0, 1],
+        2,
     )
     found = GreedyNMS(max_detections=2)(rows)
     assert found.source.tolist() == [1, 2, 3]
@@ -96,5 +104,7 @@ def test_greedy_nms_keeps_the_best_keys_of_each_image():
 def test_nms_again_suppresses_what_has_moved_together():
     found = GreedyNMS()(make([(0, 0, 4, 4), (9, 9, 14, 14)], [0.2, 0.9]))
     assert nms_again(found, 0.5).source.tolist() == [1, 0]
-    together = type(found)(found.boxes[:1].repeat(2, 1), found.scores, found.labels, found.image, found.source, 1)
+    together = type(found)(
+        found.boxes[:1].repeat(2, 1), found.scores, found.labels, found.image, found.source, 1
+    )
     assert nms_again(together, 0.5).source.tolist() == [1]

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postnms.candidate_files.coco_import import import_results
-from postnms.candidate_files.reader import coco_import as coco_results
+from postnms.candidate_files import coco_import as coco_results
 from postnms.candidate_files.reader import open_candidates
 from postnms.data.formats.coco import read_truth
 from postnms.errors import UserError
-from postnms.evaluation.metrics import to_results
+from postnms.files import json_stream
+from postnms.evaluation.results import to_results
 from postnms.structures import Detections
 
 TRUTH = {
@@ -26,7 +27,13 @@ def entry(image=70, category=3, box=(1, 2, 3, 4.5), score=0.5, **more):
     return {"image_id": image, "category_id": category, "bbox": list(box), "score": score, **more}
 
 
-GOOD = [entry(8), entry(70, 90, (0, 0, 0, 0), -1), entry(8, 90, score=1), entry(70), entry(8, 3, (-2, -2, 1, 1))]
+GOOD = [
+    entry(8),
+    entry(70, 90, (0, 0, 0, 0), -1),
+    entry(8, 90, score=1),
+    entry(70),
+    entry(8, 3, (-2, -2, 1, 1)),
+]
 
 
 @pytest.fixture
@@ -40,7 +47,9 @@ def convert(tmp_path):
         (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
         truth = read_truth(tmp_path / "val.json")
         out = tmp_path / "out" / f"{name}.safetensors"
-        counts = import_results(tmp_path / name, truth, "val.json", out, {"of": "a detector"}, **options)
+        counts = import_results(
+            tmp_path / name, truth, "val.json", out, {"of": "a detector"}, **options
+        )
         file = open_candidates(out)
         assert counts == (len(file), file.num_candidates)
         return file
@@ -88,7 +97,14 @@ def test_images_are_written_in_batches(convert, monkeypatch, at_once):
 
 
 def test_optional_fields_become_columns(convert):
-    fields = {"iou": 0.25, "density": 2, "edge_log_variance": [1, 2.5, 3, 4], "model": 1, "source": 9, "area": [None]}
+    fields = {
+        "iou": 0.25,
+        "density": 2,
+        "edge_log_variance": [1, 2.5, 3, 4],
+        "model": 1,
+        "source": 9,
+        "area": [None],
+    }
     file = convert([entry(8, **fields), entry(70, **(fields | {"source": 2**31 - 1, "iou": -1}))])
     candidates = only_chunk(file)
     assert candidates.source.tolist() == [2**31 - 1, 9]
@@ -101,7 +117,9 @@ def test_what_the_evaluation_writes_comes_back(convert):
     corners = torch.tensor([[0.5, 1.25, 7, 9], [3, 3, 3, 3], [100.125, 2, 640, 480]])
     scores = torch.tensor([0.9, 0.1234567, 1e-7])
     labels, image = torch.tensor([1, 0, 1]), torch.tensor([0, 0, 2])
-    results = to_results(Detections(corners, scores, labels, image, labels, 3), [70, 1, 8], [(1, 1)] * 3, [3, 90])
+    results = to_results(
+        Detections(corners, scores, labels, image, labels, 3), [70, 1, 8], [(1, 1)] * 3, [3, 90]
+    )
     candidates = only_chunk(convert(results))
     assert torch.equal(candidates.boxes, corners)
     assert torch.equal(candidates.scores, scores)
@@ -131,20 +149,25 @@ LONG = [
 
 
 @given(st.integers(1, 70), st.sampled_from([None, 0, 3]), st.booleans())
-def test_wherever_the_text_is_cut_into_pieces_the_entries_are_the_same(tmp_path_factory, piece, indent, ascii_only):
+def test_wherever_the_text_is_cut_into_pieces_the_entries_are_the_same(
+    tmp_path_factory, piece, indent, ascii_only
+):
     path = tmp_path_factory.mktemp("texts") / "a.json"
     path.write_text(json.dumps(LONG * 3, indent=indent, ensure_ascii=ascii_only))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(coco_results, "_PIECE", piece)
-        assert list(coco_results._read_list(path)) == LONG * 3
+        assert list(json_stream.read_list(path)) == LONG * 3
 
 
 def test_a_mistake_is_found_without_reading_on(tmp_path, monkeypatch):
     monkeypatch.setattr(coco_results, "_PIECE", 100)
     path = tmp_path / "a.json"
     path.write_text('[{"a": 1 "b": 2},' + json.dumps(LONG * 100)[1:])
-    text = coco_results._Text(path.open(), path)
-    with text._file, pytest.raises(UserError, match=r"malformed JSON \(Expecting ',' delimiter: character 9\)"):
+    text = json_stream._Text(path.open(), path)
+    with (
+        text._file,
+        pytest.raises(UserError, match=r"malformed JSON \(Expecting ',' delimiter: character 9\)"),
+    ):
         list(text.entries())
     assert len(text._text) == 100
 
@@ -155,14 +178,18 @@ def test_where_a_mistake_is_does_not_depend_on_the_pieces(tmp_path, monkeypatch,
     path = tmp_path / "a.json"
     text = json.dumps(LONG * 100)
     path.write_text(text[:-1] + ", nothing]")
-    with pytest.raises(UserError, match=rf"malformed JSON \(Expecting value: character {len(text) + 1}\)"):
-        list(coco_results._read_list(path))
+    with pytest.raises(
+        UserError, match=rf"malformed JSON \(Expecting value: character {len(text) + 1}\)"
+    ):
+        list(json_stream.read_list(path))
 
 
 def test_entries_of_an_image_keep_their_order(convert):
     """Longer than what NumPy sorts by insertion, which is stable whatever is asked for."""
     images = torch.randint(0, 3, (500,), generator=torch.Generator().manual_seed(0)).tolist()
-    candidates = only_chunk(convert([entry((70, 1, 8)[image], score=row) for row, image in enumerate(images)]))
+    candidates = only_chunk(
+        convert([entry((70, 1, 8)[image], score=row) for row, image in enumerate(images)])
+    )
     assert candidates.image.tolist() == sorted(images)
     for image in range(3):
         scores = candidates.scores[candidates.image == image].tolist()

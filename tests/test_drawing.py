@@ -20,7 +20,9 @@ def test_a_box_is_drawn_in_its_place_and_colour():
 def test_low_scores_are_left_out_and_the_best_is_on_top():
     image = Image.new("RGB", (500, 500), "black")
     boxes, labels = [(10, 50, 400, 400)] * 2 + [(20, 430, 60, 480)], [0, 1, 2]
-    drawn = pixels(draw_boxes(image, boxes, labels, ["a", "b", "c"], [0.9, 0.6, 0.1], min_score=0.3))
+    drawn = pixels(
+        draw_boxes(image, boxes, labels, ["a", "b", "c"], [0.9, 0.6, 0.1], min_score=0.3)
+    )
     assert tuple(drawn[400, 200]) == ImageColor.getrgb(PALETTE[0])
     assert not (drawn == ImageColor.getrgb(PALETTE[2])).all(axis=2).any()
 

@@ -4,9 +4,11 @@ import dataclasses
 
 import torch
 
-from postnms.candidate_files.dump import REFINED, dump_candidates
-from postnms.candidate_files.reader import CandidateWriter, open_candidates
-from postnms.data.formats.coco import Category, CocoDataset, Record
+from postnms.candidate_files.columns import REFINED
+from postnms.candidate_files.dump import dump_candidates
+from postnms.candidate_files.reader import open_candidates
+from postnms.candidate_files.writer import CandidateWriter
+from postnms.data.dataset import Category, CocoDataset, Record
 from postnms.data.loader import DetectionData
 from tests.detectors.cases import TWO, build
 
@@ -14,7 +16,11 @@ from tests.detectors.cases import TWO, build
 def split(tmp_path):
     """Two images of three classes, resized for the network."""
     images = [(255 * image).byte().permute(1, 2, 0).numpy() for image in TWO]
-    nothing = (torch.zeros(0, 4).numpy(), torch.zeros(0).long().numpy(), torch.zeros(0).bool().numpy())
+    nothing = (
+        torch.zeros(0, 4).numpy(),
+        torch.zeros(0).long().numpy(),
+        torch.zeros(0).bool().numpy(),
+    )
     records = [
         Record(number, tmp_path / "none.png", *image.shape[:2], *nothing, pixels=image)
         for number, image in enumerate(images, 1)

@@ -10,8 +10,10 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from postnms.evaluation.bootstrap import average_precision, gain_interval, match_results, resampled_precisions
-from postnms.evaluation.metrics import FIGURES, coco_metrics, evaluate_rows, to_results
+from postnms.evaluation.average_precision import average_precision, match_results
+from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
+from postnms.evaluation.metrics import FIGURES, coco_metrics, evaluate_rows
+from postnms.evaluation.results import to_results
 from postnms.structures import Detections
 
 
@@ -19,7 +21,10 @@ def scene(seed, images=12, crowds=True):
     """Truth with gaps in ids, crowds and empty images; detections that are near it, doubled, or wrong."""
     random = np.random.default_rng(seed)
     truth = {
-        "images": [{"id": 10 * i + 3, "height": 200, "width": 300, "file_name": f"{i}.png"} for i in range(images)],
+        "images": [
+            {"id": 10 * i + 3, "height": 200, "width": 300, "file_name": f"{i}.png"}
+            for i in range(images)
+        ],
         "categories": [{"id": number, "name": f"c{number}"} for number in (1, 5, 9)],
         "annotations": [],
     }
@@ -43,7 +48,9 @@ def scene(seed, images=12, crowds=True):
                 moved[2:] = [max(side, 1.0) for side in moved[2:]]
                 kind = category if random.uniform() < 0.9 else 9
                 score = float(random.uniform())
-                results.append({"image_id": image["id"], "category_id": kind, "bbox": moved, "score": score})
+                results.append(
+                    {"image_id": image["id"], "category_id": kind, "bbox": moved, "score": score}
+                )
     return truth, results
 
 
@@ -109,7 +116,9 @@ def test_copies_of_an_image_count_as_if_it_were_there_twice():
                     larger["annotations"].append({**entry, "image_id": new, "id": unique})
             larger_results += [{**r, "image_id": new} for r in results if r["image_id"] == image_id]
     expected = pycocotools_metrics(larger, larger_results)["AP"]
-    assert average_precision(match_results(truth, results), copies) == pytest.approx(expected, abs=1e-9)
+    assert average_precision(match_results(truth, results), copies) == pytest.approx(
+        expected, abs=1e-9
+    )
 
 
 def test_the_gain_of_a_row_over_itself_is_nothing():
@@ -121,14 +130,22 @@ def test_the_gain_of_a_row_over_itself_is_nothing():
 def test_the_interval_holds_the_gain_and_is_reproducible():
     truth, results = scene(2, images=40)
     better = [
-        {**r, "score": r["score"] * (0.2 if r["category_id"] == 9 else 1)} for r in results if r["category_id"] != 9
+        {**r, "score": r["score"] * (0.2 if r["category_id"] == 9 else 1)}
+        for r in results
+        if r["category_id"] != 9
     ]
     metrics = evaluate_rows(truth, {"nms": results[::2], "post_nms": better}, bootstrap=200, seed=1)
     gain = metrics["gain"]
     assert gain["AP"] == metrics["post_nms"]["AP"] - metrics["nms"]["AP"]
     assert gain["low"] < gain["AP"] < gain["high"]
-    assert evaluate_rows(truth, {"nms": results[::2], "post_nms": better}, bootstrap=200, seed=1) == metrics
-    assert evaluate_rows(truth, {"nms": results[::2], "post_nms": better}, bootstrap=200, seed=2) != metrics
+    assert (
+        evaluate_rows(truth, {"nms": results[::2], "post_nms": better}, bootstrap=200, seed=1)
+        == metrics
+    )
+    assert (
+        evaluate_rows(truth, {"nms": results[::2], "post_nms": better}, bootstrap=200, seed=2)
+        != metrics
+    )
 
 
 def test_rows_without_a_stage_and_without_an_interval():

@@ -24,7 +24,9 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
             temporary.write_text("half of the new")
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(UserError, match=r"a\.txt: could not be written \(.*No space left.*as it was"):
+    with pytest.raises(
+        UserError, match=r"a\.txt: could not be written \(.*No space left.*as it was"
+    ):
         write_half()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

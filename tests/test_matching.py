@@ -80,8 +80,14 @@ def test_importance_by_hand():
 def test_each_weighting_switches_its_part():
     matches = match_clusters(CLUSTERS, truths([(4, 0, 14, 10)]))
     both = importance(CLUSTERS, matches, "all")
-    for weighting, used in (("cls", (True, False)), ("loc", (False, True)), ("none", (False, False))):
-        for found, full, on in zip(importance(CLUSTERS, matches, weighting), both, used, strict=True):
+    for weighting, used in (
+        ("cls", (True, False)),
+        ("loc", (False, True)),
+        ("none", (False, False)),
+    ):
+        for found, full, on in zip(
+            importance(CLUSTERS, matches, weighting), both, used, strict=True
+        ):
             assert torch.equal(found, full if on else torch.ones(3))
 
 
@@ -103,7 +109,9 @@ def test_beta_is_keys_over_candidates():
 
 def test_losses_by_hand():
     logits = torch.tensor([0.0, 2.0, -1.0])
-    found = classification_loss(logits, torch.tensor([True, False, False]), torch.tensor([1.0, 0.5, 0.0]))
+    found = classification_loss(
+        logits, torch.tensor([True, False, False]), torch.tensor([1.0, 0.5, 0.0])
+    )
     torch.testing.assert_close(found, torch.tensor(0.6931472 + 0.5 * 2.126928))
     deltas, wanted = torch.tensor([[0.5, 0.0, 0.0, 3.0]] * 2), torch.zeros(2, 4)
     found = location_loss(deltas, wanted, torch.tensor([1.0, 0.0]))
@@ -115,6 +123,8 @@ def test_losses_by_hand():
 def test_losses_of_no_row_are_differentiable_zeros():
     logits, deltas = torch.zeros(0, requires_grad=True), torch.zeros(0, 4, requires_grad=True)
     none = torch.zeros(0)
-    total = classification_loss(logits, none.bool(), none) + location_loss(deltas, torch.zeros(0, 4), none)
+    total = classification_loss(logits, none.bool(), none) + location_loss(
+        deltas, torch.zeros(0, 4), none
+    )
     total.backward()
     assert total == 0

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from postnms.detectors import BackboneConfig
 from postnms.detectors.parts.backbone import build_backbone
-from postnms.runs.loading import RunFolder
+from postnms.runs.folder import RunFolder
 from tests.test_resuming import finish, launched, scores_by_image
 from tests.test_training import TINY, logged
 
@@ -21,7 +21,12 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     weights = tmp_path / "backbone.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in body.state_dict().items()}, weights)
     frozen = [f"detector.backbone.weights={weights}", "detector.backbone.norm=frozen"]
-    settings = ["training.iterations=5", "training.batch_size=4", "training.precision=float32", "data.scenes.val=5"]
+    settings = [
+        "training.iterations=5",
+        "training.batch_size=4",
+        "training.precision=float32",
+        "data.scenes.val=5",
+    ]
     sets = [part for override in [*TINY, *frozen, *settings] for part in ("--set", override)]
     one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
     finish(launched(1, "postnms", "train", "demo", *sets, "--out", one.root))
@@ -34,4 +39,6 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
         assert spread[iteration] == pytest.approx(terms, rel=1e-3, abs=1e-6), iteration
     found, expected = scores_by_image(two), scores_by_image(one)
     assert sum(map(len, expected.values())) > 20
-    assert found == {image: pytest.approx(scores, rel=1e-2, abs=1e-4) for image, scores in expected.items()}
+    assert found == {
+        image: pytest.approx(scores, rel=1e-2, abs=1e-4) for image, scores in expected.items()
+    }

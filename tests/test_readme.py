@@ -25,7 +25,9 @@ def test_examples_give_what_they_say():
     assert names["FirstOnly"](least_score=0.95)(names["candidates"]).source.tolist() == []
 
 
-@pytest.mark.parametrize("page", [README, *README.parent.glob("docs/**/*.md")], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [README, *README.parent.glob("docs/**/*.md")], ids=lambda page: page.name
+)
 def test_links_lead_somewhere(page):
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", prose):

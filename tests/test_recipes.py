@@ -10,7 +10,8 @@ from postnms.detectors import build_detector
 from postnms.distributed.processes import get_accelerator
 from postnms.errors import UserError
 from postnms.recipes import RECIPES, Recipe, describe, get_recipe, override
-from postnms.training.loop import build_optimizer, set_learning_rate, training_step
+from postnms.training.optimizer import build_optimizer, set_learning_rate
+from postnms.training.step import training_step
 from tests.detectors.cases import images
 from tests.test_matching import truths
 
@@ -25,11 +26,20 @@ def test_every_recipe_is_named_described_and_survives_json(name):
 
 def test_the_papers_recipe_is_the_papers():
     training = get_recipe("faster_rcnn_r50_fpn_1x").training
-    assert (training.iterations, training.batch_size, training.lr, training.momentum) == (90_000, 16, 0.02, 0.9)
+    assert (training.iterations, training.batch_size, training.lr, training.momentum) == (
+        90_000,
+        16,
+        0.02,
+        0.9,
+    )
     assert training.steps == (60_000, 80_000)
     stage = get_recipe("faster_rcnn_r50_fpn_1x").stage
     assert stage is not None
-    assert (stage.fusion, stage.weighting, stage.representative) == ((0.8, 0.1, 0.1), "all", "union")
+    assert (stage.fusion, stage.weighting, stage.representative) == (
+        (0.8, 0.1, 0.1),
+        "all",
+        "union",
+    )
     assert get_recipe("faster_rcnn_r101_fpn_1x").detector.backbone.name == "resnet101"
 
 
@@ -57,7 +67,11 @@ def test_every_row_of_table_1_builds_and_trains(name):
     assert recipe.detector.backbone.weights == "imagenet"
     torch.manual_seed(0)
     detector = build_detector(recipe.detector.without_weights(), recipe.stage, 80).train()
-    trained = [part for part, parameter in detector.network.backbone.body.named_parameters() if parameter.requires_grad]
+    trained = [
+        part
+        for part, parameter in detector.network.backbone.body.named_parameters()
+        if parameter.requires_grad
+    ]
     assert {part.split(".")[0] for part in trained} == {"layer2", "layer3", "layer4"}
     assert not any("bn" in part for part in trained)
     accelerator = get_accelerator()
@@ -74,30 +88,50 @@ def test_every_row_of_table_1_builds_and_trains(name):
 
 
 def test_cascade_recipes_differ_in_the_scores_alone():
-    first, second = get_recipe("cascade_rcnn_r101_fpn_1x"), get_recipe("cascade_rcnn_r101_fpn_1x_mean")
-    assert [text.split(":")[0] for text in first.differences(second)] == ["name", "detector.scoring"]
+    first, second = (
+        get_recipe("cascade_rcnn_r101_fpn_1x"),
+        get_recipe("cascade_rcnn_r101_fpn_1x_mean"),
+    )
+    assert [text.split(":")[0] for text in first.differences(second)] == [
+        "name",
+        "detector.scoring",
+    ]
 
 
 def test_a_frozen_detector_without_a_stage_is_nothing_to_train():
-    with pytest.raises(UserError, match=r"^recipe: training\.freeze: 'detector' leaves nothing.*got stage null$"):
+    with pytest.raises(
+        UserError, match=r"^recipe: training\.freeze: 'detector' leaves nothing.*got stage null$"
+    ):
         get_recipe("demo", ["stage=null", "training.freeze=detector"])
-    with pytest.raises(UserError, match=r"'detector' needs its weights, training\.start_from; got random ones"):
+    with pytest.raises(
+        UserError, match=r"'detector' needs its weights, training\.start_from; got random ones"
+    ):
         get_recipe("demo", ["training.freeze=detector"])
-    with pytest.raises(UserError, match=r"'detector' needs stage\.candidates 'proposals', got 'sampled'"):
+    with pytest.raises(
+        UserError, match=r"'detector' needs stage\.candidates 'proposals', got 'sampled'"
+    ):
         get_recipe("demo", ["training.freeze=detector", "stage.candidates=sampled"])
-    with pytest.raises(UserError, match=r"recipe\.detector: expected a field 'kind' that says which"):
+    with pytest.raises(
+        UserError, match=r"recipe\.detector: expected a field 'kind' that says which"
+    ):
         get_recipe("demo", ['detector={"min_size": 96}'])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("detector.kind=frcnn", r"recipe\.detector\.kind: expected one of 'faster_rcnn', 'retinanet', .*, got 'frcnn'"),
+        (
+            "detector.kind=frcnn",
+            r"recipe\.detector\.kind: expected one of 'faster_rcnn', 'retinanet', .*, got 'frcnn'",
+        ),
         (
             "detector.box_nms_tresh=0.4",
             r"recipe\.detector\.box_nms_tresh: no such field \(did you mean 'box_nms",
         ),
-        ("detector.backbone.nam=x", r"recipe\.detector\.backbone\.nam: no such field \(did you mean 'name'\?\)"),
+        (
+            "detector.backbone.nam=x",
+            r"recipe\.detector\.backbone\.nam: no such field \(did you mean 'name'\?\)",
+        ),
     ],
 )
 def test_mistakes_in_one_of_several_kinds_of_detector(change, message):
@@ -106,7 +140,12 @@ def test_mistakes_in_one_of_several_kinds_of_detector(change, message):
 
 
 def test_overrides_reach_any_field():
-    changes = ["stage.weighting=cls", "training.steps=[10, 20]", "detector.backbone.weights=b.pth", "seed=7"]
+    changes = [
+        "stage.weighting=cls",
+        "training.steps=[10, 20]",
+        "detector.backbone.weights=b.pth",
+        "seed=7",
+    ]
     recipe = get_recipe("faster_rcnn_r50_fpn_1x", changes)
     assert recipe.stage is not None
     assert recipe.stage.weighting == "cls"
@@ -126,16 +165,25 @@ def test_the_stage_can_be_taken_away_and_put_back():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("stage.weightng=cls", r"recipe.stage.weightng: no such field \(did you mean 'weighting'\?\)"),
+        (
+            "stage.weightng=cls",
+            r"recipe.stage.weightng: no such field \(did you mean 'weighting'\?\)",
+        ),
         ("stag.weighting=cls", r"--set stag.weighting: no field 'stag' \(did you mean 'stage'\?\)"),
         ("training.lr=fast", "recipe.training.lr: .*valid number.*got 'fast'"),
         ("training.lr=-1", "recipe.training.lr: .*greater than 0, got -1"),
         ("seed.x=1", "--set seed.x: 'seed' has no fields, it is 0"),
         ("seed", "--set seed: expected PATH=VALUE"),
-        ("detector.backbone.name=resnet19", "recipe.detector.backbone.name: .*'resnet18'.*got 'resnet19'"),
+        (
+            "detector.backbone.name=resnet19",
+            "recipe.detector.backbone.name: .*'resnet18'.*got 'resnet19'",
+        ),
         ("detector.anchor_sizes=[8]", "recipe.detector.anchor_sizes: expected 5 sizes"),
         ("detector.aspect_ratios=[]", "recipe.detector.aspect_ratios: .*at least 1 item"),
-        ("detector.backbone.norm=frozen", "recipe.detector.backbone: .*random ones .* cannot be frozen.*norm 'frozen'"),
+        (
+            "detector.backbone.norm=frozen",
+            "recipe.detector.backbone: .*random ones .* cannot be frozen.*norm 'frozen'",
+        ),
         ("training.iterations=true", "recipe.training.iterations: .*valid integer, got True"),
         ("training.lr=Infinity", "recipe.training.lr: .*finite number, got inf"),
         ("seed=4294967296", "recipe.seed: .*less than 4294967296"),
@@ -161,4 +209,7 @@ def test_recipes_are_frozen_and_tell_their_differences():
         recipe.seed = 3  # pyright: ignore
     other = override(recipe, ["stage.width=8", "seed=2"])
     assert recipe.differences(recipe) == []
-    assert sorted(recipe.differences(other)) == ["seed: 0 here, 2 there", "stage.width: 256 here, 8 there"]
+    assert sorted(recipe.differences(other)) == [
+        "seed: 0 here, 2 there",
+        "stage.width: 256 here, 8 there",
+    ]

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from postnms.errors import UserError
 from postnms.runs.checkpoints import load_tensors, save_tensors
-from postnms.runs.loading import RunFolder
-from postnms.training.loop import loop as training
+from postnms.runs.folder import RunFolder
+from postnms.training import loop as training
 from tests.test_training import TINY, logged, run, tiny
 
 
@@ -28,7 +28,11 @@ def _one_process():
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_resuming_continues_to_the_last_digit(tmp_path, precision):
-    changes = ("training.iterations=6", "training.checkpoint_every=3", f"training.precision={precision}")
+    changes = (
+        "training.iterations=6",
+        "training.checkpoint_every=3",
+        f"training.precision={precision}",
+    )
     whole = run(tmp_path / "whole", tiny(*changes))
     AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -53,7 +57,9 @@ def test_resuming_continues_to_the_last_digit(tmp_path, precision):
     torch.rand(7)  # another state of the generator
     resumed = run(interrupted, tiny(*changes), resume=True)
     assert logged(interrupted) == logged(tmp_path / "whole")
-    for mine, theirs in zip(resumed.state_dict().values(), whole.state_dict().values(), strict=True):
+    for mine, theirs in zip(
+        resumed.state_dict().values(), whole.state_dict().values(), strict=True
+    ):
         assert torch.equal(mine, theirs)
 
 
@@ -62,12 +68,22 @@ def launched(processes, module, *words):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    options = ["--multi_gpu", "--num_processes", processes, "--num_machines", 1, "--main_process_port", port]
+    options = [
+        "--multi_gpu",
+        "--num_processes",
+        processes,
+        "--num_machines",
+        1,
+        "--main_process_port",
+        port,
+    ]
     options += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     launcher = ["-m", "accelerate.commands.launch", *options] if processes > 1 else []
     command = [sys.executable, *map(str, [*launcher, "-m", module, *words])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
 
 
 def finish(process):
@@ -105,7 +121,9 @@ def test_a_killed_run_resumes_to_the_last_digit(tmp_path, processes):
     found = scores_by_image(whole)
     assert sum(map(len, found.values())) > 20
     finish(launched(1, "postnms", "eval", whole.root))
-    assert scores_by_image(whole) == {image: pytest.approx(scores, rel=1e-4) for image, scores in found.items()}
+    assert scores_by_image(whole) == {
+        image: pytest.approx(scores, rel=1e-4) for image, scores in found.items()
+    }
 
 
 def scores_by_image(folder):
@@ -118,7 +136,10 @@ def scores_by_image(folder):
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     run(tmp_path, tiny("training.iterations=1"))
     AcceleratorState._reset_state(reset_partial_state=True)
-    with pytest.raises(UserError, match=r"checkpoint\.safetensors: of another recipe: stage\.width: 4 here, 8 there"):
+    with pytest.raises(
+        UserError,
+        match=r"checkpoint\.safetensors: of another recipe: stage\.width: 4 here, 8 there",
+    ):
         run(tmp_path, tiny("training.iterations=1", "stage.width=4"), resume=True)
 
 
@@ -128,7 +149,9 @@ def test_a_checkpoint_of_other_processes_is_refused(tmp_path):
     path = RunFolder(tmp_path).checkpoint
     tensors, about = load_tensors(path)
     save_tensors(path, {**tensors, "rng.1.cpu": tensors["rng.0.cpu"].clone()}, about)
-    with pytest.raises(UserError, match=r"expected the random states 0\.cpu of these .*, got 0\.cpu, 1\.cpu"):
+    with pytest.raises(
+        UserError, match=r"expected the random states 0\.cpu of these .*, got 0\.cpu, 1\.cpu"
+    ):
         run(tmp_path, tiny("training.iterations=1"), resume=True)
 
 

@@ -11,8 +11,9 @@ from postnms.cli import main
 from postnms.errors import UserError
 from postnms.recipes import get_recipe
 from postnms.runs.checkpoints import load_tensors, own_state
-from postnms.runs.loading import RunFolder, load_detector
-from postnms.training.loop import loop as training
+from postnms.runs.folder import RunFolder
+from postnms.runs.loading import load_detector
+from postnms.training import loop as training
 from tests.test_training import TINY, run, tiny
 
 
@@ -34,31 +35,54 @@ def bare(tmp_path_factory):
 
 def network_of(folder):
     own = own_state(load_tensors(folder.weights)[0])
-    return {name.removeprefix("network."): tensor for name, tensor in own.items() if name.startswith("network.")}
+    return {
+        name.removeprefix("network."): tensor
+        for name, tensor in own.items()
+        if name.startswith("network.")
+    }
 
 
-@pytest.mark.parametrize("what", ["root", "weights", "checkpoint", "plain.safetensors", "plain.pth"])
+@pytest.mark.parametrize(
+    "what", ["root", "weights", "checkpoint", "plain.safetensors", "plain.pth"]
+)
 def test_a_frozen_detector_stays_as_it_was_and_its_rows_too(bare, tmp_path, what):
     start = getattr(bare, what, None) or tmp_path / what
     if what == "plain.safetensors":
         save_file(network_of(bare), start)
     elif what == "plain.pth":
         torch.save(network_of(bare), start)
-    recipe = tiny("training.iterations=2", f"training.start_from={start}", "training.freeze=detector")
+    recipe = tiny(
+        "training.iterations=2", f"training.start_from={start}", "training.freeze=detector"
+    )
     run(tmp_path / "run", recipe)
     folder = RunFolder(tmp_path / "run")
     before, after = network_of(bare), network_of(folder)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert json.loads(folder.results("nms").read_text()) == json.loads(bare.results("nms").read_text())
+    assert json.loads(folder.results("nms").read_text()) == json.loads(
+        bare.results("nms").read_text()
+    )
     losses = json.loads(folder.log.read_text().splitlines()[0])
-    assert {name for name in losses if name.startswith("loss_")} == {"loss_stage_cls", "loss_stage_loc"}
+    assert {name for name in losses if name.startswith("loss_")} == {
+        "loss_stage_cls",
+        "loss_stage_loc",
+    }
     assert load_detector(folder).stage is not None
 
 
 def test_what_is_not_frozen_is_trained_on_from_there(bare, tmp_path, monkeypatch):
     sets = [part for change in [*TINY, "training.iterations=1"] for part in ("--set", change)]
-    words = ["train", "demo", "--out", str(tmp_path / "run"), "--from", str(bare.root), "--freeze", "none", *sets]
+    words = [
+        "train",
+        "demo",
+        "--out",
+        str(tmp_path / "run"),
+        "--from",
+        str(bare.root),
+        "--freeze",
+        "none",
+        *sets,
+    ]
     monkeypatch.setattr("sys.argv", ["postnms", *words])
     with pytest.raises(SystemExit, match="0"):
         main()
@@ -71,10 +95,16 @@ def test_what_is_not_frozen_is_trained_on_from_there(bare, tmp_path, monkeypatch
     assert recipe["training"]["freeze"] == "none"
 
 
-def test_a_frozen_run_resumes_to_the_last_digit_without_what_it_started_from(bare, tmp_path, monkeypatch):
+def test_a_frozen_run_resumes_to_the_last_digit_without_what_it_started_from(
+    bare, tmp_path, monkeypatch
+):
     plain = tmp_path / "plain.safetensors"
     save_file(network_of(bare), plain)
-    changes = ("training.iterations=4", "training.checkpoint_every=1", f"training.start_from={plain}")
+    changes = (
+        "training.iterations=4",
+        "training.checkpoint_every=1",
+        f"training.start_from={plain}",
+    )
     recipe = tiny(*changes, "training.freeze=detector")
     run(tmp_path / "whole", recipe)
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -103,7 +133,11 @@ def test_a_frozen_run_resumes_to_the_last_digit_without_what_it_started_from(bar
 def test_a_run_of_a_torchvision_model_is_evaluated_from_its_folder(tmp_path):
     model = {"kind": "torchvision", "model": "ssdlite320_mobilenet_v3_large"}
     tiny_models = [change for change in TINY if not change.startswith("detector.")]
-    settings = [f"detector={json.dumps(model)}", "training.iterations=1", "training.precision=float32"]
+    settings = [
+        f"detector={json.dumps(model)}",
+        "training.iterations=1",
+        "training.precision=float32",
+    ]
     recipe = get_recipe("demo", [*tiny_models, *settings])
     trained = run(tmp_path, recipe).eval()
     loaded = load_detector(RunFolder(tmp_path))
@@ -119,22 +153,34 @@ def test_the_stage_of_a_run_is_taken_too(bare, tmp_path):
     AcceleratorState._reset_state(reset_partial_state=True)
     start = f"training.start_from={tmp_path / 'joint'}"
     again = run(tmp_path / "again", tiny("training.iterations=1", "training.lr=1e-9", start))
-    stage = own_state(load_tensors(RunFolder(tmp_path / "joint").weights)[0])["stage.heads.objectness_trunk.fc6.weight"]
-    torch.testing.assert_close(again.stage.heads.objectness_trunk.fc6.weight, stage, rtol=1e-5, atol=1e-7)
+    stage = own_state(load_tensors(RunFolder(tmp_path / "joint").weights)[0])[
+        "stage.heads.objectness_trunk.fc6.weight"
+    ]
+    torch.testing.assert_close(
+        again.stage.heads.objectness_trunk.fc6.weight, stage, rtol=1e-5, atol=1e-7
+    )
 
 
 def test_what_does_not_fit_is_named(bare, tmp_path):
     def refused(message, *changes, start=bare.root):
         AcceleratorState._reset_state(reset_partial_state=True)
         with pytest.raises(UserError, match=message):
-            run(tmp_path / "run", tiny("training.iterations=1", f"training.start_from={start}", *changes))
+            run(
+                tmp_path / "run",
+                tiny("training.iterations=1", f"training.start_from={start}", *changes),
+            )
         assert not (tmp_path / "run" / "weights.safetensors").exists()
 
-    refused(r"weights\.safetensors: .*fc6\.bias has shape \(8,\), expected \(9,\)", "detector.box_head_width=9")
+    refused(
+        r"weights\.safetensors: .*fc6\.bias has shape \(8,\), expected \(9,\)",
+        "detector.box_head_width=9",
+    )
     refused(r"expected a file, got '.*nowhere'", start=tmp_path / "nowhere")
     refused(r"not a run folder \(no labels\.json\)", start=tmp_path)
     (tmp_path / "text.pth").write_text("no state dict")
-    refused(r"training\.start_from: .*text\.pth is not a plain state dict", start=tmp_path / "text.pth")
+    refused(
+        r"training\.start_from: .*text\.pth is not a plain state dict", start=tmp_path / "text.pth"
+    )
     other = RunFolder(tmp_path / "other")
     other.root.mkdir()
     labels = json.loads(bare.labels.read_text())

@@ -29,16 +29,31 @@ BAD = [
     ),
     ({"boxes": torch.full((3, 4), float("nan"))}, "Candidates.boxes: expected finite values"),
     ({"scores": torch.zeros(2)}, r"Candidates.scores: expected torch.float32 of shape \(3,\)"),
-    ({"scores": torch.tensor([0, float("inf"), 0])}, "Candidates.scores: expected finite values, got inf in row 1"),
+    (
+        {"scores": torch.tensor([0, float("inf"), 0])},
+        "Candidates.scores: expected finite values, got inf in row 1",
+    ),
     ({"scores": [0.1, 0.2, 0.3]}, "Candidates.scores: expected a tensor, got list"),
     ({"labels": torch.tensor([0, -1, 0])}, "Candidates.labels: expected values >= 0, got -1"),
     ({"labels": torch.zeros(3)}, "Candidates.labels: expected torch.int64"),
-    ({"image": torch.tensor([0, 1, 3])}, "Candidates.image: expected values from 0 to 2, got 0 to 3"),
+    (
+        {"image": torch.tensor([0, 1, 3])},
+        "Candidates.image: expected values from 0 to 2, got 0 to 3",
+    ),
     ({"image": torch.tensor([0, -1, 2])}, "Candidates.image"),
-    ({"source": torch.zeros(3, dtype=torch.int64, device="meta")}, "Candidates.source: expected device cpu"),
+    (
+        {"source": torch.zeros(3, dtype=torch.int64, device="meta")},
+        "Candidates.source: expected device cpu",
+    ),
     ({"num_images": -1}, "Candidates.num_images: expected an int >= 0, got -1"),
-    ({"extra": {"iou": torch.zeros(2)}}, r"Candidates.extra\['iou'\]: expected torch.float32 of shape \(3,\)"),
-    ({"extra": {"iou": torch.zeros(3).long()}}, r"Candidates.extra\['iou'\]: expected torch.float32 of \(n,\) or"),
+    (
+        {"extra": {"iou": torch.zeros(2)}},
+        r"Candidates.extra\['iou'\]: expected torch.float32 of shape \(3,\)",
+    ),
+    (
+        {"extra": {"iou": torch.zeros(3).long()}},
+        r"Candidates.extra\['iou'\]: expected torch.float32 of \(n,\) or",
+    ),
     ({"extra": {"scores": torch.zeros(3)}}, r"Candidates.extra\['scores'\]: expected another name"),
     ({"extra": {"iou": [1, 2, 3]}}, r"Candidates.extra\['iou'\]: .*got list"),
     (
@@ -94,7 +109,10 @@ def test_groups_tell_image_and_class_apart():
 
 
 def test_take_by_index_and_by_mask():
-    by_index, by_mask = (take(candidates(), rows) for rows in (torch.tensor([2, 0]), torch.tensor([True, False, True])))
+    by_index, by_mask = (
+        take(candidates(), rows)
+        for rows in (torch.tensor([2, 0]), torch.tensor([True, False, True]))
+    )
     assert by_index.source.tolist() == [3, 7]
     assert by_mask.source.tolist() == [7, 3]
 
@@ -110,7 +128,10 @@ def test_move_keeps_everything():
     assert moved.num_images == 3
 
 
-@given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.3]), st.integers(0, 3)), max_size=20), st.integers(1, 4))
+@given(
+    st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.3]), st.integers(0, 3)), max_size=20),
+    st.integers(1, 4),
+)
 def test_top_per_image_by_sorting(rows, most):
     scores = torch.tensor([score for score, _ in rows], dtype=torch.float32)
     image = torch.tensor([index for _, index in rows], dtype=torch.int64)
@@ -122,7 +143,10 @@ def test_top_per_image_by_sorting(rows, most):
 
 
 def test_extra_columns_go_where_their_rows_go():
-    extra = {"iou": torch.tensor([0.1, 0.2, 0.3]), "edge_log_variance": torch.arange(12.0).view(3, 4)}
+    extra = {
+        "iou": torch.tensor([0.1, 0.2, 0.3]),
+        "edge_log_variance": torch.arange(12.0).view(3, 4),
+    }
     taken = take(candidates(extra=extra), torch.tensor([2, 0]))
     assert taken.extra["iou"].tolist() == pytest.approx([0.3, 0.1])
     assert taken.extra["edge_log_variance"][0].tolist() == [8, 9, 10, 11]

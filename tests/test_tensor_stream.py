@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from postnms.errors import UserError
-from postnms.files.atomic import tensor_stream
+from postnms.files import tensor_stream
 from postnms.files.tensor_stream import TensorStream
 
 
@@ -88,10 +88,15 @@ def test_a_full_disk_keeps_the_older_file(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, TensorStream(path) as stream:
         stream.append(some(2))
         patch.setattr(tensor_stream, "copyfileobj", fill)
-        with pytest.raises(UserError, match=r"x\.safetensors: could not be written \(.*No space left"):
+        with pytest.raises(
+            UserError, match=r"x\.safetensors: could not be written \(.*No space left"
+        ):
             stream.write({})
     monkeypatch.setattr(tensor_stream.tempfile, "TemporaryFile", FullDisk)
-    with TensorStream(path) as stream, pytest.raises(UserError, match=r"x\.safetensors: could not .*No space left"):
+    with (
+        TensorStream(path) as stream,
+        pytest.raises(UserError, match=r"x\.safetensors: could not .*No space left"),
+    ):
         stream.append(some(2))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

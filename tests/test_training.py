@@ -13,8 +13,9 @@ from postnms.data.splits import open_splits
 from postnms.errors import UserError
 from postnms.recipes import get_recipe
 from postnms.runs.checkpoints import load_tensors
-from postnms.runs.loading import RunFolder, load_detector, read_categories
-from postnms.training.loop import loop as training
+from postnms.runs.folder import RunFolder, read_categories
+from postnms.runs.loading import load_detector
+from postnms.training import loop as training
 
 TINY = [
     "data.scenes.train=6",
@@ -31,7 +32,10 @@ TINY = [
     "training.steps=[4]",
     "evaluation.bootstrap=20",
 ]
-LOSSES = [f"loss_{name}" for name in ("classifier", "box_reg", "objectness", "rpn_box_reg", "stage_cls", "stage_loc")]
+LOSSES = [
+    f"loss_{name}"
+    for name in ("classifier", "box_reg", "objectness", "rpn_box_reg", "stage_cls", "stage_loc")
+]
 
 
 def tiny(*changes):
@@ -54,12 +58,16 @@ def _one_process():
 
 
 def test_a_run_logs_evaluates_and_leaves_its_weights(tmp_path, capsys):
-    recipe = tiny("training.iterations=4", "training.evaluate_every=2", "training.checkpoint_every=3")
+    recipe = tiny(
+        "training.iterations=4", "training.evaluate_every=2", "training.checkpoint_every=3"
+    )
     detector = run(tmp_path, recipe)
     folder = RunFolder(tmp_path)
     rows = [json.loads(line) for line in folder.log.read_text().splitlines()]
     assert [row["iteration"] for row in rows if "loss" in row] == [1, 2, 3, 4]
-    assert [row["lr"] for row in rows if "loss" in row] == pytest.approx([2e-5, 0.01001, 0.02, 0.02])
+    assert [row["lr"] for row in rows if "loss" in row] == pytest.approx(
+        [2e-5, 0.01001, 0.02, 0.02]
+    )
     assert [row["iteration"] for row in rows if "nms/AP" in row] == [2, 4]
     assert folder.checkpoint.is_file()
     assert "iteration 2: nms AP" in capsys.readouterr().err
@@ -80,7 +88,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
 
     training.training_step = break_in_the_third
     try:
-        with pytest.raises(UserError, match=r"iteration 2: a loss is not finite \(.*loss_stage_cls nan.*is kept"):
+        with pytest.raises(
+            UserError, match=r"iteration 2: a loss is not finite \(.*loss_stage_cls nan.*is kept"
+        ):
             run(tmp_path, recipe)
     finally:
         training.training_step = step
@@ -94,7 +104,9 @@ def load_weights_of_checkpoint(folder):
     return tensors
 
 
-@pytest.mark.parametrize("part", ["network.rpn.head.cls_logits", "network.roi_heads.box_predictor.bbox_pred"])
+@pytest.mark.parametrize(
+    "part", ["network.rpn.head.cls_logits", "network.roi_heads.box_predictor.bbox_pred"]
+)
 def test_whatever_breaks_first_the_losses_are_named(tmp_path, part):
     step = training.training_step
 
@@ -105,7 +117,9 @@ def test_whatever_breaks_first_the_losses_are_named(tmp_path, part):
 
     training.training_step = broken
     try:
-        with pytest.raises(UserError, match=r"iteration 0: a loss is not finite \(loss_.* nan.*no checkpoint yet"):
+        with pytest.raises(
+            UserError, match=r"iteration 0: a loss is not finite \(loss_.* nan.*no checkpoint yet"
+        ):
             run(tmp_path, tiny("training.iterations=2"))
     finally:
         training.training_step = step
@@ -120,7 +134,9 @@ def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(tmp_path, monk
         return torch.tensor(float("inf"))
 
     monkeypatch.setattr(Accelerator, "clip_grad_norm_", exploded)
-    with pytest.raises(UserError, match=r"iteration 0: a loss is not finite \(.*gradient_norm inf\)"):
+    with pytest.raises(
+        UserError, match=r"iteration 0: a loss is not finite \(.*gradient_norm inf\)"
+    ):
         run(tmp_path, tiny("training.iterations=2"))
 
 
@@ -135,7 +151,9 @@ def test_a_gradient_that_is_not_finite_is_seen_without_clipping(tmp_path, monkey
 
     build = training.build_optimizer
     monkeypatch.setattr(training, "build_optimizer", exploding)
-    with pytest.raises(UserError, match=r"iteration 0: a loss is not finite \(.*gradient_norm nan\)"):
+    with pytest.raises(
+        UserError, match=r"iteration 0: a loss is not finite \(.*gradient_norm nan\)"
+    ):
         run(tmp_path, tiny("training.iterations=2", "training.clip_norm=null"))
     assert torch.equal(*kept)
 
@@ -145,7 +163,9 @@ def test_a_bad_image_is_one_line_also_from_a_worker(tmp_path):
     for path in (tmp_path / "images").glob("train*"):
         path.write_text("no image")
     recipe = tiny("training.iterations=2", "data.workers=1")
-    with pytest.raises(UserError, match=r"^\S*train_0000\d\.png: cannot be read as an image \(.*\)$"):
+    with pytest.raises(
+        UserError, match=r"^\S*train_0000\d\.png: cannot be read as an image \(.*\)$"
+    ):
         training.train(recipe, open_splits(recipe, tmp_path), RunFolder(tmp_path / "run"))
 
 
@@ -181,7 +201,9 @@ def test_clipping_bounds_the_step():
     batch = next(training.training_batches(recipe, open_splits(recipe, None).train, 0, accelerator))
     before = [parameter.detach().clone() for parameter in detector.parameters()]
     training.training_step(detector, optimizer, batch, recipe.training, accelerator)
-    moved = sum((p - b).square().sum() for p, b in zip(detector.parameters(), before, strict=True)).sqrt()
+    moved = sum(
+        (p - b).square().sum() for p, b in zip(detector.parameters(), before, strict=True)
+    ).sqrt()
     assert moved.item() == pytest.approx(0.02 * 0.001, rel=1e-2)
 
 
@@ -206,7 +228,13 @@ def test_a_run_folder_is_read_back(tmp_path, monkeypatch, capsys):
     assert end.value.code == 0
     folder = RunFolder(tmp_path)
     assert json.loads(folder.provenance.read_text())["seed"] == 0
-    assert [c.name for c in read_categories(folder)] == ["disc", "ring", "square", "triangle", "star"]
+    assert [c.name for c in read_categories(folder)] == [
+        "disc",
+        "ring",
+        "square",
+        "triangle",
+        "star",
+    ]
     assert not load_detector(folder).training
     assert sorted(json.loads(folder.metrics.read_text())) == ["gain", "nms", "post_nms"]
     assert "gain of post-NMS over NMS" in capsys.readouterr().out

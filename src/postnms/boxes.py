@@ -82,7 +82,9 @@ def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(boxes, zero), limit)
 
 
-def encode_deltas(boxes: Tensor, truths: Tensor, weights: Sequence[float] = DELTA_WEIGHTS) -> Tensor:
+def encode_deltas(
+    boxes: Tensor, truths: Tensor, weights: Sequence[float] = DELTA_WEIGHTS
+) -> Tensor:
     """Deltas (n, 4) that move each of ``boxes`` (n, 4) onto the same row of ``truths`` (n, 4).
 
     Both must have positive width and height, else a value is not finite.
@@ -93,7 +95,9 @@ def encode_deltas(boxes: Tensor, truths: Tensor, weights: Sequence[float] = DELT
     return deltas * deltas.new_tensor(weights)
 
 
-def decode_deltas(boxes: Tensor, deltas: Tensor, weights: Sequence[float] = DELTA_WEIGHTS) -> Tensor:
+def decode_deltas(
+    boxes: Tensor, deltas: Tensor, weights: Sequence[float] = DELTA_WEIGHTS
+) -> Tensor:
     """The inverse of :func:`encode_deltas`; scale steps are clamped to :data:`MAX_LOG_SCALE`."""
     centre, size = _centre_and_size(boxes)
     deltas = deltas / deltas.new_tensor(weights)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from postnms import ops
 from postnms.boxes import area
-from postnms.structures import Candidates, Clusters
+from postnms.structures import Candidates, Clusters, Detections, take, top_per_image
 
 LEAST_SHARED = 0.1
 """Share of the key's area: an intersection that is less of it would be a sliver, with deltas without bounds."""
@@ -21,7 +21,9 @@ Representative = Literal["union", "intersection", "mean", "vote"]
 
 def cluster(candidates: Candidates, iou_threshold: float = 0.5) -> Clusters:
     """Read NMS as clustering: each kept box owns the candidates of its image and class that it suppressed."""
-    keys, assignment = ops.cluster_nms(candidates.boxes, candidates.scores, candidates.groups, iou_threshold)
+    keys, assignment = ops.cluster_nms(
+        candidates.boxes, candidates.scores, candidates.groups, iou_threshold
+    )
     return Clusters(candidates, keys, assignment)
 
 
@@ -35,7 +37,9 @@ def representative_boxes(clusters: Clusters, method: Representative = "union") -
     return REPRESENTATIVES[method](clusters)
 
 
-def reduce_members(values: Tensor, clusters: Clusters, how: Literal["amax", "amin", "sum"]) -> Tensor:
+def reduce_members(
+    values: Tensor, clusters: Clusters, how: Literal["amax", "amin", "sum"]
+) -> Tensor:
     """Reduce a value per candidate (n, ...) over the members of each cluster -> (k, ...)."""
     rows = clusters.assignment.view(-1, *[1] * (values.ndim - 1)).expand_as(values)
     out = values.new_zeros(len(clusters.keys), *values.shape[1:])
@@ -81,3 +85,27 @@ REPRESENTATIVES: dict[str, Callable[[Clusters], Tensor]] = {
     "mean": _mean,
     "vote": _vote,
 }
+
+
+def keep_keys(clusters: Clusters, max_detections: int) -> tuple[Detections, Tensor]:
+    """The best keys of each image, and for each (d,) the position in ``clusters.keys`` that it comes from."""
+    keys = take(clusters.candidates, clusters.keys)
+    chosen = top_per_image(keys.scores, keys.image, keys.num_images, max_detections)
+    best = take(keys, chosen)
+    return Detections(
+        best.boxes, best.scores, best.labels, best.image, best.source, best.num_images
+    ), chosen
+
+
+def nms_again(detections: Detections, iou_threshold: float) -> Detections:
+    """Greedy NMS on detections whose boxes or scores have changed since they were suppressed."""
+    columns = (
+        detections.boxes,
+        detections.scores,
+        detections.labels,
+        detections.image,
+        detections.source,
+    )
+    candidates = Candidates(*columns, detections.num_images)
+    most = max(len(detections.scores), 1)
+    return keep_keys(cluster(candidates, iou_threshold), most)[0]

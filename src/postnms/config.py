@@ -15,7 +15,9 @@ Positive = Annotated[int, Field(gt=0)]
 class Config(BaseModel):
     """Immutable settings. An unknown field or a value of a wrong type is an error, never ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
+    )
 
     @classmethod
     def parse(cls, values: dict[str, Any], name: str) -> Self:
@@ -62,14 +64,22 @@ def _resolve(config: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[
     path: list[str] = []
     options: list[type[BaseModel]] = [config]
     for part in map(str, loc):
-        tagged = [option for option in options if "kind" in option.model_fields and _kind(option) == part]
+        tagged = [
+            option for option in options if "kind" in option.model_fields and _kind(option) == part
+        ]
         if len(options) > 1 and tagged:
             options = tagged
             continue
         path.append(part)
-        fields = [option.model_fields[part].annotation for option in options if part in option.model_fields]
+        fields = [
+            option.model_fields[part].annotation
+            for option in options
+            if part in option.model_fields
+        ]
         inside = [kind for field in fields for kind in getattr(field, "__args__", (field,))]
-        options = [kind for kind in inside if isinstance(kind, type) and issubclass(kind, BaseModel)] or options
+        options = [
+            kind for kind in inside if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ] or options
     return path, [name for option in options for name in option.model_fields]
 
 

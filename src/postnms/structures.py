@@ -8,7 +8,7 @@ n: candidates, k: clusters, m: ground-truth objects, d: detections, B: images of
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -65,7 +65,9 @@ class Candidates:
         _check_extra(self.extra, self.boxes)
         for name, column in (_columns(self) | dict(self.extra)).items():
             if column.requires_grad:
-                raise ValueError(f"Candidates.{name}: expected a constant, got one with a gradient; detach it")
+                raise ValueError(
+                    f"Candidates.{name}: expected a constant, got one with a gradient; detach it"
+                )
 
     @property
     def groups(self) -> Tensor:
@@ -89,7 +91,9 @@ class Clusters:
         _check_column("Clusters.assignment", self.assignment, (rows,), torch.int64)
         _check_range("Clusters.keys", self.keys, rows)
         _check_range("Clusters.assignment", self.assignment, len(self.keys))
-        if not torch.equal(self.assignment[self.keys], torch.arange(len(self.keys), device=self.keys.device)):
+        if not torch.equal(
+            self.assignment[self.keys], torch.arange(len(self.keys), device=self.keys.device)
+        ):
             raise ValueError("Clusters.assignment: expected that every key owns itself")
 
 
@@ -146,7 +150,9 @@ def limit(candidates: Candidates, most: int | None) -> Candidates:
     """At most ``most`` candidates of each image, by score; None: all, in the order that they have."""
     if most is None:
         return candidates
-    return take(candidates, top_per_image(candidates.scores, candidates.image, candidates.num_images, most))
+    return take(
+        candidates, top_per_image(candidates.scores, candidates.image, candidates.num_images, most)
+    )
 
 
 _DTYPES = {
@@ -165,7 +171,9 @@ def _columns(structure: Targets | Candidates | Detections) -> dict[str, Tensor]:
 
 
 def _map_columns(structure, change):
-    changed: dict[str, object] = {name: change(column) for name, column in _columns(structure).items()}
+    changed: dict[str, object] = {
+        name: change(column) for name, column in _columns(structure).items()
+    }
     if isinstance(structure, Candidates):
         changed["extra"] = {name: change(column) for name, column in structure.extra.items()}
     return dataclasses.replace(structure, **changed)
@@ -176,11 +184,19 @@ def _check_columns(structure: Targets | Candidates | Detections) -> None:
     if not isinstance(structure.num_images, int) or structure.num_images < 0:
         raise ValueError(f"{kind}.num_images: expected an int >= 0, got {structure.num_images!r}")
     columns = _columns(structure)
-    rows = len(structure.labels) if isinstance(structure.labels, Tensor) and structure.labels.ndim else 0
+    rows = (
+        len(structure.labels)
+        if isinstance(structure.labels, Tensor) and structure.labels.ndim
+        else 0
+    )
     for name, column in columns.items():
-        _check_column(f"{kind}.{name}", column, (rows, 4) if name == "boxes" else (rows,), _DTYPES[name])
+        _check_column(
+            f"{kind}.{name}", column, (rows, 4) if name == "boxes" else (rows,), _DTYPES[name]
+        )
         if column.device != structure.boxes.device:
-            raise ValueError(f"{kind}.{name}: expected device {structure.boxes.device} as boxes, got {column.device}")
+            raise ValueError(
+                f"{kind}.{name}: expected device {structure.boxes.device} as boxes, got {column.device}"
+            )
     check_boxes(f"{kind}.boxes", structure.boxes)
     if isinstance(scores := columns.get("scores"), Tensor):
         check_finite(f"{kind}.scores", scores)
@@ -194,12 +210,22 @@ def _check_extra(extra: Mapping[str, Tensor], boxes: Tensor) -> None:
         where = f"Candidates.extra[{name!r}]"
         if name in _DTYPES:
             raise ValueError(f"{where}: expected another name than that of a column")
-        if not isinstance(column, Tensor) or column.dtype != torch.float32 or column.ndim not in (1, 2):
-            came = (column.dtype, tuple(column.shape)) if isinstance(column, Tensor) else type(column).__name__
+        if (
+            not isinstance(column, Tensor)
+            or column.dtype != torch.float32
+            or column.ndim not in (1, 2)
+        ):
+            came = (
+                (column.dtype, tuple(column.shape))
+                if isinstance(column, Tensor)
+                else type(column).__name__
+            )
             raise ValueError(f"{where}: expected torch.float32 of (n,) or (n, c), got {came}")
         _check_column(where, column, (len(boxes), *column.shape[1:]), torch.float32)
         if column.device != boxes.device:
-            raise ValueError(f"{where}: expected device {boxes.device} as boxes, got {column.device}")
+            raise ValueError(
+                f"{where}: expected device {boxes.device} as boxes, got {column.device}"
+            )
         check_finite(where, column)
 
 
@@ -209,7 +235,9 @@ def check_boxes(name: str, boxes: Tensor) -> None:
     inverted = (boxes[:, 2:] < boxes[:, :2]).any(dim=1)
     if bool(inverted.any()):
         row = int(inverted.nonzero()[0, 0])
-        raise ValueError(f"{name}: expected x1 <= x2 and y1 <= y2, got {boxes[row].tolist()} in row {row}")
+        raise ValueError(
+            f"{name}: expected x1 <= x2 and y1 <= y2, got {boxes[row].tolist()} in row {row}"
+        )
 
 
 def check_finite(name: str, values: Tensor) -> None:
@@ -224,9 +252,23 @@ def _check_column(name: str, column: object, shape: tuple[int, ...], dtype: torc
     if not isinstance(column, Tensor):
         raise ValueError(f"{name}: expected a tensor, got {type(column).__name__}")
     if tuple(column.shape) != shape or column.dtype != dtype:
-        raise ValueError(f"{name}: expected {dtype} of shape {shape}, got {column.dtype} of {tuple(column.shape)}")
+        raise ValueError(
+            f"{name}: expected {dtype} of shape {shape}, got {column.dtype} of {tuple(column.shape)}"
+        )
 
 
 def _check_range(name: str, index: Tensor, size: int) -> None:
     if len(index) and not bool(((index >= 0) & (index < size)).all()):
-        raise ValueError(f"{name}: expected values from 0 to {size - 1}, got {int(index.min())} to {int(index.max())}")
+        raise ValueError(
+            f"{name}: expected values from 0 to {size - 1}, got {int(index.min())} to {int(index.max())}"
+        )
+
+
+def concatenate(parts: Sequence[Detections], num_images: int) -> Detections:
+    """Detections one after the other; those of all parts are of one batch of ``num_images``."""
+    if not parts:
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return Detections(torch.zeros(0, 4), torch.zeros(0), nothing, nothing, nothing, num_images)
+    names = ("boxes", "scores", "labels", "image", "source")
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    return Detections(**columns, num_images=num_images)

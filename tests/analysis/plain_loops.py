@@ -23,10 +23,21 @@ def problem(objects, detections, images=1):
     }
     for category, box, *rest in objects:
         crowd, image = (*rest, *(0, 0)[len(rest) :])
-        entry = {"id": len(truth["annotations"]) + 1, "image_id": 5 * image + 4, "category_id": category}
-        truth["annotations"].append({**entry, "bbox": box, "area": box[2] * box[3], "iscrowd": crowd})
+        entry = {
+            "id": len(truth["annotations"]) + 1,
+            "image_id": 5 * image + 4,
+            "category_id": category,
+        }
+        truth["annotations"].append(
+            {**entry, "bbox": box, "area": box[2] * box[3], "iscrowd": crowd}
+        )
     results = [
-        {"image_id": 5 * (image[0] if image else 0) + 4, "category_id": category, "bbox": box, "score": score}
+        {
+            "image_id": 5 * (image[0] if image else 0) + 4,
+            "category_id": category,
+            "bbox": box,
+            "score": score,
+        }
         for category, box, score, *image in detections
     ]
     return truth, results
@@ -43,7 +54,9 @@ def overlap(first, second, crowd=0):
 
 def plain_matching(truth, results):
     """Detections by falling score, each with ``object``: None, or the annotation it takes."""
-    found = sorted(enumerate(results), key=lambda pair: (-pair[1]["score"], pair[1]["image_id"], pair[0]))
+    found = sorted(
+        enumerate(results), key=lambda pair: (-pair[1]["score"], pair[1]["image_id"], pair[0])
+    )
     found = [{**result, "object": None} for _, result in found]
     taken = set()
     for detection in found:
@@ -93,14 +106,19 @@ def plain_errors(truth, results):
 def plain_ap50(truth, points, objects):
     """Points (category, right) by falling score; objects: annotations that are asked for."""
     values = []
-    for category in sorted({entry["category_id"] for entry in truth["annotations"] if not entry["iscrowd"]}):
+    for category in sorted(
+        {entry["category_id"] for entry in truth["annotations"] if not entry["iscrowd"]}
+    ):
         rights = [right for number, right in points if number == category]
         asked = sum(entry["category_id"] == category for entry in objects)
         if not asked:
             values += [0.0] if rights else []
             continue
         hits = [sum(rights[:count]) for count in range(1, len(rights) + 1)]
-        precisions = [[hit / count for count, hit in enumerate(hits, 1) if hit / asked >= recall] for recall in RECALLS]
+        precisions = [
+            [hit / count for count, hit in enumerate(hits, 1) if hit / asked >= recall]
+            for recall in RECALLS
+        ]
         values.append(sum(max(reached, default=0.0) for reached in precisions) / len(RECALLS))
     return 100 * sum(values) / len(values) if values else None
 
@@ -130,8 +148,12 @@ def plain_error_types(truth, results):
         return 100.0 if value is None else value
 
     now = ap50()
-    costs = {name: ap50(name) - now for name in ERROR_TYPES[:-1]} | {"missed": ap50(without=missed) - now}
-    counts = {name: sum(d["kind"] == name for d in found) for name in ERROR_TYPES[:-1]} | {"missed": len(missed)}
+    costs = {name: ap50(name) - now for name in ERROR_TYPES[:-1]} | {
+        "missed": ap50(without=missed) - now
+    }
+    counts = {name: sum(d["kind"] == name for d in found) for name in ERROR_TYPES[:-1]} | {
+        "missed": len(missed)
+    }
     return now, costs, counts, ap50("any") - now, ap50(without=unmatched) - now
 
 
@@ -139,9 +161,15 @@ def plain_error_types(truth, results):
 def problems(draw):
     """Few places, sizes and scores, so that ties, equal boxes and exact thresholds are common."""
     images = draw(st.integers(1, 2))
-    box = st.tuples(*[st.sampled_from([0, 0, 1, 4])] * 2, *[st.sampled_from([1, 4, 5, 10, 10])] * 2).map(list)
+    box = st.tuples(
+        *[st.sampled_from([0, 0, 1, 4])] * 2, *[st.sampled_from([1, 4, 5, 10, 10])] * 2
+    ).map(list)
     category, image = st.sampled_from(CATEGORIES[:2]), st.integers(0, images - 1)
-    objects = draw(st.lists(st.tuples(category, box, st.sampled_from([0, 0, 0, 1]), image), max_size=6))
+    objects = draw(
+        st.lists(st.tuples(category, box, st.sampled_from([0, 0, 0, 1]), image), max_size=6)
+    )
     score = st.sampled_from([0.25, 0.5, 0.75])
-    detections = draw(st.lists(st.tuples(st.sampled_from(CATEGORIES), box, score, image), max_size=10))
+    detections = draw(
+        st.lists(st.tuples(st.sampled_from(CATEGORIES), box, score, image), max_size=10)
+    )
     return problem(objects, detections, images)

@@ -62,10 +62,16 @@ def scenes(draw):
 
     count, objects = draw(st.integers(0, 16)), draw(st.integers(0, 6))
     candidates = make(
-        boxes(count), column([0.2, 0.5, 0.8], count), column([0, 0, 1], count), column([0, 0, 1, 2], count), 3
+        boxes(count),
+        column([0.2, 0.5, 0.8], count),
+        column([0, 0, 1], count),
+        column([0, 0, 1, 2], count),
+        3,
     )
     crowd = column([False, False, False, True], objects)
-    targets = truths(boxes(objects), column([0, 0, 1], objects), column([0, 0, 1, 2], objects), crowd, 3)
+    targets = truths(
+        boxes(objects), column([0, 0, 1], objects), column([0, 0, 1, 2], objects), crowd, 3
+    )
     return cluster(candidates, 0.4), targets
 
 
@@ -81,8 +87,15 @@ def test_equal_to_plain_loops(case, mirrored):
         members = (clusters.assignment == position).nonzero().squeeze(1).tolist()
         best, chosen = 0.0, -1
         for row in range(len(targets.labels)):
-            same = targets.image[row] == candidates.image[key] and targets.labels[row] == candidates.labels[key]
-            if same and not targets.crowd[row] and max(before[member, row] for member in members) > best:
+            same = (
+                targets.image[row] == candidates.image[key]
+                and targets.labels[row] == candidates.labels[key]
+            )
+            if (
+                same
+                and not targets.crowd[row]
+                and max(before[member, row] for member in members) > best
+            ):
                 best, chosen = float(max(before[member, row] for member in members)), row
         if best > 0.5:
             values = [float(after[member, chosen]) for member in members]
@@ -97,10 +110,15 @@ def test_equal_to_plain_loops(case, mirrored):
 @settings(max_examples=50, deadline=None)
 def test_chunks_of_images_add_up(case):
     clusters, targets = case
-    parts = [cluster_ious(cluster(of_image(clusters.candidates, i), 0.4), of_image(targets, i)) for i in range(3)]
+    parts = [
+        cluster_ious(cluster(of_image(clusters.candidates, i), 0.4), of_image(targets, i))
+        for i in range(3)
+    ]
     whole, joined = cluster_ious(clusters, targets), concatenate(parts)
     for name in ("key", "best", "mean"):
-        torch.testing.assert_close(getattr(joined, name).sort().values, getattr(whole, name).sort().values)
+        torch.testing.assert_close(
+            getattr(joined, name).sort().values, getattr(whole, name).sort().values
+        )
     assert joined.mean.tolist() == [value for part in parts for value in part.mean.tolist()]
 
 

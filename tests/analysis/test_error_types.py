@@ -14,7 +14,9 @@ def expect(truth, results, ap50, counts, costs, false_positives, false_negatives
     assert {name: count for name, count in found.counts.items() if count} == counts
     assert found.ap50 == pytest.approx(ap50)
     assert found.costs == pytest.approx({name: costs.get(name, 0.0) for name in ERROR_TYPES})
-    assert (found.false_positives, found.false_negatives) == pytest.approx((false_positives, false_negatives))
+    assert (found.false_positives, found.false_negatives) == pytest.approx(
+        (false_positives, false_negatives)
+    )
 
 
 # 51 of the 101 recalls are at most 1/2.
@@ -102,13 +104,19 @@ def test_one_of_each():
     assert found.costs["localisation"] == pytest.approx(100 * 33 / 101 / 2 / 2)
     # Two objects are left of class 2, one of class 3.
     assert found.costs["missed"] == pytest.approx((HALF - 100 * third) / 2)
-    assert [found.costs[name] for name in ("both", "duplicate", "background")] == pytest.approx([0, 0, 0])
+    assert [found.costs[name] for name in ("both", "duplicate", "background")] == pytest.approx(
+        [0, 0, 0]
+    )
 
 
 def test_a_hundred_detections_of_an_image_and_class_count():
     many = [(2, NOWHERE, 0.9)] * 100
     found = error_types(*problem([(2, A), (3, B)], [*many, (2, A, 0.5), (3, B, 0.4)]))
-    assert (found.ap50, found.counts["background"], found.counts["missed"]) == (pytest.approx(50), 100, 1)
+    assert (found.ap50, found.counts["background"], found.counts["missed"]) == (
+        pytest.approx(50),
+        100,
+        1,
+    )
 
 
 @pytest.mark.parametrize("images", [0, 1])
@@ -129,7 +137,9 @@ def test_only_crowd_regions_are_no_objects():
 
 def test_results_that_the_truth_does_not_know():
     truth, results = problem([(2, A)], [(2, A, 0.8)])
-    assert error_types(truth, [{**results[0], "category_id": 99, "score": 0.9}, *results]).ap50 == pytest.approx(100)
+    assert error_types(
+        truth, [{**results[0], "category_id": 99, "score": 0.9}, *results]
+    ).ap50 == pytest.approx(100)
     with pytest.raises(ValueError, match="results: expected image ids of the truth, got 77"):
         error_types(truth, [{**results[0], "image_id": 77}])
 
@@ -164,7 +174,9 @@ def test_ap50_equals_pycocotools(case):
 @pytest.mark.parametrize("seed", range(4))
 def test_ap50_equals_pycocotools_on_larger_scenes(seed):
     truth, results = scene(seed, images=30)
-    assert error_types(truth, results).ap50 == pytest.approx(pycocotools_metrics(truth, results)["AP50"], abs=1e-9)
+    assert error_types(truth, results).ap50 == pytest.approx(
+        pycocotools_metrics(truth, results)["AP50"], abs=1e-9
+    )
 
 
 @given(problems())

@@ -5,8 +5,7 @@ from hypothesis import given, settings
 
 from postnms.analysis.oracle import best_member
 from postnms.boxes import pairwise_iou
-from postnms.clustering import cluster
-from postnms.suppression.greedy import keep_keys
+from postnms.clustering import cluster, keep_keys
 from tests.analysis.test_cluster_statistics import scenes
 from tests.test_clustering import make
 from tests.test_matching import CLUSTERS, truths
@@ -24,10 +23,18 @@ def test_the_member_that_fits_gives_its_box_and_the_key_the_rest():
 def test_any_object_of_the_class_counts_but_no_other():
     near, exact = (0, 0, 10, 9), (2, 0, 12, 10)
     assert best_member(CLUSTERS, truths([near, exact])).boxes.tolist() == [MEMBER, APART]
-    assert best_member(CLUSTERS, truths([near, exact], labels=[0, 1])).boxes.tolist() == [KEY, APART]
-    assert best_member(CLUSTERS, truths([near, exact], crowd=[False, True])).boxes.tolist() == [KEY, APART]
+    assert best_member(CLUSTERS, truths([near, exact], labels=[0, 1])).boxes.tolist() == [
+        KEY,
+        APART,
+    ]
+    assert best_member(CLUSTERS, truths([near, exact], crowd=[False, True])).boxes.tolist() == [
+        KEY,
+        APART,
+    ]
     two = cluster(make([(0, 0, 10, 10), (2, 0, 12, 10)], [0.8, 0.4], num_images=2))
-    assert best_member(two, truths([near, exact], image=[0, 1], num_images=2)).boxes.tolist() == [KEY]
+    assert best_member(two, truths([near, exact], image=[0, 1], num_images=2)).boxes.tolist() == [
+        KEY
+    ]
 
 
 def test_of_equal_members_the_first_by_score_then_by_index():
@@ -62,11 +69,22 @@ def test_equal_to_plain_loops(case):
         members = (clusters.assignment == position).nonzero().squeeze(1).tolist()
         for member in sorted(members, key=lambda row: (-float(candidates.scores[row]), row)):
             for row in range(len(targets.labels)):
-                same = targets.image[row] == candidates.image[key] and targets.labels[row] == candidates.labels[key]
+                same = (
+                    targets.image[row] == candidates.image[key]
+                    and targets.labels[row] == candidates.labels[key]
+                )
                 if same and not targets.crowd[row] and iou[member, row] > best:
                     chosen, best = member, float(iou[member, row])
         image, score = int(candidates.image[key]), float(candidates.scores[key])
-        expected.append((image, -score, position, candidates.boxes[chosen].tolist(), int(candidates.labels[key])))
+        expected.append(
+            (
+                image,
+                -score,
+                position,
+                candidates.boxes[chosen].tolist(),
+                int(candidates.labels[key]),
+            )
+        )
     found = best_member(clusters, targets)
     rows = sorted(expected)
     assert found.boxes.tolist() == [row[3] for row in rows]

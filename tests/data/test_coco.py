@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from postnms.data.formats.coco import Category, read_coco, read_truth
+from postnms.data.dataset import Category
+from postnms.data.formats.coco import read_coco, read_truth
 from postnms.errors import UserError
 
 GOOD = {
@@ -17,7 +18,14 @@ GOOD = {
     ],
     "annotations": [
         {"id": 5, "image_id": 70, "category_id": 90, "bbox": [1, 2, 3, 4]},
-        {"id": 6, "image_id": 7, "category_id": 3, "bbox": [-2, 5, 100, 4.5], "area": 7, "iscrowd": 1},
+        {
+            "id": 6,
+            "image_id": 7,
+            "category_id": 3,
+            "bbox": [-2, 5, 100, 4.5],
+            "area": 7,
+            "iscrowd": 1,
+        },
         {"id": 9, "image_id": 70, "category_id": 17, "bbox": [0, 0, 30, 20], "iscrowd": 0},
     ],
     "categories": [{"id": 90, "name": "z"}, {"id": 3, "name": "y"}, {"id": 17, "name": "x"}],
@@ -82,7 +90,9 @@ def test_the_truth_keeps_what_came_and_fills_in_what_may_be_missing(write):
 
 def test_boxes_that_are_next_to_nothing_in_the_image_are_dropped_with_one_line(write, caplog):
     content = copy.deepcopy(GOOD)
-    for number, box in enumerate([[3, 3, 0, 5], [40, 0, 5, 5], [0, -9, 5, 9], [-0.3, 2, 0.1 + 0.2, 5]], 100):
+    for number, box in enumerate(
+        [[3, 3, 0, 5], [40, 0, 5, 5], [0, -9, 5, 9], [-0.3, 2, 0.1 + 0.2, 5]], 100
+    ):
         content["annotations"].append({"id": number, "image_id": 70, "category_id": 3, "bbox": box})
     data = read_coco(*write(content))
     assert len(data.records[0].boxes) == 2
@@ -134,7 +144,11 @@ def test_the_truth_alone_needs_no_more_of_an_image_than_its_id(write):
     assert truth.categories == (Category(3, "y"), Category(17, "x"), Category(90, "z"))
     assert truth.content["images"] == [{"id": 70}, {"id": 7}]
     assert truth.content["info"] == {"year": 2017}
-    assert [(entry["area"], entry["iscrowd"]) for entry in truth.content["annotations"]] == [(12, 0), (7, 1), (600, 0)]
+    assert [(entry["area"], entry["iscrowd"]) for entry in truth.content["annotations"]] == [
+        (12, 0),
+        (7, 1),
+        (600, 0),
+    ]
     assert (truth.source, truth.annotated) == (str(path), True)
     path, _ = write(changed("annotations", to=...))
     assert (read_truth(path).annotated, read_truth(path).content["annotations"]) == (False, [])
@@ -177,7 +191,11 @@ def test_another_split_takes_the_label_map_of_the_first(write):
     assert [record.labels.tolist() for record in val.records] == [[2], [1], []]
 
 
-@pytest.mark.parametrize("wrong", [(Category(3, "y"),), (Category(3, "y"), Category(17, "other"), Category(90, "z"))])
+@pytest.mark.parametrize(
+    "wrong", [(Category(3, "y"),), (Category(3, "y"), Category(17, "other"), Category(90, "z"))]
+)
 def test_categories_that_the_label_map_has_not_are_named(write, wrong):
-    with pytest.raises(UserError, match=r"train\.json: categories: expected a subset of .*got also 17 'x'"):
+    with pytest.raises(
+        UserError, match=r"train\.json: categories: expected a subset of .*got also 17 'x'"
+    ):
         read_coco(*write(GOOD)).with_label_map(wrong)

@@ -80,7 +80,10 @@ def test_images_are_found_in_folders_and_by_name(tmp_path):
     assert find_images([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "folder.png" / "c.png").write_bytes(b"")
-    assert find_images([tmp_path], leave_out=tmp_path / "folder.png") == [tmp_path / "b" / "a.JPG", tmp_path / "z.png"]
+    assert find_images([tmp_path], leave_out=tmp_path / "folder.png") == [
+        tmp_path / "b" / "a.JPG",
+        tmp_path / "z.png",
+    ]
     for around in (tmp_path, tmp_path.parent):  # pictures go there, or above
         assert len(find_images([tmp_path], leave_out=around)) == 3
     with pytest.raises(UserError, match="no such file or folder"):

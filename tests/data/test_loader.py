@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postnms.data.formats.coco import Category, CocoDataset, Record
+from postnms.data.dataset import Category, CocoDataset, Record
 from postnms.data.loader import DetectionData, TrainBatches, collate
 from postnms.data.transforms import AugmentationConfig
 
@@ -18,7 +18,9 @@ def dataset(*sizes):
         pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), np.uint8)
         boxes = np.array([[0, 0, width / 2, height]], np.float32).repeat(number, 0)
         labels, crowd = np.zeros(number, np.int64), np.zeros(number, np.bool_)
-        records.append(Record(100 + number, Path(f"{number}.png"), height, width, boxes, labels, crowd, pixels))
+        records.append(
+            Record(100 + number, Path(f"{number}.png"), height, width, boxes, labels, crowd, pixels)
+        )
     return CocoDataset((Category(1, "a"),), tuple(records), {}, "test")
 
 
@@ -67,7 +69,9 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone():
     assert all(torch.equal(first[item], backwards[item]) for item in items)
     assert not all(torch.equal(first[item], images(1, items)[item]) for item in items)
     assert not torch.equal(first[0, 2], first[1, 2])
-    assert torch.equal(DetectionData(DATA, 20, 100, config)[2].image, DetectionData(DATA, 20, 100)[2].image)
+    assert torch.equal(
+        DetectionData(DATA, 20, 100, config)[2].image, DetectionData(DATA, 20, 100)[2].image
+    )
 
 
 def test_aspect_groups():
@@ -100,7 +104,10 @@ def test_every_image_comes_once_where_the_sizes_divide():
 
 
 def test_epochs_and_seeds_differ():
-    epochs = [TrainBatches([0] * 50, 5, seed=seed).epoch(number) for seed, number in ((0, 0), (0, 1), (1, 0))]
+    epochs = [
+        TrainBatches([0] * 50, 5, seed=seed).epoch(number)
+        for seed, number in ((0, 0), (0, 1), (1, 0))
+    ]
     orders = [[index for batch in batches for _, index in batch] for batches in epochs]
     assert len({tuple(order) for order in orders}) == 3
 
@@ -108,7 +115,10 @@ def test_epochs_and_seeds_differ():
 @given(group_lists, st.integers(1, 3))
 def test_processes_share_each_batch(groups, each):
     whole = list(islice(TrainBatches(groups, 2 * each, seed=1), 6))
-    parts = [list(islice(TrainBatches(groups, 2 * each, seed=1, rank=rank, world=2), 6)) for rank in (0, 1)]
+    parts = [
+        list(islice(TrainBatches(groups, 2 * each, seed=1, rank=rank, world=2), 6))
+        for rank in (0, 1)
+    ]
     for batch, first, second in zip(whole, *parts, strict=True):
         assert len(first) == len(second) == each
         assert sorted(first + second) == sorted(batch)

@@ -6,8 +6,14 @@ import torch
 
 from postnms.boxes import pairwise_iou
 from postnms.data.formats.coco import read_coco
-from postnms.data.scenes.generator import CATEGORIES, ScenesConfig, generate_scene, scenes_dataset, write_scenes
-from postnms.data.scenes.generator import generator as scenes
+from postnms.data.scenes.generator import (
+    CATEGORIES,
+    ScenesConfig,
+    generate_scene,
+    scenes_dataset,
+    write_scenes,
+)
+from postnms.data.scenes import generator as scenes
 from postnms.data.scenes.shapes import SHAPES, background, place
 from postnms.errors import UserError
 
@@ -80,7 +86,9 @@ def test_shapes_are_anti_aliased_and_reach_their_radius(label):
     assert shape.cover.max() == 1
     assert ((shape.cover > 0.05) & (shape.cover < 0.95)).sum() > 20
     rows, columns = np.nonzero(shape.cover > 0.5)
-    reach = np.hypot(rows + shape.rows.start + 0.5 - 40, columns + shape.columns.start + 0.5 - 40).max()
+    reach = np.hypot(
+        rows + shape.rows.start + 0.5 - 40, columns + shape.columns.start + 0.5 - 40
+    ).max()
     assert 16 < reach < 23
 
 
@@ -114,7 +122,9 @@ def test_written_scenes_are_read_back(tmp_path):
 
 
 def test_settings_that_make_no_sense_are_named():
-    with pytest.raises(UserError, match=r"scenes: .*objects: expected the smaller value first, got 9 and 3"):
+    with pytest.raises(
+        UserError, match=r"scenes: .*objects: expected the smaller value first, got 9 and 3"
+    ):
         ScenesConfig.parse({"objects": [9, 3]}, "scenes")
     with pytest.raises(UserError, match=r"scenes\.crowding: .*less than or equal to 1, got 2"):
         ScenesConfig.parse({"crowding": 2}, "scenes")

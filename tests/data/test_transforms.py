@@ -39,7 +39,9 @@ def test_image_and_boxes_turn_together(change, boxes, corner):
     assert changed.boxes.tolist() == boxes
     assert torch.equal(changed.image[:, 0, 0], sample().image[:, *corner])
     # The pixels in a box stay the same, in whatever order.
-    for before, after in zip(sample().boxes.int().tolist(), changed.boxes.int().tolist(), strict=True):
+    for before, after in zip(
+        sample().boxes.int().tolist(), changed.boxes.int().tolist(), strict=True
+    ):
         inside = [
             image[:, y1:y2, x1:x2].flatten().sort().values
             for image, (x1, y1, x2, y2) in ((sample().image, before), (changed.image, after))
@@ -55,7 +57,9 @@ def test_transposing_swaps_the_original_size():
     assert transpose(sample()).original_size == (12, 8)
 
 
-@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([(192, 320), (800, 1333), (64, 64)]))
+@given(
+    st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([(192, 320), (800, 1333), (64, 64)])
+)
 def test_sizes_meet_one_side_exactly_and_keep_the_aspect(height, width, limits):
     found = resized_size(height, width, *limits)
     assert min(found) == limits[0] or max(found) == limits[1]
@@ -92,8 +96,13 @@ def test_probabilities_of_one_and_zero():
 
 
 def test_augmentation_is_a_function_of_the_generator():
-    config = AugmentationConfig(vertical_flip=0.5, transpose=0.5, brightness=0.3, contrast=0.3, saturation=0.3)
-    images = [augment(sample(), config, torch.Generator().manual_seed(seed)).image for seed in (1, 1, 2, 3)]
+    config = AugmentationConfig(
+        vertical_flip=0.5, transpose=0.5, brightness=0.3, contrast=0.3, saturation=0.3
+    )
+    images = [
+        augment(sample(), config, torch.Generator().manual_seed(seed)).image
+        for seed in (1, 1, 2, 3)
+    ]
     assert torch.equal(images[0], images[1])
     assert not all(torch.equal(images[0], other) for other in images[2:])
 

@@ -21,7 +21,12 @@ from tests.test_matching import truths
 
 STAGE = StageConfig(width=16)
 BACKBONE = BackboneConfig(name="resnet18", fpn_channels=16, norm="trained", trainable_layers=5)
-SIZE = {"backbone": BACKBONE, "min_size": 96, "max_size": 160, "anchor_sizes": (16, 32, 64, 128, 256)}
+SIZE = {
+    "backbone": BACKBONE,
+    "min_size": 96,
+    "max_size": 160,
+    "anchor_sizes": (16, 32, 64, 128, 256),
+}
 TWO_STAGE = {
     **SIZE,
     "rpn_pre_nms_top_n_train": 200,
@@ -66,7 +71,9 @@ def images(*sizes):
 
 
 TWO = images((100, 130), (150, 110))
-TARGETS = truths([(10, 10, 60, 70), (50, 40, 120, 95), (30, 80, 90, 140)], [0, 2, 1], [0, 0, 1], num_images=2)
+TARGETS = truths(
+    [(10, 10, 60, 70), (50, 40, 120, 95), (30, 80, 90, 140)], [0, 2, 1], [0, 0, 1], num_images=2
+)
 
 
 def build(name, stage=STAGE, seed=0, frozen=False, **changes):
@@ -94,7 +101,9 @@ def random_torchvision(builder, seed=0, **options):
 @torch.no_grad()
 def calibrate(backbone):
     """Give batch norm the statistics of random images, without which deep features vanish at test time."""
-    norms = {part: part.momentum for part in backbone.modules() if isinstance(part, torch.nn.BatchNorm2d)}
+    norms = {
+        part: part.momentum for part in backbone.modules() if isinstance(part, torch.nn.BatchNorm2d)
+    }
     for part in norms:
         part.momentum = 1.0
     backbone.train()(torch.stack(images((300, 300), (300, 300))) * 4 - 2)
@@ -129,7 +138,11 @@ def spread_outputs(model, call):
     hooks = []
     for name, layer in model.named_modules():
         wanted = next((spread for part, spread in SPREADS.items() if part in name), None)
-        if wanted and isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) and layer.bias is not None:
+        if (
+            wanted
+            and isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
+            and layer.bias is not None
+        ):
             hooks.append(layer.register_forward_hook(lambda *a, wanted=wanted: adjust(*a, wanted)))
     call.eval()(images((300, 300)))
     for hook in hooks:

@@ -17,7 +17,14 @@ from tests.test_matching import truths
 
 BATCH = images((100, 130), (150, 110), (90, 160), (60, 60))
 TRUTHS = truths(
-    [(10, 10, 60, 70), (50, 40, 120, 95), (30, 80, 90, 140), (5, 5, 50, 40), (60, 10, 150, 80), (20, 20, 55, 50)],
+    [
+        (10, 10, 60, 70),
+        (50, 40, 120, 95),
+        (30, 80, 90, 140),
+        (5, 5, 50, 40),
+        (60, 10, 150, 80),
+        (20, 20, 55, 50),
+    ],
     [0, 2, 1, 0, 1, 2],
     [0, 0, 1, 2, 2, 2],
     num_images=4,
@@ -35,7 +42,11 @@ def share(rank: int, world: int) -> tuple[list[torch.Tensor], Targets, list[torc
         torch.cat([part.crowd for part in parts]),
         num_images=len(parts),
     )
-    return [BATCH[place] for place in places], targets, [torch.Generator().manual_seed(place) for place in places]
+    return (
+        [BATCH[place] for place in places],
+        targets,
+        [torch.Generator().manual_seed(place) for place in places],
+    )
 
 
 def losses_and_gradients(rank: int, world: int) -> dict[str, dict[str, float]]:
@@ -52,7 +63,9 @@ def losses_and_gradients(rank: int, world: int) -> dict[str, dict[str, float]]:
         if world > 1:
             distributed.all_reduce(values)
             values /= world
-        gradient = sum(p.grad.double().abs().sum() for p in detector.parameters() if p.grad is not None)
+        gradient = sum(
+            p.grad.double().abs().sum() for p in detector.parameters() if p.grad is not None
+        )
         terms = dict(zip(losses, values.tolist(), strict=True))
         found[name + " frozen" * frozen] = terms | {"gradient": float(gradient)}
     return found

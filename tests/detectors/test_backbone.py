@@ -17,15 +17,19 @@ def unchecked(**settings):
 def test_levels_have_the_width_and_strides_of_the_pyramid(name):
     levels = build_backbone(BackboneConfig(name=name, fpn_channels=8), 2)(torch.zeros(1, 3, 64, 96))
     assert list(levels) == ["0", "1", "2", "3", "pool"]
-    assert [tuple(level.shape[1:]) for level in levels.values()] == [(8, 64 // s, 96 // s) for s in (4, 8, 16, 32)] + [
-        (8, 1, 2)
-    ]
+    assert [tuple(level.shape[1:]) for level in levels.values()] == [
+        (8, 64 // s, 96 // s) for s in (4, 8, 16, 32)
+    ] + [(8, 1, 2)]
 
 
-@pytest.mark.parametrize(("layers", "first"), [(0, None), (1, "layer4"), (3, "layer2"), (5, "conv1")])
+@pytest.mark.parametrize(
+    ("layers", "first"), [(0, None), (1, "layer4"), (3, "layer2"), (5, "conv1")]
+)
 def test_trainable_layers_count_from_the_last(layers, first):
     body = build_backbone(unchecked(norm="trained", trainable_layers=layers), 2).body
-    trained = [name.split(".")[0] for name, parameter in body.named_parameters() if parameter.requires_grad]
+    trained = [
+        name.split(".")[0] for name, parameter in body.named_parameters() if parameter.requires_grad
+    ]
     assert (trained[0] if trained else None) == first
 
 
@@ -51,9 +55,13 @@ def test_weights_from_a_local_file(tmp_path, suffix):
 def test_weights_that_do_not_fit_or_are_not_there(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file(torchvision.models.resnet34(weights=None).state_dict(), path)
-    with pytest.raises(UserError, match=r"for resnet18: .* layer1\.2\.bn1\.bias is not in the model"):
+    with pytest.raises(
+        UserError, match=r"for resnet18: .* layer1\.2\.bn1\.bias is not in the model"
+    ):
         build_backbone(BackboneConfig(name="resnet18", weights=str(path)), 2)
-    with pytest.raises(UserError, match=r"weights \(if not 'imagenet'\): expected a file, got 'nowhere\.pth'"):
+    with pytest.raises(
+        UserError, match=r"weights \(if not 'imagenet'\): expected a file, got 'nowhere\.pth'"
+    ):
         build_backbone(BackboneConfig(name="resnet18", weights="nowhere.pth"), 2)
 
 
@@ -86,7 +94,9 @@ def test_imagenet_weights_out_of_reach_are_one_clear_line(monkeypatch):
         raise URLError("no route to host")
 
     monkeypatch.setattr(type(weights), "get_state_dict", unreachable)
-    with pytest.raises(UserError, match="could not reach torchvision's ImageNet weights of resnet18") as error:
+    with pytest.raises(
+        UserError, match="could not reach torchvision's ImageNet weights of resnet18"
+    ) as error:
         build_backbone(BackboneConfig(name="resnet18", weights="imagenet"), 2)
     assert "\n" not in str(error.value)
 
@@ -110,22 +120,32 @@ def test_levels_are_what_the_pyramid_gives(name, first, strides):
 def test_resnext_has_the_published_size():
     """32x4d: 44.2 M parameters with the classifier of 2.05 M (arXiv 1611.05431, Table 1)."""
     body = build_backbone(BackboneConfig(name="resnext101_32x4d", fpn_channels=8), 2).body
-    assert sum(parameter.numel() for parameter in body.parameters()) == pytest.approx(44.18e6 - 2.05e6, rel=2e-3)
+    assert sum(parameter.numel() for parameter in body.parameters()) == pytest.approx(
+        44.18e6 - 2.05e6, rel=2e-3
+    )
 
 
 def test_mobilenet_takes_weights_of_the_whole_classifier(tmp_path):
     torch.manual_seed(0)
     state = torchvision.models.mobilenet_v3_large(weights=None).state_dict()
     save_file(state, tmp_path / "weights.safetensors")
-    config = BackboneConfig(name="mobilenet_v3_large", weights=str(tmp_path / "weights.safetensors"), norm="frozen")
+    config = BackboneConfig(
+        name="mobilenet_v3_large", weights=str(tmp_path / "weights.safetensors"), norm="frozen"
+    )
     body = build_backbone(config, 2).body
     assert torch.equal(body["16"][0].weight, state["features.16.0.weight"])
     assert body["0"][1].eps == 1e-3
     fewer = BackboneConfig(name="mobilenet_v3_large", weights=config.weights, trainable_layers=2)
-    parts = [name.split(".")[0] for name, p in build_backbone(fewer, 2).body.named_parameters() if p.requires_grad]
+    parts = [
+        name.split(".")[0]
+        for name, p in build_backbone(fewer, 2).body.named_parameters()
+        if p.requires_grad
+    ]
     assert parts[0] == "7"
 
 
 def test_a_backbone_without_imagenet_weights_is_one_clear_line():
-    with pytest.raises(UserError, match=r"torchvision has no ImageNet weights of resnext101_32x4d; fetch a file"):
+    with pytest.raises(
+        UserError, match=r"torchvision has no ImageNet weights of resnext101_32x4d; fetch a file"
+    ):
         build_backbone(BackboneConfig(name="resnext101_32x4d", weights="imagenet"), 2)

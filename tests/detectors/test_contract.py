@@ -49,7 +49,10 @@ def test_losses_with_targets_and_rows_without(name, stage):
 @BOTH
 def test_images_without_objects_or_with_crowds_alone(name, stage):
     detector = build(name, stage).train()
-    for targets in (truths([], num_images=2), truths([(10, 10, 60, 70)], [0], [1], [True], num_images=2)):
+    for targets in (
+        truths([], num_images=2),
+        truths([(10, 10, 60, 70)], [0], [1], [True], num_images=2),
+    ):
         losses = detector(TWO, targets).losses
         assert all(torch.isfinite(loss) for loss in losses.values())
         sum(losses.values()).backward()
@@ -68,7 +71,10 @@ def test_no_candidate_at_all(name, stage):
         assert parameter.grad.abs().sum() == 0
     silence(detector.network)
     with torch.no_grad():
-        assert all(len(row.scores) == 0 and row.num_images == 2 for row in detector.eval()(TWO).rows.values())
+        assert all(
+            len(row.scores) == 0 and row.num_images == 2
+            for row in detector.eval()(TWO).rows.values()
+        )
 
 
 def silence(network):
@@ -112,7 +118,10 @@ def test_an_image_gives_the_same_alone_and_in_a_batch(name):
     for index in range(2):
         mine = together.image == index
         torch.testing.assert_close(together.scores[mine], alone.scores, rtol=1e-4, atol=1e-5)
-        mine, theirs = together.boxes[mine].sort(dim=0).values, alone.boxes.sort(dim=0).values  # scores nearly tie
+        mine, theirs = (
+            together.boxes[mine].sort(dim=0).values,
+            alone.boxes.sort(dim=0).values,
+        )  # scores nearly tie
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-2)
 
 
@@ -132,8 +141,19 @@ def test_the_stages_gradient_reaches_no_head(name):
     detector = build(name, StageConfig(width=16, positive_iou=0.01)).train()
     losses = detector(TWO, TARGETS).losses
     (losses["loss_stage_cls"] + losses["loss_stage_loc"]).backward()
-    reached = {part for part, p in detector.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    heads = ("network.rpn", "network.roi_heads", "network.heads", "network.head", "network.scores", "network.sides")
+    reached = {
+        part
+        for part, p in detector.named_parameters()
+        if p.grad is not None and p.grad.abs().sum() > 0
+    }
+    heads = (
+        "network.rpn",
+        "network.roi_heads",
+        "network.heads",
+        "network.head",
+        "network.scores",
+        "network.sides",
+    )
     assert not any(part.startswith(heads) for part in reached)
     assert any(part.startswith(("network.backbone", "network.body")) for part in reached)
     assert any(part.startswith("stage.heads.refinement_trunk") for part in reached)
@@ -162,7 +182,9 @@ def test_a_frozen_network_is_not_trained_and_the_stage_is(name):
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in detector.stage.parameters())
     assert all(p.grad is None and not p.requires_grad for p in detector.network.parameters())
-    assert all(torch.equal(before[part], value) for part, value in detector.network.state_dict().items())
+    assert all(
+        torch.equal(before[part], value) for part, value in detector.network.state_dict().items()
+    )
     with pytest.raises(ValueError, match="frozen: expected a stage"):
         build(name, None, frozen=True)
 
@@ -182,15 +204,27 @@ def test_limits_on_the_candidates_of_training(name):
     pairs = torch.stack([some.image, some.source, some.labels], dim=1)
     assert len(pairs.unique(dim=0)) == len(pairs)
     if "rcnn" not in name:
-        with pytest.raises((UserError, ValueError), match=r"stage\.candidates: expected 'proposals'.*, got 'sampled'"):
+        with pytest.raises(
+            (UserError, ValueError),
+            match=r"stage\.candidates: expected 'proposals'.*, got 'sampled'",
+        ):
             network.candidates(features, batch, truth, Selection(origin="sampled"))
 
 
 BAD_IMAGES = [
     ([], "images: expected at least one image"),
-    ([torch.zeros(1, 9, 9)], r"images\[0\]: expected a tensor \(3, height, width\), got \(1, 9, 9\)"),
-    ([torch.zeros(3, 0, 9)], r"images\[0\]: expected a tensor \(3, height, width\), got \(3, 0, 9\)"),
-    ([torch.zeros(3, 9, 9, dtype=torch.int64)], r"images\[0\]: expected uint8 or float in \[0, 1\], got torch.int64"),
+    (
+        [torch.zeros(1, 9, 9)],
+        r"images\[0\]: expected a tensor \(3, height, width\), got \(1, 9, 9\)",
+    ),
+    (
+        [torch.zeros(3, 0, 9)],
+        r"images\[0\]: expected a tensor \(3, height, width\), got \(3, 0, 9\)",
+    ),
+    (
+        [torch.zeros(3, 9, 9, dtype=torch.int64)],
+        r"images\[0\]: expected uint8 or float in \[0, 1\], got torch.int64",
+    ),
     ([[1]], r"images\[0\]: expected a tensor \(3, height, width\), got list"),
 ]
 
@@ -204,8 +238,16 @@ def test_bad_input_is_named(name):
         detector(TWO, dataclasses.replace(TARGETS, num_images=3))
     with pytest.raises(ValueError, match=r"targets\.labels: expected 0 to 2, got 3"):
         detector(TWO, dataclasses.replace(TARGETS, labels=TARGETS.labels + 1))
-    flat = Targets(torch.tensor([[1.0, 1, 1, 5]]), torch.tensor([0]), torch.tensor([0]), torch.tensor([False]), 2)
-    with pytest.raises(ValueError, match=r"targets.boxes: expected positive width and height.*row 0"):
+    flat = Targets(
+        torch.tensor([[1.0, 1, 1, 5]]),
+        torch.tensor([0]),
+        torch.tensor([0]),
+        torch.tensor([False]),
+        2,
+    )
+    with pytest.raises(
+        ValueError, match=r"targets.boxes: expected positive width and height.*row 0"
+    ):
         detector(TWO, flat)
 
 
@@ -213,7 +255,9 @@ def test_bfloat16_keeps_boxes_scores_and_losses_in_float32(name):
     detector = build(name).train()
     with torch.autocast("cpu", torch.bfloat16):
         output = detector(TWO, TARGETS, detect=True)
-    assert all(loss.dtype == torch.float32 and torch.isfinite(loss) for loss in output.losses.values())
+    assert all(
+        loss.dtype == torch.float32 and torch.isfinite(loss) for loss in output.losses.values()
+    )
     boxes = output.rows["nms"].boxes
     assert not torch.equal(boxes, boxes.bfloat16().float())
 

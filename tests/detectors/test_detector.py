@@ -38,7 +38,9 @@ def test_candidates_are_the_proposals_or_the_sample(name):
         assert candidates.source.max() < most_rows
         pairs = torch.stack([candidates.image, candidates.source, candidates.labels], 1)
         assert len(pairs.unique(dim=0)) == len(pairs)
-    assert len(detector.network.candidates(features, batch, targets, Selection("none"))[0].scores) == 0
+    assert (
+        len(detector.network.candidates(features, batch, targets, Selection("none"))[0].scores) == 0
+    )
 
 
 @TWO_STAGE
@@ -97,7 +99,9 @@ def test_a_new_retinanet_has_no_candidates_and_the_stage_waits():
         assert losses["loss_stage_cls"] == losses["loss_stage_loc"] == 0
         assert losses["loss_classification"] > 0
         sum(losses.values()).backward()
-        assert all(p.grad is not None and p.grad.abs().sum() == 0 for p in detector.stage.parameters())
+        assert all(
+            p.grad is not None and p.grad.abs().sum() == 0 for p in detector.stage.parameters()
+        )
     eager = build_detector(config, StageConfig(width=16, score_threshold=0.001), 3).train()
     assert eager(TWO, TARGETS).losses["loss_stage_cls"] > 0
 

@@ -21,4 +21,6 @@ def test_losses_and_gradients_do_not_depend_on_the_number_of_processes(name, spr
     two, one = spread
     assert len(one[name]) > 2
     assert one[name]["loss_stage_loc"] > 0
-    assert two[name] == {term: pytest.approx(value, rel=2e-4, abs=1e-6) for term, value in one[name].items()}
+    assert two[name] == {
+        term: pytest.approx(value, rel=2e-4, abs=1e-6) for term, value in one[name].items()
+    }

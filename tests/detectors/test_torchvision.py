@@ -84,7 +84,9 @@ def test_losses_with_chosen_labels_are_those_of_the_models_labels(name):
     model = random_torchvision(name, **{**SMALL, "num_classes": 8}).eval()
     chosen = from_torchvision(model, None, labels=[2, 7, 4])(TWO, TARGETS).losses
     renamed = TARGETS.labels.new_tensor([2, 7, 4])[TARGETS.labels]
-    every = from_torchvision(model, None)(TWO, type(TARGETS)(**{**vars(TARGETS), "labels": renamed})).losses
+    every = from_torchvision(model, None)(
+        TWO, type(TARGETS)(**{**vars(TARGETS), "labels": renamed})
+    ).losses
     assert chosen == every
 
 
@@ -99,22 +101,33 @@ def test_a_backbone_with_a_single_map_and_levels_that_are_not_pooled():
     body.out_channels = 1280
     anchors = detection.anchor_utils.AnchorGenerator(sizes=((32, 64),), aspect_ratios=((1.0,),))
     pool = torchvision.ops.MultiScaleRoIAlign(["0"], output_size=7, sampling_ratio=2)
-    single = detection.FasterRCNN(body, 3, rpn_anchor_generator=anchors, box_roi_pool=pool, min_size=96)
-    assert {name: (lv.channels, lv.stride) for name, lv in from_torchvision(single).network.levels.items()} == {
-        "0": (1280, 32)
-    }
+    single = detection.FasterRCNN(
+        body, 3, rpn_anchor_generator=anchors, box_roi_pool=pool, min_size=96
+    )
+    assert {
+        name: (lv.channels, lv.stride)
+        for name, lv in from_torchvision(single).network.levels.items()
+    } == {"0": (1280, 32)}
     levels = from_torchvision(faster_rcnn()).network.levels
     assert [(name, level.stride) for name, level in levels.items()] == [("0", 32), ("1", 32)]
 
 
 def test_ssd_pools_from_its_two_finest_maps_through_a_convolution_each():
-    detector = from_torchvision(get_model("ssd300_vgg16", weights=None, weights_backbone=None, num_classes=4), STAGE)
-    assert [(level.channels, level.stride) for level in detector.network.levels.values()] == [(512, 8), (1024, 16)]
+    detector = from_torchvision(
+        get_model("ssd300_vgg16", weights=None, weights_backbone=None, num_classes=4), STAGE
+    )
+    assert [(level.channels, level.stride) for level in detector.network.levels.values()] == [
+        (512, 8),
+        (1024, 16),
+    ]
     widths = {name: conv.weight.shape[:2] for name, conv in detector.stage.decoupling.conv.items()}
     assert widths == {"0": (256, 512), "1": (256, 1024)}
-    with pytest.raises(UserError, match=r"stage\.decoupling: levels of \[512, 1024\] channels need it, got false"):
+    with pytest.raises(
+        UserError, match=r"stage\.decoupling: levels of \[512, 1024\] channels need it, got false"
+    ):
         from_torchvision(
-            get_model("ssd300_vgg16", weights=None, weights_backbone=None, num_classes=4), StageConfig(decoupling=False)
+            get_model("ssd300_vgg16", weights=None, weights_backbone=None, num_classes=4),
+            StageConfig(decoupling=False),
         )
 
 
@@ -135,13 +148,22 @@ def without_matcher():
 
 
 REFUSED = [
-    (lambda: nn.Linear(1, 1), r"model: expected one of torchvision's FasterRCNN, RetinaNet, FCOS, SSD, got torch\.nn"),
+    (
+        lambda: nn.Linear(1, 1),
+        r"model: expected one of torchvision's FasterRCNN, RetinaNet, FCOS, SSD, got torch\.nn",
+    ),
     (
         lambda: detection.maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=2),
         r"expected one of .*, got torchvision\.models\.detection\.mask_rcnn\.MaskRCNN",
     ),
-    (lambda: without("rpn", None), "FasterRCNN needs rpn of type RegionProposalNetwork, got nothing"),
-    (lambda: without("transform", nn.Identity()), "needs transform of type GeneralizedRCNNTransform, got torch.nn"),
+    (
+        lambda: without("rpn", None),
+        "FasterRCNN needs rpn of type RegionProposalNetwork, got nothing",
+    ),
+    (
+        lambda: without("transform", nn.Identity()),
+        "needs transform of type GeneralizedRCNNTransform, got torch.nn",
+    ),
     (
         lambda: without("roi_heads.box_roi_pool", torchvision.ops.MultiScaleRoIAlign(["a"], 7, 2)),
         r"expected featmap_names among \['0', '1', 'pool'\], got \['a'\]",
@@ -160,7 +182,10 @@ REFUSED = [
         r"bbox_pred: expected 4 outputs a class, got 4 in all",
     ),
     (
-        lambda: without("roi_heads.box_roi_pool", torchvision.ops.MultiScaleRoIAlign(["0"], 7, 2, canonical_scale=112)),
+        lambda: without(
+            "roi_heads.box_roi_pool",
+            torchvision.ops.MultiScaleRoIAlign(["0"], 7, 2, canonical_scale=112),
+        ),
         r"roi_heads\.box_roi_pool: expected the level rule of 224 pixels on level 4",
     ),
 ]
@@ -176,7 +201,9 @@ CONFIG = TorchvisionConfig(model=MOBILE, min_size=96, max_size=160)
 
 
 def test_a_recipe_names_a_model_by_its_builder():
-    recipe = get_recipe("demo", ['detector={"kind": "torchvision", "model": "' + MOBILE + '", "min_size": 64}'])
+    recipe = get_recipe(
+        "demo", ['detector={"kind": "torchvision", "model": "' + MOBILE + '", "min_size": 64}']
+    )
     detector = build_detector(recipe.detector, recipe.stage, 5)
     assert detector.network.num_classes == 5
     assert detector.network.transform.min_size == (64,)
@@ -189,16 +216,22 @@ def test_a_recipe_names_a_model_by_its_builder():
 def test_weights_of_a_file_with_more_outputs_than_classes(tmp_path):
     model = faster_rcnn()
     save_file(
-        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, tmp_path / "model.safetensors"
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        tmp_path / "model.safetensors",
     )
     settings = {"weights": str(tmp_path / "model.safetensors"), "labels": (3, 1), "norm": "frozen"}
     config = CONFIG.model_copy(update=settings)
     detector = build_detector(config, None, 2).eval()
-    found, expected = detector(TWO).rows["nms"], from_torchvision(model.eval(), None, labels=[3, 1])(TWO).rows["nms"]
+    found, expected = (
+        detector(TWO).rows["nms"],
+        from_torchvision(model.eval(), None, labels=[3, 1])(TWO).rows["nms"],
+    )
     torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-3, atol=1e-4)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in detector.modules())
-    with pytest.raises(UserError, match=r"detector\.labels: expected a label of .* for each of the 3 .*, got 2"):
+    with pytest.raises(
+        UserError, match=r"detector\.labels: expected a label of .* for each of the 3 .*, got 2"
+    ):
         build_detector(config, None, 3)
     with pytest.raises(UserError, match=r"bias has shape \(4,\), expected \(10,\).* and "):
         build_detector(config.model_copy(update={"outputs": 10}), None, 2)
@@ -207,20 +240,30 @@ def test_weights_of_a_file_with_more_outputs_than_classes(tmp_path):
 def described(detector):
     """All that decides what a detector computes and trains, besides its weights."""
     modules = [(n, type(m).__name__, getattr(m, "eps", None)) for n, m in detector.named_modules()]
-    return modules, [(n, p.shape) for n, p in detector.named_parameters() if p.requires_grad], detector.network.columns
+    return (
+        modules,
+        [(n, p.shape) for n, p in detector.named_parameters() if p.requires_grad],
+        detector.network.columns,
+    )
 
 
 @pytest.mark.parametrize("norm", ["frozen", "trained"])
 @pytest.mark.parametrize(("name", "epsilon"), [(MOBILE, 1e-5), ("fasterrcnn_resnet50_fpn", 0.0)])
-def test_coco_weights_have_80_named_classes_and_runs_are_rebuilt_without_them(monkeypatch, name, epsilon, norm):
+def test_coco_weights_have_80_named_classes_and_runs_are_rebuilt_without_them(
+    monkeypatch, name, epsilon, norm
+):
     weights = torchvision.models.get_model_weights(name)["DEFAULT"]
     state = get_model(name, weights=None, weights_backbone=None, num_classes=91).state_dict()
     monkeypatch.setattr(type(weights), "get_state_dict", lambda *_, **__: state)
     config = TorchvisionConfig(model=name, weights="coco", norm=norm)
     detector = build_detector(config, None, 80)
     assert detector.network.columns.of_class[:12] == (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13)
-    norms = [part for part in detector.network.backbone.modules() if "BatchNorm" in type(part).__name__]
-    assert {type(part).__name__ for part in norms} == {"FrozenBatchNorm2d" if norm == "frozen" else "BatchNorm2d"}
+    norms = [
+        part for part in detector.network.backbone.modules() if "BatchNorm" in type(part).__name__
+    ]
+    assert {type(part).__name__ for part in norms} == {
+        "FrozenBatchNorm2d" if norm == "frozen" else "BatchNorm2d"
+    }
     if name != MOBILE:
         assert {part.eps for part in norms} == {epsilon}
     again = build_detector(config.without_weights(), None, 80)
@@ -233,7 +276,9 @@ def test_coco_weights_out_of_reach_are_one_clear_line_that_says_what_to_do(monke
 
     weights = torchvision.models.get_model_weights("fasterrcnn_resnet50_fpn")["DEFAULT"]
     monkeypatch.setattr(type(weights), "get_state_dict", unreachable)
-    with pytest.raises(UserError, match=r"could not reach .*outputs=91, \.labels=\[1, 2.*norm_epsilon=0\.0") as error:
+    with pytest.raises(
+        UserError, match=r"could not reach .*outputs=91, \.labels=\[1, 2.*norm_epsilon=0\.0"
+    ) as error:
         build_detector(TorchvisionConfig(weights="coco"), None, 80)
     assert "\n" not in str(error.value)
 
@@ -244,23 +289,44 @@ def test_names_of_older_files_are_taken(tmp_path):
     old = {}
     for key, value in model.state_dict().items():
         for part in ("fpn.inner_blocks", "fpn.layer_blocks", "rpn.head.conv"):
-            key = key.replace(".0.weight", ".weight").replace(".0.bias", ".bias") if part in key else key
+            key = (
+                key.replace(".0.weight", ".weight").replace(".0.bias", ".bias")
+                if part in key
+                else key
+            )
         old[key.replace("rpn.head.conv.0", "rpn.head.conv")] = value
     assert old.keys() != model.state_dict().keys()
     torch.save(old, tmp_path / "old.pth")
-    detector = build_detector(CONFIG.model_copy(update={"weights": str(tmp_path / "old.pth")}), None, 3)
+    detector = build_detector(
+        CONFIG.model_copy(update={"weights": str(tmp_path / "old.pth")}), None, 3
+    )
     fresh = dict(model.named_parameters())
-    assert all(torch.equal(parameter, fresh[name]) for name, parameter in detector.network.named_parameters())
+    assert all(
+        torch.equal(parameter, fresh[name])
+        for name, parameter in detector.network.named_parameters()
+    )
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"options": {"box_score_tresh": 0.1}}, r"options\.box_score_tresh: FasterRCNN has no .*'box_score_thresh'"),
+        (
+            {"options": {"box_score_tresh": 0.1}},
+            r"options\.box_score_tresh: FasterRCNN has no .*'box_score_thresh'",
+        ),
         ({"options": {"num_classes": 4}}, r"options\.num_classes: FasterRCNN has no such setting"),
-        ({"model": "retinanet_resnet50_fpn", "options": {"box_score_thresh": 0.1}}, "RetinaNet has no such setting"),
-        ({"norm": "frozen"}, r"detector: norm: random weights \(null\) cannot be frozen.*got 'frozen'$"),
-        ({"model": "ssd300_vgg16", "min_size": 512}, r"ssd300_vgg16 has one size, \(300, 300\); got \(512, 300\)"),
+        (
+            {"model": "retinanet_resnet50_fpn", "options": {"box_score_thresh": 0.1}},
+            "RetinaNet has no such setting",
+        ),
+        (
+            {"norm": "frozen"},
+            r"detector: norm: random weights \(null\) cannot be frozen.*got 'frozen'$",
+        ),
+        (
+            {"model": "ssd300_vgg16", "min_size": 512},
+            r"ssd300_vgg16 has one size, \(300, 300\); got \(512, 300\)",
+        ),
         ({"model": "fasterrcnn_resnet50"}, r"detector\.model: .*got 'fasterrcnn_resnet50'"),
     ],
 )

@@ -16,7 +16,9 @@ from postnms.ops.clustering import cpu as cpu_backend
 from postnms.ops.clustering import eager
 from postnms.ops.clustering.cpu.grid import suits
 
-PATHS = [name for name in BACKENDS if name != "reference" and (name != "triton" or find_spec("triton"))]
+PATHS = [
+    name for name in BACKENDS if name != "reference" and (name != "triton" or find_spec("triton"))
+]
 PATHS += ["cpu scan", "cpu grid"]
 """Backends, Triton's where there is a Triton, and each way of the one that chooses by count."""
 
@@ -42,7 +44,11 @@ def random_scene(count, groups=3, seed=0, levels=20):
     middle = centre[which] + torch.randn(count, 2, generator=random) * 6
     half = side[which] * (1 + 0.1 * torch.randn(count, 2, generator=random).clamp(-2, 2)) / 2
     scores = (torch.rand(count, generator=random) * levels).round() / levels
-    return torch.cat([middle - half, middle + half], 1), scores, torch.randint(groups, (count,), generator=random)
+    return (
+        torch.cat([middle - half, middle + half], 1),
+        scores,
+        torch.randint(groups, (count,), generator=random),
+    )
 
 
 @st.composite
@@ -51,7 +57,9 @@ def grids(draw):
     count = draw(st.integers(0, 24))
     corner, side = st.integers(0, 6), st.integers(0, 5)
     rows = draw(st.lists(st.tuples(corner, corner, side, side), min_size=count, max_size=count))
-    boxes = torch.tensor([(x, y, x + w, y + h) for x, y, w, h in rows], dtype=torch.float32).view(-1, 4)
+    boxes = torch.tensor([(x, y, x + w, y + h) for x, y, w, h in rows], dtype=torch.float32).view(
+        -1, 4
+    )
     scores = draw(st.lists(st.sampled_from([0.1, 0.5, 0.9]), min_size=count, max_size=count))
     groups = draw(st.lists(st.sampled_from([0, 1, 2**40]), min_size=count, max_size=count))
     return boxes, torch.tensor(scores), torch.tensor(groups, dtype=torch.int64)
@@ -125,7 +133,11 @@ def near_copies(seed, count, spread, dtype):
     middle = (torch.rand(clumps, 2, generator=random, dtype=dtype) * 200 - 100)[which]
     middle = middle + torch.randn(count, 2, generator=random, dtype=dtype) * side / 4
     groups = torch.randint(2, (count,), generator=random)
-    return torch.cat([middle - side / 2, middle + side / 2], 1), torch.rand(count, generator=random), groups
+    return (
+        torch.cat([middle - side / 2, middle + side / 2], 1),
+        torch.rand(count, generator=random),
+        groups,
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -143,7 +155,10 @@ def test_the_grid_finds_every_pair_of_any_shape(threshold, spread, dtype):
 @pytest.mark.parametrize("threshold", [0.05, 0.3, 0.5, 0.8])
 def test_the_two_ways_of_the_cpu_agree_on_many_boxes(threshold, spread):
     scene = near_copies(0, 12000, spread, torch.float32)
-    found, expected = cluster_by("cpu grid", *scene, threshold), cluster_by("cpu scan", *scene, threshold)
+    found, expected = (
+        cluster_by("cpu grid", *scene, threshold),
+        cluster_by("cpu scan", *scene, threshold),
+    )
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
@@ -154,7 +169,10 @@ def test_coordinates_of_a_thousandth_and_of_ten_millions_in_one_call(path):
     scores = torch.rand(200, generator=torch.Generator().manual_seed(1))
     groups = torch.zeros(200, dtype=torch.int64)
     expected = cluster_nms(boxes, scores, groups, 0.5, backend="reference")
-    assert all(torch.equal(*pair) for pair in zip(cluster_by(path, boxes, scores, groups, 0.5), expected, strict=True))
+    assert all(
+        torch.equal(*pair)
+        for pair in zip(cluster_by(path, boxes, scores, groups, 0.5), expected, strict=True)
+    )
 
 
 @pytest.mark.parametrize("path", ["cpu", "cpu grid"])
@@ -165,17 +183,28 @@ def test_boxes_that_the_grid_cannot_place_are_scanned(path, scale):
     boxes = boxes.double() * scale
     boxes[:100] = boxes[:100] * 1e-9 + 1e3 * scale
     expected = cluster_nms(boxes, scores, groups, 0.5, backend="reference")
-    assert all(torch.equal(*pair) for pair in zip(cluster_by(path, boxes, scores, groups, 0.5), expected, strict=True))
+    assert all(
+        torch.equal(*pair)
+        for pair in zip(cluster_by(path, boxes, scores, groups, 0.5), expected, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     ("box", "dtype", "suited"),
     [
-        ([0, 1e7, 1e-3, 1e7 + 5], torch.float32, True),  # narrow, and far away along the other axis only
+        (
+            [0, 1e7, 1e-3, 1e7 + 5],
+            torch.float32,
+            True,
+        ),  # narrow, and far away along the other axis only
         ([1e7, 0, 1e7 + 1, 1e-3], torch.float32, True),
         ([0, 1e7, 1e-3, 1e7 + 1e-3], torch.float64, False),
         ([1e7, 0, 1e7 + 1e-3, 5], torch.float64, False),
-        ([1e7, 0, 1e7, 5], torch.float64, True),  # without an area: overlaps nothing, wherever it is placed
+        (
+            [1e7, 0, 1e7, 5],
+            torch.float64,
+            True,
+        ),  # without an area: overlaps nothing, wherever it is placed
     ],
 )
 def test_which_boxes_the_grid_can_place(box, dtype, suited):
@@ -201,7 +230,9 @@ def a_million(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["identical", "disjoint", "each a group of its own", "without a width", "each twice"])
+@pytest.mark.parametrize(
+    "kind", ["identical", "disjoint", "each a group of its own", "without a width", "each twice"]
+)
 def test_a_million_boxes(kind):
     """Anything quadratic would take hours here."""
     boxes, groups, expected = a_million(kind)
@@ -211,7 +242,11 @@ def test_a_million_boxes(kind):
     order = torch.argsort(scores, descending=True, stable=True)
     step = 2 if kind == "each twice" else 1
     assert torch.equal(keys, order[::step][:expected])
-    owner = torch.arange(len(boxes)) // step if expected > 1 else torch.zeros(len(boxes), dtype=torch.int64)
+    owner = (
+        torch.arange(len(boxes)) // step
+        if expected > 1
+        else torch.zeros(len(boxes), dtype=torch.int64)
+    )
     assert torch.equal(assignment[order], owner)
 
 
@@ -222,7 +257,9 @@ def test_threads_share_groups_and_change_nothing(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     parts = []
     original = cpu_backend._shares
-    monkeypatch.setattr(cpu_backend, "_shares", lambda *a: parts.extend(original(*a)) or original(*a))
+    monkeypatch.setattr(
+        cpu_backend, "_shares", lambda *a: parts.extend(original(*a)) or original(*a)
+    )
     found = cluster_nms(*scene, 0.5, backend="cpu")
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
     assert len(parts) == 3
@@ -250,7 +287,11 @@ def test_the_reference_is_what_the_definition_says(scene, threshold):
     rank = {candidate: (-float(scores[candidate]), candidate) for candidate in range(len(scores))}
     assert keys.tolist() == sorted(keys.tolist(), key=rank.__getitem__)
     for candidate in range(len(scores)):
-        earlier = [p for p, k in enumerate(keys.tolist()) if rank[k] < rank[candidate] and overlaps[k, candidate]]
+        earlier = [
+            p
+            for p, k in enumerate(keys.tolist())
+            if rank[k] < rank[candidate] and overlaps[k, candidate]
+        ]
         if candidate in keys.tolist():
             assert not earlier
             assert keys[assignment[candidate]] == candidate
@@ -312,7 +353,9 @@ def test_views_that_require_a_gradient(path):
 def test_dispatch_takes_the_compiled_backend_on_the_cpu(monkeypatch):
     calls = []
     original = cpu_backend.cluster_nms
-    monkeypatch.setattr(cpu_backend, "cluster_nms", lambda *args: calls.append(1) or original(*args))
+    monkeypatch.setattr(
+        cpu_backend, "cluster_nms", lambda *args: calls.append(1) or original(*args)
+    )
     cluster_nms(*random_scene(10))
     cluster_nms(*random_scene(10), backend="eager")
     assert calls == [1]
@@ -353,15 +396,33 @@ def test_autocast_changes_nothing(dtype):
 GOOD = {"boxes": torch.tensor([[0.0, 0, 1, 1], [0, 0, 2, 2]]), "scores": torch.tensor([0.5, 0.6])}
 BAD = [
     ({"boxes": [[0, 0, 1, 1]]}, "boxes: expected a tensor, got list"),
-    ({"boxes": torch.zeros(2, 5)}, r"boxes: expected floating \(n, 4\), got torch.float32 \(2, 5\)"),
+    (
+        {"boxes": torch.zeros(2, 5)},
+        r"boxes: expected floating \(n, 4\), got torch.float32 \(2, 5\)",
+    ),
     ({"boxes": torch.zeros(2, 4, dtype=torch.int64)}, "boxes: expected floating"),
-    ({"boxes": torch.tensor([[0, 0, 1, 1], [0, 0, float("nan"), 1]])}, "boxes: expected finite.*row 1"),
-    ({"boxes": torch.tensor([[0, 0, 1, 1], [0, 0, float("inf"), 1]])}, "boxes: expected finite.*row 1"),
+    (
+        {"boxes": torch.tensor([[0, 0, 1, 1], [0, 0, float("nan"), 1]])},
+        "boxes: expected finite.*row 1",
+    ),
+    (
+        {"boxes": torch.tensor([[0, 0, 1, 1], [0, 0, float("inf"), 1]])},
+        "boxes: expected finite.*row 1",
+    ),
     ({"boxes": torch.tensor([[0.0, 0, 1, 1], [3, 0, 2, 1]])}, "boxes: expected x1 <= x2.*row 1"),
-    ({"boxes": torch.tensor([[0.0, 5, 1, 1], [0, 0, 2, 1]])}, "boxes: expected x1 <= x2 and y1 <= y2.*row 0"),
-    ({"scores": torch.zeros(3)}, r"scores: expected floating of shape \(2,\), got torch.float32 \(3,\)"),
+    (
+        {"boxes": torch.tensor([[0.0, 5, 1, 1], [0, 0, 2, 1]])},
+        "boxes: expected x1 <= x2 and y1 <= y2.*row 0",
+    ),
+    (
+        {"scores": torch.zeros(3)},
+        r"scores: expected floating of shape \(2,\), got torch.float32 \(3,\)",
+    ),
     ({"scores": torch.zeros(2, dtype=torch.int32)}, "scores: expected floating"),
-    ({"scores": torch.tensor([0.1, float("nan")])}, "scores: expected finite values, got nan in row 1"),
+    (
+        {"scores": torch.tensor([0.1, float("nan")])},
+        "scores: expected finite values, got nan in row 1",
+    ),
     ({"scores": torch.zeros(2, device="meta")}, "scores: expected device cpu as boxes, got meta"),
     ({"groups": torch.zeros(2)}, "groups: expected int64"),
     ({"groups": torch.zeros(1, dtype=torch.int64)}, "groups: expected int64 of shape"),
@@ -369,7 +430,10 @@ BAD = [
     ({"iou_threshold": 1.5}, r"iou_threshold: expected a number in \[0, 1\], got 1.5"),
     ({"iou_threshold": -0.1}, "iou_threshold"),
     ({"iou_threshold": float("nan")}, "iou_threshold"),
-    ({"backend": "cuda"}, "backend: expected one of reference, eager, cpu, triton or None, got 'cuda'"),
+    (
+        {"backend": "cuda"},
+        "backend: expected one of reference, eager, cpu, triton or None, got 'cuda'",
+    ),
 ]
 
 

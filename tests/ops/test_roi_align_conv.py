@@ -16,7 +16,9 @@ STRIDES = (4, 8)
 def pyramid(dtype=torch.float32, channels=5):
     random = torch.Generator().manual_seed(0)
     return {
-        str(i): torch.randn(2, channels, 32 >> i, 40 >> i, generator=random, dtype=dtype, requires_grad=True)
+        str(i): torch.randn(
+            2, channels, 32 >> i, 40 >> i, generator=random, dtype=dtype, requires_grad=True
+        )
         for i in range(2)
     }
 
@@ -32,8 +34,17 @@ def some_boxes(dtype=torch.float32):
     random = torch.Generator().manual_seed(2)
     limit = torch.tensor([160.0, 128.0, 160.0, 128.0])
     corner = torch.rand(60, 2, generator=random) * limit[:2]
-    boxes = torch.cat([corner, corner + torch.rand(60, 2, generator=random) * 150], 1).minimum(limit)
-    odd = [(0, 0, 160, 128), (160, 128, 160, 128), (160, 0, 160, 128), (0, 128, 160, 128), (0, 0, 0, 0), (3, 3, 3.1, 3)]
+    boxes = torch.cat([corner, corner + torch.rand(60, 2, generator=random) * 150], 1).minimum(
+        limit
+    )
+    odd = [
+        (0, 0, 160, 128),
+        (160, 128, 160, 128),
+        (160, 0, 160, 128),
+        (0, 128, 160, 128),
+        (0, 0, 0, 0),
+        (3, 3, 3.1, 3),
+    ]
     boxes = torch.cat([boxes, torch.tensor(odd, dtype=torch.float32)]).to(dtype)
     return boxes, torch.randint(2, (len(boxes),), generator=random)
 
@@ -44,11 +55,15 @@ def plain(features, boxes, image, strides, weight, bias, cells=7):
 
 
 def on_other_devices(features, boxes, image, strides, weight, bias, cells=7):
-    return roi_align_conv._tap_by_tap(features, boxes, image, strides, weight, bias, cells).permute(0, 3, 1, 2)
+    return roi_align_conv._tap_by_tap(features, boxes, image, strides, weight, bias, cells).permute(
+        0, 3, 1, 2
+    )
 
 
 def gradients(pooled, leaves):
-    given = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    given = torch.randn(
+        pooled.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    )
     return torch.autograd.grad((pooled * given.to(pooled.dtype)).sum(), leaves)
 
 
@@ -77,15 +92,21 @@ def test_any_box_on_one_level(pool, corner, side, cells):
     x, y = corner
     box = torch.tensor([[x, y, min(x + side[0], 40), min(y + side[1], 32)]], dtype=torch.float32)
     where = box, torch.zeros(1, dtype=torch.int64), [2], weight, bias, cells
-    torch.testing.assert_close(pool(features, *where), plain(features, *where), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        pool(features, *where), plain(features, *where), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_gradients_are_right_in_double_precision():
     level = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
-    boxes = torch.tensor([[0.3, 1.2, 7.9, 9.4], [2.0, 2.0, 10.0, 12.0], [10.0, 12.0, 10.0, 12.0]]).double()
+    boxes = torch.tensor(
+        [[0.3, 1.2, 7.9, 9.4], [2.0, 2.0, 10.0, 12.0], [10.0, 12.0, 10.0, 12.0]]
+    ).double()
     image = torch.zeros(3, dtype=torch.int64)
     inputs = (level, *layer(2, 3, torch.float64))
-    assert torch.autograd.gradcheck(lambda x, w, b: pool_convolved({"0": x}, boxes, image, [2], w, b, 3), inputs)
+    assert torch.autograd.gradcheck(
+        lambda x, w, b: pool_convolved({"0": x}, boxes, image, [2], w, b, 3), inputs
+    )
 
 
 def test_many_boxes_are_taken_some_at_a_time(monkeypatch):
@@ -95,7 +116,9 @@ def test_many_boxes_are_taken_some_at_a_time(monkeypatch):
     monkeypatch.setattr(roi_align_conv, "ROWS_AT_ONCE", 7)
     found = pool_convolved(features, boxes, image, STRIDES, weight, bias)
     torch.testing.assert_close(found, whole)
-    for mine, theirs in zip(gradients(found, [weight, bias, *features.values()]), of_whole, strict=True):
+    for mine, theirs in zip(
+        gradients(found, [weight, bias, *features.values()]), of_whole, strict=True
+    ):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
 
 
@@ -126,7 +149,9 @@ def test_threads_change_nothing():
 @pytest.mark.parametrize("pool", [pool_convolved, on_other_devices])
 def test_no_box_gives_a_differentiable_empty(pool):
     features, (weight, bias) = pyramid(), layer()
-    pooled = pool(features, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), STRIDES, weight, bias)
+    pooled = pool(
+        features, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), STRIDES, weight, bias
+    )
     assert pooled.shape == (0, 6, 7, 7)
     pooled.sum().backward()
     assert weight.grad.abs().sum() == 0

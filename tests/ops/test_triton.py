@@ -40,7 +40,9 @@ def assert_equals_the_reference(boxes, scores, groups, threshold):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("threshold", "groups"), [(0.0, 1), (0.3, 1), (0.3, 3), (0.3, 40), (1.0, 2)])
+@pytest.mark.parametrize(
+    ("threshold", "groups"), [(0.0, 1), (0.3, 1), (0.3, 3), (0.3, 40), (1.0, 2)]
+)
 def test_many_blocks_equal_the_reference(block, threshold, groups, dtype):
     """From one group over all blocks to groups of a few, many of which lie across a border."""
     boxes, scores, groups = crowd(330, groups, seed=groups)
@@ -57,7 +59,9 @@ def test_a_chain_alternates_across_tiles_and_blocks(block):
     left = 4.0 * torch.arange(300)
     boxes = torch.stack([left, torch.zeros(300), left + 10, torch.ones(300)], 1)
     scores = torch.linspace(1, 0, 300)
-    keys, assignment = assert_equals_the_reference(boxes, scores, torch.zeros(300, dtype=torch.int64), 0.4)
+    keys, assignment = assert_equals_the_reference(
+        boxes, scores, torch.zeros(300, dtype=torch.int64), 0.4
+    )
     assert keys.tolist() == list(range(0, 300, 2))
     assert assignment.tolist() == [row // 2 for row in range(300)]
 
@@ -67,7 +71,9 @@ def test_the_first_key_of_all_blocks_owns(block):
     boxes = torch.arange(200.0)[:, None] * 100 + torch.tensor([0.0, 0, 1, 1])
     boxes[[70, 135, 190]] = torch.tensor([[0, 0, 6, 2], [3, 0, 9, 2], [2, 0, 7, 2]]) - 1000.0
     scores = torch.linspace(1, 0, 200)
-    keys, assignment = assert_equals_the_reference(boxes, scores, torch.zeros(200, dtype=torch.int64), 0.5)
+    keys, assignment = assert_equals_the_reference(
+        boxes, scores, torch.zeros(200, dtype=torch.int64), 0.5
+    )
     assert len(keys) == 199
     assert assignment[190] == 70
 
@@ -87,7 +93,11 @@ def test_equal_scores_go_to_the_lower_index_across_blocks(block):
 
 
 def test_boxes_without_an_area_own_themselves(block):
-    boxes, scores, groups = torch.full((150, 4), 3.0), torch.linspace(1, 0, 150), torch.zeros(150, dtype=torch.int64)
+    boxes, scores, groups = (
+        torch.full((150, 4), 3.0),
+        torch.linspace(1, 0, 150),
+        torch.zeros(150, dtype=torch.int64),
+    )
     keys, assignment = assert_equals_the_reference(boxes, scores, groups, 0.0)
     assert keys.tolist() == assignment.tolist() == list(range(150))
 

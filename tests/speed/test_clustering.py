@@ -26,7 +26,9 @@ from postnms.speed.timing import Timing
 
 
 def row(boxes, groups=1, threads=1, **times):
-    return Comparison(boxes, groups, threads, {name: Timing(spent, 7) for name, spent in times.items()})
+    return Comparison(
+        boxes, groups, threads, {name: Timing(spent, 7) for name, spent in times.items()}
+    )
 
 
 def test_a_scene_is_the_same_each_time_and_another_by_seed():
@@ -51,24 +53,32 @@ def stand_in(name, monkeypatch):
         assert scores.dtype == "float64"
         assert least == 0.0
         group = None if class_ids is None else torch.from_numpy(class_ids)
-        return cluster_nms(torch.from_numpy(boxes), torch.from_numpy(scores), group, iou, backend="reference")[0]
+        return cluster_nms(
+            torch.from_numpy(boxes), torch.from_numpy(scores), group, iou, backend="reference"
+        )[0]
 
     monkeypatch.setitem(sys.modules, name, SimpleNamespace(nms=nms, rtree_nms=nms))
 
 
 @pytest.mark.parametrize("groups", [1, 5])
 def test_peers_keep_what_we_keep(groups, monkeypatch):
-    monkeypatch.setattr(clustering, "libraries", lambda: {"torchvision": "1", "powerboxes": "1", "lsnms": "1"})
+    monkeypatch.setattr(
+        clustering, "libraries", lambda: {"torchvision": "1", "powerboxes": "1", "lsnms": "1"}
+    )
     stand_in("powerboxes", monkeypatch)
     stand_in("lsnms", monkeypatch)
-    found = {name: torch.as_tensor(call()).tolist() for name, call in calls(scene(400, groups)).items()}
+    found = {
+        name: torch.as_tensor(call()).tolist() for name, call in calls(scene(400, groups)).items()
+    }
     assert list(found) == [OURS, "torchvision", "powerboxes nms", "powerboxes rtree_nms", "lsnms"]
     assert 20 < len(found[OURS]) < 200
     assert all(keys == found[OURS] for keys in found.values()), found
 
 
 def test_what_is_not_installed_is_left_out(monkeypatch):
-    monkeypatch.setattr(clustering, "_version", lambda name: "1.2" if name == "torchvision" else None)
+    monkeypatch.setattr(
+        clustering, "_version", lambda name: "1.2" if name == "torchvision" else None
+    )
     assert libraries() == {"torchvision": "1.2", "powerboxes": None, "lsnms": None}
     assert list(calls(scene(10, 1))) == [OURS, "torchvision"]
     monkeypatch.undo()
@@ -79,9 +89,16 @@ def test_comparison_leaves_out_what_would_take_too_long(monkeypatch):
     peers = {OURS: lambda: None, "slow": lambda: None}
     monkeypatch.setattr(clustering, "calls", lambda of: peers)
     spent = {OURS: Timing(20_000, 1), "slow": Timing(20_000, 1)}
-    monkeypatch.setattr(clustering, "measure", lambda sides, rounds, budget: {name: spent[name] for name in sides})
+    monkeypatch.setattr(
+        clustering, "measure", lambda sides, rounds, budget: {name: spent[name] for name in sides}
+    )
     rows = compare([(5, 2), (10, 1), (20, 1), (30, 1)], rounds=1, threads=1)
-    assert [sorted(found.times) for found in rows] == [[OURS, "slow"], [OURS, "slow"], [OURS], [OURS]]
+    assert [sorted(found.times) for found in rows] == [
+        [OURS, "slow"],
+        [OURS, "slow"],
+        [OURS],
+        [OURS],
+    ]
     assert [(found.boxes, found.groups) for found in rows] == [(5, 2), (10, 1), (20, 1), (30, 1)]
 
 
@@ -99,7 +116,12 @@ def test_what_a_size_would_take():
 
 
 def test_growth_is_from_ten_thousand_boxes_of_one_class_on():
-    rows = [row(1000, postnms=9), row(10_000, postnms=2), row(100_000, postnms=40), row(1_000_000, postnms=200)]
+    rows = [
+        row(1000, postnms=9),
+        row(10_000, postnms=2),
+        row(100_000, postnms=40),
+        row(1_000_000, postnms=200),
+    ]
     other = [row(1_000_000, groups=2, postnms=9999), row(1_000_000, threads=2, postnms=9999)]
     assert growth([*rows, *other], OURS) == (1_000_000, pytest.approx(1.0))
     assert growth(rows[:3], OURS) == (100_000, pytest.approx(math.log10(20)))
@@ -122,7 +144,9 @@ def test_targets_are_met_or_not_or_not_measured():
         last = targets([*rows, row(1_000_000, postnms=spent)])[-1]
         assert (last.met, last.at_most) == (met, True)
         assert last.wanted == 1.15
-    assert targets([*rows, row(1_000_000, postnms=199)])[-1].found == pytest.approx(math.log10(199) / 2)
+    assert targets([*rows, row(1_000_000, postnms=199)])[-1].found == pytest.approx(
+        math.log10(199) / 2
+    )
 
 
 def test_quick_leaves_out_large_sizes():
@@ -145,7 +169,10 @@ def test_bad_inputs_are_what_they_are_called():
     assert kept["all disjoint"] == kept["each a group of its own"] == kept["zero width"] == count
     scaled = [kept["coordinates up to 1e-3"], kept["coordinates up to 1e7"]]
     assert all(abs(number - ordinary) < 5 for number in scaled)
-    for name, largest in (("coordinates up to 1e-3", 1e-3), ("half up to 1e-3, half up to 1e7", 1e7)):
+    for name, largest in (
+        ("coordinates up to 1e-3", 1e-3),
+        ("half up to 1e-3, half up to 1e7", 1e7),
+    ):
         assert float(bad_inputs(count)[name][0].abs().max()) == pytest.approx(largest)
     times = time_bad_inputs(1, 50)
     assert list(times) == list(found)

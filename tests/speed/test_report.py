@@ -3,11 +3,25 @@ import json
 from PIL import Image
 
 from postnms.speed.pooling import Pooling
-from postnms.speed.report import Figures, Sheet, library_lines, plot_clustering, sheets, to_json, to_markdown
+from postnms.speed.report import (
+    Figures,
+    Sheet,
+    library_lines,
+    plot_clustering,
+    sheets,
+    to_json,
+    to_markdown,
+)
 from postnms.speed.timing import Timing
 from tests.speed.test_clustering import row
 
-ABOUT = {"machine": "a machine", "version": "0.1", "commit": None, "torch": "2.9", "command": "postnms benchmark"}
+ABOUT = {
+    "machine": "a machine",
+    "version": "0.1",
+    "commit": None,
+    "torch": "2.9",
+    "command": "postnms benchmark",
+}
 ROWS = [
     row(1000, groups=80, postnms=0.25, torchvision=1),
     row(10_000, postnms=2, torchvision=100),
@@ -17,7 +31,9 @@ ROWS = [
 ]
 POOLED = [Pooling(2, 3, 64, 10, "forward", 1, Timing(2, 7), Timing(9, 7))]
 LIBRARIES = {"torchvision": "0.24", "lsnms": None}
-FIGURES = Figures(LIBRARIES, ROWS, {"all identical": Timing(4.321, 5)}, 50, POOLED, {1000: 99.6, 2000: None})
+FIGURES = Figures(
+    LIBRARIES, ROWS, {"all identical": Timing(4.321, 5)}, 50, POOLED, {1000: 99.6, 2000: None}
+)
 
 
 def cells(title):
@@ -29,12 +45,19 @@ def test_clustering_is_a_table_for_each_number_of_threads():
     first, second, _, last = cells("Clustering, 1 thread")
     assert (first["boxes"], first["groups"], first["postnms ms"]) == ("1,000", "80", "0.25 (7)")
     assert (first["torchvision / ours"], second["torchvision / ours"]) == ("4.0", "50.0")
-    assert (last["torchvision ms"], last["torchvision / ours"], last["postnms ms"]) == ("-", "-", "250 (7)")
+    assert (last["torchvision ms"], last["torchvision / ours"], last["postnms ms"]) == (
+        "-",
+        "-",
+        "250 (7)",
+    )
     assert [line["torchvision / ours"] for line in cells("Clustering, 2 threads")] == ["6.0"]
 
 
 def test_targets_stand_with_their_verdict():
-    found = {line["target"].split(" boxes")[0]: (line["found"], line["verdict"]) for line in cells("Targets")}
+    found = {
+        line["target"].split(" boxes")[0]: (line["found"], line["verdict"])
+        for line in cells("Targets")
+    }
     assert found["1,000"] == ("4.00", "met")
     assert found["20,000"] == ("8.00", "not met")
     assert found["50,000"] == ("-", "not measured")
@@ -52,7 +75,10 @@ def test_the_other_tables():
 def test_a_sheet_as_text_and_markdown():
     sheet = Sheet("title", ["name", "ms"], [["a", "10.0"], ["longer", "2"]])
     assert sheet.text() == "title\nname      ms\na       10.0\nlonger     2"
-    assert sheet.markdown() == "## title\n\n| name | ms |\n| --- | ---: |\n| a | 10.0 |\n| longer | 2 |"
+    assert (
+        sheet.markdown()
+        == "## title\n\n| name | ms |\n| --- | ---: |\n| a | 10.0 |\n| longer | 2 |"
+    )
 
 
 def test_json_has_figures_targets_and_origin():
@@ -78,11 +104,16 @@ def test_the_plot_has_a_line_a_library_with_its_slope(tmp_path, monkeypatch):
 
     shown = []
     write = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (shown.append(figure), write(figure, *a, **k)))
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *a, **k: (shown.append(figure), write(figure, *a, **k))
+    )
     plot_clustering(ROWS, tmp_path / "c.png")
     (axes,) = shown[0].axes
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["postnms: slope 1.05 from 1e4 to 1e6", "torchvision: slope -1.32 from 1e4 to 2e4"]
+    assert labels == [
+        "postnms: slope 1.05 from 1e4 to 1e6",
+        "torchvision: slope -1.32 from 1e4 to 2e4",
+    ]
     assert [len(line.get_xdata()) for line in axes.lines] == [3, 2]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     with Image.open(tmp_path / "c.png") as image:

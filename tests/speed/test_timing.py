@@ -25,14 +25,20 @@ def clock(monkeypatch):
 
 def test_sides_take_turns_and_the_median_after_the_warm_up_counts(clock):
     side, called = clock
-    found = measure({"a": side("a", 9, 1, 7, 2), "b": side("b", 0, 5, 5, 5)}, rounds=3, warmup=1, budget=100)
+    found = measure(
+        {"a": side("a", 9, 1, 7, 2), "b": side("b", 0, 5, 5, 5)}, rounds=3, warmup=1, budget=100
+    )
     assert "".join(called) == "abababab"
     assert found == {"a": Timing(2000, 3), "b": Timing(5000, 3)}
 
 
 def test_a_side_out_of_budget_is_left_with_what_it_has(clock):
     side, called = clock
-    sides = {"slow": side("slow", 1, 4, 8, 9), "slower": side("slower", 30), "quick": side("quick", *[0.5] * 5)}
+    sides = {
+        "slow": side("slow", 1, 4, 8, 9),
+        "slower": side("slower", 30),
+        "quick": side("quick", *[0.5] * 5),
+    }
     found = measure(sides, rounds=3, warmup=2, budget=10)
     assert found == {"slow": Timing(8000, 1), "slower": Timing(30_000, 1), "quick": Timing(500, 3)}
     assert [called.count(name) for name in sides] == [3, 1, 5]

@@ -17,7 +17,9 @@ STRIDES = [4, 8]
 def features_of(levels, images=2):
     random = torch.Generator().manual_seed(0)
     return {
-        name: torch.randn(images, level.channels, 128 // level.stride, 160 // level.stride, generator=random)
+        name: torch.randn(
+            images, level.channels, 128 // level.stride, 160 // level.stride, generator=random
+        )
         for name, level in levels.items()
     }
 
@@ -42,7 +44,11 @@ def spied(layer):
 @pytest.mark.parametrize("levels", [LEVELS, UNEQUAL])
 def test_both_orders_give_the_same(monkeypatch, levels):
     torch.manual_seed(0)
-    layer, features, (boxes, image) = DecouplingLayer(levels, 6), features_of(levels), some_boxes(40)
+    layer, features, (boxes, image) = (
+        DecouplingLayer(levels, 6),
+        features_of(levels),
+        some_boxes(40),
+    )
     assert level_of(boxes, STRIDES).bincount().tolist() == [20, 20]
     calls = spied(layer)
     found = {}
@@ -55,7 +61,9 @@ def test_both_orders_give_the_same(monkeypatch, levels):
         calls.append(order)
     assert calls == [1, 1, "convolved first", "at the boxes"]
     for first, second in zip(*found.values(), strict=True):
-        torch.testing.assert_close(second, first, rtol=1e-4, atol=1e-4 * float(first.detach().abs().max()))
+        torch.testing.assert_close(
+            second, first, rtol=1e-4, atol=1e-4 * float(first.detach().abs().max())
+        )
 
 
 def test_the_number_of_boxes_decides(monkeypatch):
@@ -72,7 +80,9 @@ def test_the_number_of_boxes_decides(monkeypatch):
 def test_other_devices_convolve_whatever_the_number():
     layer = DecouplingLayer(LEVELS, 6).to("meta")
     calls = spied(layer)
-    layer.pooler({name: level.to("meta") for name, level in features_of(LEVELS).items()}, STRIDES, 7, 1)
+    layer.pooler(
+        {name: level.to("meta") for name, level in features_of(LEVELS).items()}, STRIDES, 7, 1
+    )
     assert calls == [1, 1]
 
 
@@ -80,7 +90,11 @@ def test_refining_many_candidates_convolves_once(monkeypatch):
     """Whatever the number taken at a time, which must not count as the number of boxes."""
     monkeypatch.setattr("postnms.stage.stage.ROWS_AT_ONCE", 10)
     torch.manual_seed(0)
-    stage, features, (boxes, image) = PostNMSStage(StageConfig(width=8), LEVELS, 3), features_of(LEVELS), some_boxes(60)
+    stage, features, (boxes, image) = (
+        PostNMSStage(StageConfig(width=8), LEVELS, 3),
+        features_of(LEVELS),
+        some_boxes(60),
+    )
     stage.eval()
     calls = spied(stage.decoupling)
     labels, source = torch.arange(60) % 3, torch.arange(60)
@@ -89,13 +103,17 @@ def test_refining_many_candidates_convolves_once(monkeypatch):
         moved = stage.refine(features, [(128, 160)] * 2, candidates)
         assert calls == [1, 1]
         monkeypatch.setattr(decoupling, "PIXELS_OF_A_CELL", 0.0)
-        torch.testing.assert_close(stage.refine(features, [(128, 160)] * 2, candidates), moved, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(
+            stage.refine(features, [(128, 160)] * 2, candidates), moved, rtol=1e-4, atol=1e-3
+        )
     assert calls == [1, 1]
 
 
 def test_no_box_at_all():
     layer, features = DecouplingLayer(LEVELS, 6), features_of(LEVELS)
-    pooled = layer.pooler(features, STRIDES, 7, 0)(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    pooled = layer.pooler(features, STRIDES, 7, 0)(
+        torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    )
     assert pooled.shape == (0, 6, 7, 7)
     pooled.sum().backward()
     assert all(parameter.grad is not None for parameter in layer.parameters())

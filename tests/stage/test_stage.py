@@ -3,14 +3,13 @@ import math
 import pytest
 import torch
 
-from postnms.clustering import cluster, representative_boxes
+from postnms.clustering import cluster, keep_keys, representative_boxes
 from postnms.errors import UserError
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.stage.encoding import class_encoding
-from postnms.stage.fusion import fuse
+from postnms.stage.stage import fuse
 from postnms.stage.training_rows import training_rows
 from postnms.structures import Level
-from postnms.suppression.greedy import keep_keys
 from tests.test_clustering import make
 from tests.test_matching import truths
 
@@ -41,9 +40,14 @@ def test_class_encoding_by_hand():
     assert table[0].tolist() == [0, 1, 0, 1]
     expected = [math.sin(2), math.cos(2), math.sin(2 / root), math.cos(2 / root)]
     torch.testing.assert_close(table[2], torch.tensor(expected))
-    with pytest.raises(UserError, match=r"class encoding: expected an even number of channels .*, got 5"):
+    with pytest.raises(
+        UserError, match=r"class encoding: expected an even number of channels .*, got 5"
+    ):
         class_encoding(3, 5)
-    assert PostNMSStage(StageConfig(width=4, encoding="none"), {"0": Level(5, 4)}, 2).heads.join == "none"
+    assert (
+        PostNMSStage(StageConfig(width=4, encoding="none"), {"0": Level(5, 4)}, 2).heads.join
+        == "none"
+    )
 
 
 def test_fusion_by_hand():
@@ -127,7 +131,9 @@ def test_rows_filled_up_for_training_in_bfloat16_change_nothing():
     assert seen == [64, 5]
     for trained, evaluated in zip(found[True], found[False], strict=True):
         assert trained.shape == evaluated.shape
-        torch.testing.assert_close(trained, evaluated, rtol=0.02, atol=0.02 * float(evaluated.detach().abs().max()))
+        torch.testing.assert_close(
+            trained, evaluated, rtol=0.02, atol=0.02 * float(evaluated.detach().abs().max())
+        )
 
 
 def test_rows_are_not_filled_up_in_float32():
@@ -154,12 +160,18 @@ def test_losses_are_the_equations():
         loc += rows.w_loc[i].item() * sum(e * e if e < 0.5 else e - 0.25 for e in errors)
     found = stage.losses(features(), CLUSTERS, TARGETS)
     beta_over_rows = (4 / 5) / 9
-    torch.testing.assert_close(found["loss_stage_cls"].item(), beta_over_rows * cls, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found["loss_stage_loc"].item(), beta_over_rows * loc, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        found["loss_stage_cls"].item(), beta_over_rows * cls, rtol=1e-5, atol=1e-6
+    )
+    torch.testing.assert_close(
+        found["loss_stage_loc"].item(), beta_over_rows * loc, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_beta_can_be_fixed():
-    ratio, fixed = (build(beta=beta).losses(features(), CLUSTERS, TARGETS) for beta in ("ratio", 1.0))
+    ratio, fixed = (
+        build(beta=beta).losses(features(), CLUSTERS, TARGETS) for beta in ("ratio", 1.0)
+    )
     torch.testing.assert_close(ratio["loss_stage_cls"], 0.8 * fixed["loss_stage_cls"])
 
 
@@ -207,9 +219,16 @@ def test_scores_and_boxes_of_detections_are_what_the_paper_says():
     expected = 0.5 * kept.scores + 0.3 * s_clu + 0.2 * s_obj
     order = sorted(range(4), key=lambda i: (int(kept.image[i]), -float(expected[i])))
     torch.testing.assert_close(found.scores, expected[order])
-    by_source = {(int(i), int(s)): box for i, s, box in zip(found.image, found.source, found.boxes, strict=True)}
-    torch.testing.assert_close(by_source[0, 0][[0, 2]], torch.tensor([20.0, 40.0]), rtol=0, atol=0.3)
-    torch.testing.assert_close(by_source[0, 2][[0, 2]], torch.tensor([60.0, 80.0]), rtol=0, atol=0.3)
+    by_source = {
+        (int(i), int(s)): box
+        for i, s, box in zip(found.image, found.source, found.boxes, strict=True)
+    }
+    torch.testing.assert_close(
+        by_source[0, 0][[0, 2]], torch.tensor([20.0, 40.0]), rtol=0, atol=0.3
+    )
+    torch.testing.assert_close(
+        by_source[0, 2][[0, 2]], torch.tensor([60.0, 80.0]), rtol=0, atol=0.3
+    )
     assert by_source[0, 2][2] <= 80
 
 
@@ -233,14 +252,19 @@ def test_without_representative_rows_the_cluster_score_is_that_of_the_key():
     stage = build(fusion=(0, 1, 0), representative_rows=False)
     other = build(fusion=(0, 0, 1), representative_rows=False)
     assert torch.equal(
-        stage.detect(features(), SIZES, CLUSTERS, 9).scores, other.detect(features(), SIZES, CLUSTERS, 9).scores
+        stage.detect(features(), SIZES, CLUSTERS, 9).scores,
+        other.detect(features(), SIZES, CLUSTERS, 9).scores,
     )
 
 
 def test_configs_refuse_what_they_do_not_know():
-    with pytest.raises(UserError, match=r"stage.weightin: no such field \(did you mean 'weighting'\?\)"):
+    with pytest.raises(
+        UserError, match=r"stage.weightin: no such field \(did you mean 'weighting'\?\)"
+    ):
         StageConfig.parse({"weightin": "cls"}, "stage")
-    with pytest.raises(UserError, match=r"stage.weighting: .*'all', 'cls', 'loc' or 'none', got 'both'"):
+    with pytest.raises(
+        UserError, match=r"stage.weighting: .*'all', 'cls', 'loc' or 'none', got 'both'"
+    ):
         StageConfig.parse({"weighting": "both"}, "stage")
     with pytest.raises(UserError, match=r"stage.positive_iou: .*less than or equal to 1, got 2"):
         StageConfig.parse({"positive_iou": 2}, "stage")

@@ -80,7 +80,8 @@ def mean(boxes, weights, otherwise):
     if total <= 0:
         return otherwise.edges
     return tuple(
-        sum(float(box.edges[i]) * float(w) for box, w in zip(boxes, weights, strict=True)) / total for i in range(4)
+        sum(float(box.edges[i]) * float(w) for box, w in zip(boxes, weights, strict=True)) / total
+        for i in range(4)
     )
 
 
@@ -90,12 +91,16 @@ def none(group, config):
 
 def greedy(group, config):
     measure = {"iou": iou, "ios": ios}[config.overlap]
-    return as_is(c[0] for c in clusters(group, lambda a, b: measure(a, b) > F(config.iou_threshold)))
+    return as_is(
+        c[0] for c in clusters(group, lambda a, b: measure(a, b) > F(config.iou_threshold))
+    )
 
 
 def diou_nms(group, config):
     measure = diou(config.beta)
-    return as_is(c[0] for c in clusters(group, lambda a, b: measure(a, b) > F(config.iou_threshold)))
+    return as_is(
+        c[0] for c in clusters(group, lambda a, b: measure(a, b) > F(config.iou_threshold))
+    )
 
 
 def set_nms(group, config):
@@ -199,10 +204,14 @@ def nmw(group, config):
         keys = [c[0] for c in found]
         found = [[key] for key in keys]
         for place, box in enumerate(group):
-            ahead = [k for k, key in enumerate(keys) if any(key is other for other in group[:place])]
+            ahead = [
+                k for k, key in enumerate(keys) if any(key is other for other in group[:place])
+            ]
             if not any(box is key for key in keys):
                 found[max(ahead, key=lambda k: (iou(keys[k], box), -k))].append(box)
-    return [(c[0], mean(c, [box.score * iou(c[0], box) for box in c], c[0]), c[0].score) for c in found]
+    return [
+        (c[0], mean(c, [box.score * iou(c[0], box) for box in c], c[0]), c[0].score) for c in found
+    ]
 
 
 def non_max_merge(group, config):
@@ -250,7 +259,9 @@ def wbf(group, config):
             sums = [s + w * edge for s, edge in zip(sums, member.edges, strict=True)]
         edges = tuple(s / total for s in sums) if total > 0 else members[0][0].edges
         fused[best] = (members, Box(-1, edges, 0))
-    return [(m[0][0], average.edges, wbf_score(m, weights, config.confidence)) for m, average in fused]
+    return [
+        (m[0][0], average.edges, wbf_score(m, weights, config.confidence)) for m, average in fused
+    ]
 
 
 def wbf_score(members, weights, confidence):
@@ -269,7 +280,9 @@ def wbf_score(members, weights, confidence):
 
 def fast(group, config):
     threshold = F(config.iou_threshold)
-    return as_is(b for i, b in enumerate(group) if not any(iou(a, b) > threshold for a in group[:i]))
+    return as_is(
+        b for i, b in enumerate(group) if not any(iou(a, b) > threshold for a in group[:i])
+    )
 
 
 def cluster_nms(group, config):
@@ -281,14 +294,20 @@ def cluster_nms(group, config):
         is_key = any(box is key for key in keys)
         edges, score = box.edges, float(box.score)
         if config.weighted and is_key:
-            worse = [b for b in group[place[id(box)] + 1 :] if iou(box, b) > F(config.vote_threshold)]
+            worse = [
+                b for b in group[place[id(box)] + 1 :] if iou(box, b) > F(config.vote_threshold)
+            ]
             edges = mean([box, *worse], [box.score, *(b.score * iou(box, b) for b in worse)], box)
         if config.score_penalty:
             for key in keys:
                 overlap = float(iou(key, box))
                 if place[id(key)] < place[id(box)] and overlap > 0:
                     factor = math.exp(-(overlap**2) / config.sigma)
-                    score *= min(factor + float(distance(key, box)) ** config.beta, 1) if config.distance else factor
+                    score *= (
+                        min(factor + float(distance(key, box)) ** config.beta, 1)
+                        if config.distance
+                        else factor
+                    )
         if (score > config.min_score) if config.score_penalty else is_key:
             kept.append((box, edges, score))
     return kept
@@ -315,7 +334,9 @@ def cp_cluster(group, config):
     silenced = {}
     for closest in (False, True):
         scores, silenced = cp_round(group, config, scores, silenced, closest)
-    return [(box, box.edges, scores[id(box)]) for box in group if scores[id(box)] >= F(config.min_score)]
+    return [
+        (box, box.edges, scores[id(box)]) for box in group if scores[id(box)] >= F(config.min_score)
+    ]
 
 
 def cp_round(group, config, scores, silenced, closest):
@@ -327,7 +348,9 @@ def cp_round(group, config, scores, silenced, closest):
     new, by = dict(scores), {}
     for box in active:
         weaker = [other for other in active if standing(other) > standing(box)]
-        friends = [scores[id(other)] for other in weaker if iou(box, other) > F(config.friend_threshold)]
+        friends = [
+            scores[id(other)] for other in weaker if iou(box, other) > F(config.friend_threshold)
+        ]
         n, best = F(len(friends)), max(friends, default=F(0))
         raised = new[id(box)] + (F(1) - new[id(box)]) * (n / (n + F(1))) * best
         above = [(other, iou(other, box)) for other in active if standing(other) < standing(box)]
@@ -346,7 +369,9 @@ def proximity(a, b):
     for low, high in ((0, 2), (1, 3)):
         extent = max(a.edges[high], b.edges[high]) - min(a.edges[low], b.edges[low])
         if extent > 0:
-            total += (abs(a.edges[low] - b.edges[low]) + abs(a.edges[high] - b.edges[high])) / extent
+            total += (
+                abs(a.edges[low] - b.edges[low]) + abs(a.edges[high] - b.edges[high])
+            ) / extent
     return total
 
 
@@ -364,13 +389,23 @@ def confluence(group, config):
         if config.selection == "score":
             best = select_best(current)
         else:
-            best = min((loneliness(entry, current, threshold), entry[0].row, entry) for entry in current)[-1]
+            best = min(
+                (loneliness(entry, current, threshold), entry[0].row, entry) for entry in current
+            )[-1]
         near = [e for e in current if e is not best and proximity(best[0], e[0]) < threshold]
         kept.append((best[0], best[0].edges, max(e[1] for e in [best, *near])))
         current.remove(best)
         for entry in near:
             p = proximity(best[0], entry[0])
-            entry[1] *= np.exp(-((F(1) - p) ** 2) / F(config.sigma)) if config.decay == "gaussian" else min(p, F(1))
-        gone = near if config.decay == "suppress" else [e for e in near if not e[1] >= F(config.min_score)]
+            entry[1] *= (
+                np.exp(-((F(1) - p) ** 2) / F(config.sigma))
+                if config.decay == "gaussian"
+                else min(p, F(1))
+            )
+        gone = (
+            near
+            if config.decay == "suppress"
+            else [e for e in near if not e[1] >= F(config.min_score)]
+        )
         current = [entry for entry in current if not any(entry is other for other in gone)]
     return kept

@@ -9,7 +9,14 @@ from postnms.structures import Candidates, Detections
 from postnms.suppression import SUPPRESSORS, get_suppressor
 from postnms.suppression.confluence import Confluence
 from postnms.suppression.cp_cluster import CPCluster
-from postnms.suppression.greedy import AdaptiveNMS, DIoUNMS, GreedyNMS, IoUGuidedNMS, NoSuppression, SetNMS
+from postnms.suppression.greedy import (
+    AdaptiveNMS,
+    DIoUNMS,
+    GreedyNMS,
+    IoUGuidedNMS,
+    NoSuppression,
+    SetNMS,
+)
 from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
 from postnms.suppression.soft import SoftNMS, VarianceVoting
 from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
@@ -68,7 +75,9 @@ def problems(draw):
     numbers = st.lists(st.integers(0, 6), min_size=count, max_size=count)
     x, y = torch.tensor(draw(numbers)), torch.tensor(draw(numbers))
     width, height = torch.tensor(draw(numbers)), torch.tensor(draw(numbers))
-    boxes = torch.stack([x, y, x + width, y + height], dim=1).float() if count else torch.zeros(0, 4)
+    boxes = (
+        torch.stack([x, y, x + width, y + height], dim=1).float() if count else torch.zeros(0, 4)
+    )
     levels = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0])
     scores = torch.tensor(draw(st.lists(levels, min_size=count, max_size=count)))
     few = st.lists(st.integers(0, 2), min_size=count, max_size=count)
@@ -102,7 +111,8 @@ def expected(suppressor, candidates):
     found = []
     for (image, _), group in groups.items():
         found += [
-            (image, box.row, edges, float(score)) for box, edges, score in ORACLES[type(suppressor)](group, suppressor)
+            (image, box.row, edges, float(score))
+            for box, edges, score in ORACLES[type(suppressor)](group, suppressor)
         ]
     return found
 
@@ -110,7 +120,9 @@ def expected(suppressor, candidates):
 def limited(found, candidates, most):
     kept = []
     for image in range(candidates.num_images):
-        kept += sorted((entry for entry in found if entry[0] == image), key=lambda entry: (-entry[3], entry[1]))[:most]
+        kept += sorted(
+            (entry for entry in found if entry[0] == image), key=lambda entry: (-entry[3], entry[1])
+        )[:most]
     rows = [entry[1] for entry in kept]
     return Detections(
         torch.tensor([entry[2] for entry in kept], dtype=torch.float32).view(-1, 4),
@@ -146,7 +158,9 @@ def test_equals_the_definition(text, backend, candidates):
 
 def sort_boxes(boxes):
     # Rounded at places where no simple fraction lies, so that equal but for rounding is equal here.
-    return torch.tensor(sorted(boxes.tolist(), key=lambda box: [round(edge + 0.00317, 2) for edge in box])).view(-1, 4)
+    return torch.tensor(
+        sorted(boxes.tolist(), key=lambda box: [round(edge + 0.00317, 2) for edge in box])
+    ).view(-1, 4)
 
 
 def test_every_suppressor_has_an_oracle():

@@ -17,7 +17,9 @@ from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerg
 from postnms.suppression.weighted_fusion import WBF
 
 NEVER_RISE = [
-    name for name in SUPPRESSORS if name not in ("cp_cluster", "iou_guided_nms", "confluence", "confluence_nms")
+    name
+    for name in SUPPRESSORS
+    if name not in ("cp_cluster", "iou_guided_nms", "confluence", "confluence_nms")
 ]
 
 
@@ -59,10 +61,16 @@ THREE = of([[0, 0, 10, 10], [0, 0, 8, 10], [50, 0, 60, 10]], [0.8, 0.4, 0.6])
 
 TABLE = [
     (GreedyNMS(), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
-    (GreedyNMS(iou_threshold=0.8), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.4)]),
+    (
+        GreedyNMS(iou_threshold=0.8),
+        [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.4)],
+    ),
     (GreedyNMS(score_threshold=0.6), [([0, 0, 10, 10], 0.8)]),
     (GreedyNMS(max_detections=1), [([0, 0, 10, 10], 0.8)]),
-    (SoftNMS(method="linear"), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.08)]),
+    (
+        SoftNMS(method="linear"),
+        [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.08)],
+    ),
     (
         SoftNMS(method="gaussian"),
         [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.4 * np.exp(-0.64 / 0.5))],
@@ -70,7 +78,10 @@ TABLE = [
     (SoftNMS(method="linear", min_score=0.1), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
     # right edge: (0.8 * 10 + 0.4 * 8) / 1.2
     (BoxVoting(vote_threshold=0.7), [([0, 0, 28 / 3, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
-    (BoxVoting(vote_threshold=0.7, score_method="avg"), [([0, 0, 28 / 3, 10], 0.6), ([50, 0, 60, 10], 0.6)]),
+    (
+        BoxVoting(vote_threshold=0.7, score_method="avg"),
+        [([0, 0, 28 / 3, 10], 0.6), ([50, 0, 60, 10], 0.6)],
+    ),
     (BoxVoting(vote_threshold=0.8), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
     (MergeNMS(), [([0, 0, 28 / 3, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
     # weights 0.8 * 1 and 0.4 * 0.8
@@ -81,13 +92,19 @@ TABLE = [
     # weights 1 * 100 and 0.8 * 80: score (80 + 25.6) / 164
     (WBC(), [([0, 0, (800 + 204.8) / 105.6, 10], 105.6 / 164), ([50, 0, 60, 10], 0.6)]),
     # one vote of two is missing for the far box
-    (WBC(expected_votes=2), [([0, 0, (800 + 204.8) / 105.6, 10], 105.6 / 164), ([50, 0, 60, 10], 0.3)]),
+    (
+        WBC(expected_votes=2),
+        [([0, 0, (800 + 204.8) / 105.6, 10], 105.6 / 164), ([50, 0, 60, 10], 0.3)],
+    ),
     (FastNMS(), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
     (
         ClusterNMS(score_penalty=True),
         [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.4 * np.exp(-0.64 / 0.2))],
     ),
-    (MatrixNMS(method="linear"), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.08)]),
+    (
+        MatrixNMS(method="linear"),
+        [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.08)],
+    ),
 ]
 
 
@@ -95,8 +112,12 @@ TABLE = [
 @pytest.mark.parametrize("backend", ["cpu", "eager"])
 def test_table_worked_by_hand(rule, wanted, backend):
     found = rule(THREE, backend=backend)
-    torch.testing.assert_close(found.boxes, torch.tensor([box for box, _ in wanted], dtype=torch.float32))
-    torch.testing.assert_close(found.scores, torch.tensor([score for _, score in wanted], dtype=torch.float32))
+    torch.testing.assert_close(
+        found.boxes, torch.tensor([box for box, _ in wanted], dtype=torch.float32)
+    )
+    torch.testing.assert_close(
+        found.scores, torch.tensor([score for _, score in wanted], dtype=torch.float32)
+    )
 
 
 def test_soft_nms_selects_the_maximum_again():
@@ -108,7 +129,9 @@ def test_soft_nms_selects_the_maximum_again():
 
 
 def test_fast_nms_lets_a_dropped_box_drop_another():
-    chain = of([[0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]], [0.9, 0.8, 0.7])  # IoU 7/13 of neighbours
+    chain = of(
+        [[0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]], [0.9, 0.8, 0.7]
+    )  # IoU 7/13 of neighbours
     assert GreedyNMS()(chain).source.tolist() == [0, 2]
     assert FastNMS()(chain).source.tolist() == [0]
 
@@ -136,7 +159,9 @@ def test_variance_voting_with_variances_far_apart(backend):
     """In one batch and in one vote: weights of exp(120) and exp(-120) leave what they are of."""
     boxes = [[0, 0, 10, 10], [50, 0, 60, 10], [50, 0, 59, 10]]
     variances = [[0.0] * 4, [120.0] * 4, [-120.0] * 4]
-    found = VarianceVoting()(of(boxes, [0.9, 0.8, 0.3], edge_log_variance=variances), backend=backend)
+    found = VarianceVoting()(
+        of(boxes, [0.9, 0.8, 0.3], edge_log_variance=variances), backend=backend
+    )
     torch.testing.assert_close(found.boxes[:2], torch.tensor([[0.0, 0, 10, 10], [50, 0, 59, 10]]))
 
 
@@ -144,13 +169,19 @@ def test_powers_of_scores_neither_vanish_nor_overflow():
     alone = of([[0, 0, 10, 10]], [0.1])
     for method, beta in (("generalized_avg", 50), ("temp_avg", 1000), ("temp_avg", 0.005)):
         found = BoxVoting(score_method=method, beta=beta)(alone)
-        wanted = {"generalized_avg": 0.1, "temp_avg": 1 / (1 + 9 ** (1 / beta)) if beta > 1 else 0.0}[method]
+        wanted = {
+            "generalized_avg": 0.1,
+            "temp_avg": 1 / (1 + 9 ** (1 / beta)) if beta > 1 else 0.0,
+        }[method]
         assert found.scores.item() == pytest.approx(wanted, abs=1e-6)
 
 
 def test_sums_do_not_depend_on_threads():
     candidates = random_candidates(20_000, images=40, classes=4)
-    rules = [get_suppressor(f"{name}:max_detections=1000") for name in ("wbf", "wbc", "box_voting", "cluster_nms_all")]
+    rules = [
+        get_suppressor(f"{name}:max_detections=1000")
+        for name in ("wbf", "wbc", "box_voting", "cluster_nms_all")
+    ]
     own = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -187,14 +218,20 @@ def test_class_agnostic_boxes_meet_and_keep_their_labels():
 
 def test_variance_voting_leans_to_the_sure_edges():
     pair = [[0, 0, 10, 10], [0, 0, 9, 10]]
-    sure = VarianceVoting(vote_sigma=1.0)(of(pair, [0.9, 0.5], edge_log_variance=[[0, 0, 0, 0], [0, 0, 9, 0]]))
-    swayed = VarianceVoting(vote_sigma=1.0)(of(pair, [0.9, 0.5], edge_log_variance=[[0, 0, 9, 0], [0, 0, 0, 0]]))
+    sure = VarianceVoting(vote_sigma=1.0)(
+        of(pair, [0.9, 0.5], edge_log_variance=[[0, 0, 0, 0], [0, 0, 9, 0]])
+    )
+    swayed = VarianceVoting(vote_sigma=1.0)(
+        of(pair, [0.9, 0.5], edge_log_variance=[[0, 0, 9, 0], [0, 0, 0, 0]])
+    )
     assert sure.boxes[0, 2] > 9.99
     assert swayed.boxes[0, 2] < 9.01
 
 
 @pytest.mark.parametrize("backend", ["cpu", "eager"])
-@pytest.mark.parametrize("name", ["nms", "cluster_nms", "soft_nms_linear:method=hard:min_score=0:iou_threshold=0.5"])
+@pytest.mark.parametrize(
+    "name", ["nms", "cluster_nms", "soft_nms_linear:method=hard:min_score=0:iou_threshold=0.5"]
+)
 def test_is_greedy_nms_of_torchvision(name, backend):
     candidates = random_candidates(1500)
     kept = batched_nms(candidates.boxes, candidates.scores, candidates.groups, 0.5)
@@ -204,7 +241,9 @@ def test_is_greedy_nms_of_torchvision(name, backend):
 
 
 @pytest.mark.parametrize("backend", ["cpu", "eager"])
-@pytest.mark.parametrize("confidence", ["avg", "max", "box_and_model_avg", "absent_model_aware_avg"])
+@pytest.mark.parametrize(
+    "confidence", ["avg", "max", "box_and_model_avg", "absent_model_aware_avg"]
+)
 @pytest.mark.parametrize("weights", [(1.0,), (2.0, 1.0, 0.5)])
 def test_wbf_is_that_of_ensemble_boxes(weights, confidence, backend):
     candidates = random_candidates(400, images=1, side=0.6)
@@ -215,7 +254,9 @@ def test_wbf_is_that_of_ensemble_boxes(weights, confidence, backend):
         [column[rows].tolist() for rows in models]
         for column in (candidates.boxes, candidates.scores, candidates.labels)
     ]
-    boxes, scores, labels = weighted_boxes_fusion(*columns, weights=list(weights), iou_thr=0.5, conf_type=confidence)
+    boxes, scores, labels = weighted_boxes_fusion(
+        *columns, weights=list(weights), iou_thr=0.5, conf_type=confidence
+    )
     rule = WBF(iou_threshold=0.5, confidence=confidence, model_weights=weights, max_detections=1000)
     found = rule(candidates, backend=backend)
     assert len(boxes) < 350
@@ -225,8 +266,12 @@ def test_wbf_is_that_of_ensemble_boxes(weights, confidence, backend):
 @pytest.mark.parametrize("backend", ["cpu", "eager"])
 def test_nmw_is_that_of_ensemble_boxes(backend):
     candidates = random_candidates(400, images=1, side=0.6)
-    candidates = of((candidates.boxes / 45).tolist(), candidates.scores.tolist(), candidates.labels.tolist())
-    columns = [[column.tolist()] for column in (candidates.boxes, candidates.scores, candidates.labels)]
+    candidates = of(
+        (candidates.boxes / 45).tolist(), candidates.scores.tolist(), candidates.labels.tolist()
+    )
+    columns = [
+        [column.tolist()] for column in (candidates.boxes, candidates.scores, candidates.labels)
+    ]
     boxes, scores, labels = non_maximum_weighted(*columns, iou_thr=0.5)
     found = NMW(iou_threshold=0.5, max_detections=1000)(candidates, backend=backend)
     assert len(boxes) < 350
@@ -284,7 +329,9 @@ def test_scores_never_rise(name):
 def test_nothing_in_nothing_out(name, backend, images):
     empty = torch.zeros(0)
     extra = {"density": empty, "iou": empty, "edge_log_variance": torch.zeros(0, 4)}
-    none = Candidates(torch.zeros(0, 4), empty, empty.long(), empty.long(), empty.long(), images, extra)
+    none = Candidates(
+        torch.zeros(0, 4), empty, empty.long(), empty.long(), empty.long(), images, extra
+    )
     found = SUPPRESSORS[name](none, backend=backend)
     assert found.boxes.shape == (0, 4)
     assert found.num_images == images
@@ -296,7 +343,11 @@ def test_copies_and_boxes_without_an_area(name, backend):
     """1500 copies with equal scores, then 20 points: finite, and the copies' box where boxes are kept."""
     boxes = [[3.0, 4, 13, 24]] * 1500 + [[5.0, 5, 5, 5]] * 20
     count = len(boxes)
-    extra = {"density": [0.3] * count, "iou": [0.5] * count, "edge_log_variance": [[0.0] * 4] * count}
+    extra = {
+        "density": [0.3] * count,
+        "iou": [0.5] * count,
+        "edge_log_variance": [[0.0] * 4] * count,
+    }
     found = SUPPRESSORS[name](of(boxes, [0.5] * count, **extra), backend=backend)
     assert len(found.scores) >= 2
     assert found.source[0] == 0
@@ -314,19 +365,32 @@ def test_huge_coordinates_keep_images_and_classes_apart():
 
 def test_errors_name_what_is_wrong():
     plain = random_candidates(5, extra=False)
-    with pytest.raises(UserError, match="AdaptiveNMS: needs the extra column 'density', the candidates have: none"):
+    with pytest.raises(
+        UserError, match="AdaptiveNMS: needs the extra column 'density', the candidates have: none"
+    ):
         SUPPRESSORS["adaptive_nms"](plain)
     with pytest.raises(UserError, match="WBF: needs the extra column 'model' for 2 model_weights"):
         WBF(model_weights=(1.0, 2.0))(plain)
-    with pytest.raises(ValueError, match=r"extra\['model'\]: expected values from 0 to 1, got 0 to 7"):
+    with pytest.raises(
+        ValueError, match=r"extra\['model'\]: expected values from 0 to 1, got 0 to 7"
+    ):
         WBF(model_weights=(1.0, 2.0))(of([[0, 0, 1, 1]] * 2, [0.5, 0.5], model=[0, 7]))
-    with pytest.raises(ValueError, match=r"extra\['edge_log_variance'\]: expected shape \(1, 4\).*got \(1,\)"):
+    with pytest.raises(
+        ValueError, match=r"extra\['edge_log_variance'\]: expected shape \(1, 4\).*got \(1,\)"
+    ):
         SUPPRESSORS["variance_voting"](of([[0, 0, 1, 1]], [0.5], edge_log_variance=[1.0]))
-    with pytest.raises(ValueError, match=r"Candidates.scores: expected values in \[0, 1\] for SoftNMS, got -1 to 0.5"):
+    with pytest.raises(
+        ValueError,
+        match=r"Candidates.scores: expected values in \[0, 1\] for SoftNMS, got -1 to 0.5",
+    ):
         SoftNMS()(of([[0, 0, 1, 1]] * 2, [0.5, -1]))
-    with pytest.raises(UserError, match=r"no 'soft_nms_gausian' \(did you mean 'soft_nms_gaussian'\?\)"):
+    with pytest.raises(
+        UserError, match=r"no 'soft_nms_gausian' \(did you mean 'soft_nms_gaussian'\?\)"
+    ):
         get_suppressor("soft_nms_gausian")
-    with pytest.raises(UserError, match=r"nms.iou_treshold: no such field \(did you mean 'iou_threshold'\?\)"):
+    with pytest.raises(
+        UserError, match=r"nms.iou_treshold: no such field \(did you mean 'iou_threshold'\?\)"
+    ):
         get_suppressor("nms:iou_treshold=0.3")
     assert get_suppressor("nms:iou=0.3") == GreedyNMS(iou_threshold=0.3)
     with pytest.raises(UserError, match="iou_threshold is set twice"):
@@ -335,7 +399,9 @@ def test_errors_name_what_is_wrong():
         SoftNMS()(plain, backend="gpu")
     with pytest.raises(UserError, match=r"expected FIELD=VALUE after the colon, got '0.3'"):
         get_suppressor("nms:0.3")
-    with pytest.raises(UserError, match=r"soft_nms_linear.method: .*'hard', 'linear' or 'gaussian', got 'gauss'"):
+    with pytest.raises(
+        UserError, match=r"soft_nms_linear.method: .*'hard', 'linear' or 'gaussian', got 'gauss'"
+    ):
         get_suppressor("soft_nms_linear:method=gauss")
 
 

@@ -4,14 +4,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from postnms.analysis.comparison import as_results
 from postnms.analysis.placement import ClusterIoUs, cluster_ious, concatenate
-from postnms.candidate_files.dump import REFINED
+from postnms.candidate_files.columns import REFINED
 from postnms.candidate_files.reader import CandidateFile
-from postnms.candidate_files.replays import replay
-from postnms.candidate_files.truth import group_by_image, targets_of
+from postnms.candidate_files.replays import as_results, replay
 from postnms.clustering import cluster
-from postnms.data.formats.coco import Truth
+from postnms.data.dataset import Truth
+from postnms.data.targets import group_by_image, targets_of
 from postnms.evaluation.duplicates import duplicate_rate, max_recall
 from postnms.evaluation.tide import ErrorTypes, error_types
 from postnms.structures import Detections
@@ -54,7 +53,9 @@ def analyse(
     done: Callable[[int], None] = lambda rows: None,
 ) -> Analysis:
     """The suppressors' rows and those of the file. ``recall`` None: the highest step that all rows reach."""
-    found: dict[str, Detections] = {name: replay(file, rule).detections for name, rule in suppressors.items()}
+    found: dict[str, Detections] = {
+        name: replay(file, rule).detections for name, rule in suppressors.items()
+    }
     found |= {f"run {name}": file.row(name) for name in file.rows}
     results = {name: as_results(detections, file) for name, detections in found.items()}
     reached = {name: max_recall(truth.content, row) for name, row in results.items()}
@@ -70,7 +71,9 @@ def analyse(
 
 def _placement(file: CandidateFile, truth: Truth) -> tuple[ClusterIoUs, ClusterIoUs | None]:
     before, after, by_image = [], [], group_by_image(truth)
-    for ids, candidates in file.chunks(images=8):  # few: each candidate meets each object of its chunk
+    for ids, candidates in file.chunks(
+        images=8
+    ):  # few: each candidate meets each object of its chunk
         clusters, targets = cluster(candidates, CLUSTER_IOU), targets_of(truth, ids, by_image)
         before.append(cluster_ious(clusters, targets))
         if REFINED in candidates.extra:

@@ -8,9 +8,11 @@ import dataclasses
 import torch
 
 from postnms.boxes import pairwise_iou
-from postnms.clustering import reduce_members
-from postnms.structures import Clusters, Detections, Targets
-from postnms.suppression.greedy import keep_keys
+from postnms.candidate_files.reader import CandidateFile
+from postnms.clustering import cluster, keep_keys, reduce_members
+from postnms.data.dataset import Truth
+from postnms.data.targets import group_by_image, targets_of
+from postnms.structures import Clusters, Detections, Targets, concatenate
 
 
 def best_member(clusters: Clusters, targets: Targets, max_detections: int = 100) -> Detections:
@@ -26,7 +28,9 @@ def best_member(clusters: Clusters, targets: Targets, max_detections: int = 100)
         return kept
     same_image = candidates.image[:, None] == targets.image
     comparable = same_image & (candidates.labels[:, None] == targets.labels) & ~targets.crowd
-    iou = torch.where(comparable, pairwise_iou(candidates.boxes, targets.boxes), 0.0).amax(dim=1)  # (n,)
+    iou = torch.where(comparable, pairwise_iou(candidates.boxes, targets.boxes), 0.0).amax(
+        dim=1
+    )  # (n,)
     best = reduce_members(iou, clusters, "amax")  # (k,)
     order = torch.argsort(candidates.scores, descending=True, stable=True)
     rank = torch.empty_like(order)
@@ -35,3 +39,22 @@ def best_member(clusters: Clusters, targets: Targets, max_detections: int = 100)
     first = order[reduce_members(rank, clusters, "amin")]
     member = torch.where(best > 0, first, clusters.keys)
     return dataclasses.replace(kept, boxes=candidates.boxes[member[chosen]])
+
+
+ORACLE = "oracle_box"
+"""What choosing boxes could still gain: the baseline with each cluster's best member, which only the truth tells."""
+
+
+def oracle_boxes(
+    file: CandidateFile, truth: Truth, iou_threshold: float, max_detections: int
+) -> Detections:
+    """The row :data:`ORACLE`."""
+    by_image, parts, start = group_by_image(truth), [], 0
+    for ids, candidates in file.chunks(
+        images=8
+    ):  # few: each candidate meets each object of its chunk
+        targets = targets_of(truth, ids, by_image)
+        found = best_member(cluster(candidates, iou_threshold), targets, max_detections)
+        parts.append(dataclasses.replace(found, image=found.image + start, num_images=len(file)))
+        start += len(ids)
+    return concatenate(parts, len(file))

@@ -38,7 +38,9 @@ def cluster_ious(clusters: Clusters, targets: Targets, boxes: Tensor | None = No
     candidates = clusters.candidates
     moved = candidates.boxes if boxes is None else boxes
     if moved.shape != candidates.boxes.shape:
-        raise ValueError(f"boxes: expected {tuple(candidates.boxes.shape)}, got {tuple(moved.shape)}")
+        raise ValueError(
+            f"boxes: expected {tuple(candidates.boxes.shape)}, got {tuple(moved.shape)}"
+        )
     matches = match_clusters(clusters, targets)
     iou = matches.iou
     if boxes is not None and len(targets.boxes):
@@ -53,7 +55,10 @@ def cluster_ious(clusters: Clusters, targets: Targets, boxes: Tensor | None = No
 
 def concatenate(parts: Sequence[ClusterIoUs]) -> ClusterIoUs:
     """One after the other, as of chunks of images; no parts: no clusters."""
-    columns = ([getattr(part, name) for part in parts] or [torch.zeros(0)] for name in ("key", "best", "mean"))
+    columns = (
+        [getattr(part, name) for part in parts] or [torch.zeros(0)]
+        for name in ("key", "best", "mean")
+    )
     return ClusterIoUs(*(torch.cat(column) for column in columns))
 
 

@@ -6,16 +6,14 @@ from collections.abc import Callable
 
 import torch
 
-from postnms.candidate_files.reader import CandidateWriter
-from postnms.data.loader import Batch, DetectionData
+from postnms.candidate_files.columns import REFINED
+from postnms.candidate_files.writer import CandidateWriter
+from postnms.data.loader import Batch, DetectionData, batches
 from postnms.detectors import Detector
 from postnms.detectors.image_batch import Found, ImageBatch, to_given
+from postnms.detectors.modes import eval_mode
 from postnms.detectors.network import Selection
-from postnms.inference.evaluate import batches, eval_mode
 from postnms.structures import Candidates, Detections, move
-
-REFINED = "refined_boxes"
-"""Extra column of runs with a stage: where it would move each candidate."""
 
 
 @torch.no_grad()
@@ -34,7 +32,9 @@ def dump_candidates(
     count = 0
     with eval_mode(detector):
         for number, batch in enumerate(batches(data, range(len(data)), batch_size)):
-            if not number:  # what a first call alone costs, as compiling kernels, is not in the time
+            if (
+                not number
+            ):  # what a first call alone costs, as compiling kernels, is not in the time
                 _run(detector, batch, selection)
             candidates, rows, spent = _run(detector, batch, selection)
             writer.add(candidates, batch.image_ids, rows, spent)
@@ -60,7 +60,9 @@ def _run(
     rows = {name: _to_original(row, images, batch) for name, row in rows.items()}
     found = _to_original(candidates, images, batch)
     if detector.stage is not None:
-        moved = dataclasses.replace(candidates, boxes=detector.stage.refine(features, images.sizes, candidates))
+        moved = dataclasses.replace(
+            candidates, boxes=detector.stage.refine(features, images.sizes, candidates)
+        )
         extra = {**found.extra, REFINED: _to_original(moved, images, batch).boxes}
         found = dataclasses.replace(found, extra=extra)
     return found, rows, {} if detector.stage is None else {"post_nms": spent}

@@ -2,14 +2,13 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
 
 from postnms.candidate_files.reader import CandidateFile
 from postnms.errors import UserError
-from postnms.structures import Detections
+from postnms.evaluation.results import Result, to_results
+from postnms.structures import Detections, concatenate
 from postnms.suppression import Suppressor
 
 IMAGES_AT_ONCE = 64
@@ -25,7 +24,9 @@ class Replayed:
     """Mean time of the suppressor alone, an image."""
 
 
-def replay(file: CandidateFile, suppressor: Suppressor, done: Callable[[int], None] = lambda images: None) -> Replayed:
+def replay(
+    file: CandidateFile, suppressor: Suppressor, done: Callable[[int], None] = lambda images: None
+) -> Replayed:
     """Suppress a file's candidates, chunk by chunk: memory for the detections and one chunk.
 
     What a first call alone costs, as compiling kernels, is not in the time. Raises UserError that names the file if
@@ -41,16 +42,16 @@ def replay(file: CandidateFile, suppressor: Suppressor, done: Callable[[int], No
             seconds += time.perf_counter() - begin
         except ValueError as error:
             raise UserError(f"{file.path}: {error}") from error
-        parts.append(dataclasses.replace(found, image=found.image + start * IMAGES_AT_ONCE, num_images=len(file)))
+        parts.append(
+            dataclasses.replace(
+                found, image=found.image + start * IMAGES_AT_ONCE, num_images=len(file)
+            )
+        )
         done(len(ids))
     return Replayed(concatenate(parts, len(file)), 1000 * seconds / max(len(file), 1))
 
 
-def concatenate(parts: Sequence[Detections], num_images: int) -> Detections:
-    """Detections one after the other; those of all parts are of one batch of ``num_images``."""
-    if not parts:
-        nothing = torch.zeros(0, dtype=torch.int64)
-        return Detections(torch.zeros(0, 4), torch.zeros(0), nothing, nothing, nothing, num_images)
-    names = ("boxes", "scores", "labels", "image", "source")
-    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-    return Detections(**columns, num_images=num_images)
+def as_results(detections: Detections, file: CandidateFile) -> list[Result]:
+    """Detections of a file's images as COCO results."""
+    ids = [category.id for category in file.categories]
+    return to_results(detections, file.image_ids, [(1.0, 1.0)] * len(file), ids)

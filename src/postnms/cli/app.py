@@ -16,17 +16,26 @@ app.add_typer(recipes_app, name="recipes")
 out = Console(highlight=False, markup=False)
 
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a field, for example stage.weighting=cls; repeatable.")
+    list[str] | None,
+    typer.Option("--set", help="Change a field, for example stage.weighting=cls; repeatable."),
 ]
 Freeze = Literal["none", "detector"]
-Data = Annotated[Path | None, typer.Option(help="Folder with images and COCO annotations, named as in the recipe.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder with images and COCO annotations, named as in the recipe."),
+]
 
 Truths = Annotated[
-    Path | None, typer.Option("--data", help="Annotation file, or the folder with it; not needed for built-in scenes.")
+    Path | None,
+    typer.Option(
+        "--data", help="Annotation file, or the folder with it; not needed for built-in scenes."
+    ),
 ]
 Suppressors = Annotated[
     str | None,
-    typer.Option(help="Names of 'postnms suppressors', with other settings as nms:iou=0.6, separated by commas."),
+    typer.Option(
+        help="Names of 'postnms suppressors', with other settings as nms:iou=0.6, separated by commas."
+    ),
 ]
 
 
@@ -48,17 +57,23 @@ def demo(
 
 @app.command()
 def scenes(
-    folder: Annotated[Path, typer.Option("--out", help="Folder to write images and annotations to.")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder to write images and annotations to.")
+    ],
     train: Annotated[int | None, typer.Option(min=0, help="Images of the train split.")] = None,
     val: Annotated[int | None, typer.Option(min=0, help="Images of the val split.")] = None,
     size: Annotated[int | None, typer.Option(min=32, help="Side of the images in pixels.")] = None,
-    crowding: Annotated[float | None, typer.Option(min=0, max=1, help="Share of objects in clumps.")] = None,
+    crowding: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of objects in clumps.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Write the crowded scenes in COCO format, to look at or to train other tools on."""
     from postnms.cli import train as verbs
 
-    verbs.scenes(folder, {"train": train, "val": val, "size": size, "crowding": crowding}, seed, out)
+    verbs.scenes(
+        folder, {"train": train, "val": val, "size": size, "crowding": crowding}, seed, out
+    )
 
 
 @recipes_app.command("list")
@@ -84,17 +99,26 @@ def train(
     data: Data = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="Start from these weights: a run, its weights, or a detector's state-dict file."),
+        typer.Option(
+            "--from",
+            help="Start from these weights: a run, its weights, or a detector's state-dict file.",
+        ),
     ] = None,
-    freeze: Annotated[Freeze | None, typer.Option(help="'detector' trains the stage alone, 'none' trains all.")] = None,
+    freeze: Annotated[
+        Freeze | None, typer.Option(help="'detector' trains the stage alone, 'none' trains all.")
+    ] = None,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the folder's checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the folder's checkpoint.")
+    ] = False,
 ) -> None:
     """Train a detector with its stage, evaluate both results, write the run folder."""
     from postnms.cli import train as verbs
 
     settings = {"training.start_from": start and str(start), "training.freeze": freeze}
-    changes = [f"{path}={json.dumps(value)}" for path, value in settings.items() if value is not None]
+    changes = [
+        f"{path}={json.dumps(value)}" for path, value in settings.items() if value is not None
+    ]
     verbs.train(recipe, folder, data, [*changes, *(overrides or [])], resume, out)
 
 
@@ -115,8 +139,12 @@ def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of 'train'.")],
     inputs: Annotated[list[Path], typer.Argument(help="Image files or folders of images.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder for pictures and COCO results.")],
-    both: Annotated[bool, typer.Option("--both", help="Draw the NMS and the post-NMS result side by side.")] = False,
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="Least score that is drawn.")] = 0.3,
+    both: Annotated[
+        bool, typer.Option("--both", help="Draw the NMS and the post-NMS result side by side.")
+    ] = False,
+    min_score: Annotated[
+        float, typer.Option(min=0, max=1, help="Least score that is drawn.")
+    ] = 0.3,
 ) -> None:
     """Detect objects in images; writes pictures and COCO results."""
     from postnms.cli import train as verbs
@@ -127,13 +155,21 @@ def predict(
 @app.command()
 def dump(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of 'train'.")],
-    file: Annotated[Path, typer.Option("--out", help="File of candidates to write (.safetensors).")],
+    file: Annotated[
+        Path, typer.Option("--out", help="File of candidates to write (.safetensors).")
+    ],
     data: Data = None,
     score_threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Candidates score more than this; default: the detector's own.")
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Candidates score more than this; default: the detector's own."
+        ),
     ] = None,
     most: Annotated[
-        int | None, typer.Option("--max-candidates", min=1, help="Most candidates an image, by score; default: all.")
+        int | None,
+        typer.Option(
+            "--max-candidates", min=1, help="Most candidates an image, by score; default: all."
+        ),
     ] = None,
     overrides: Overrides = None,
 ) -> None:
@@ -145,9 +181,16 @@ def dump(
 
 @app.command("import-candidates")
 def import_candidates(
-    results: Annotated[Path, typer.Argument(help="COCO results (JSON, plain or gzip) of un-suppressed boxes.")],
-    data: Annotated[Path, typer.Option(help="Annotation file of the images, or a folder with instances_val.json.")],
-    file: Annotated[Path, typer.Option("--out", help="File of candidates to write (.safetensors).")],
+    results: Annotated[
+        Path, typer.Argument(help="COCO results (JSON, plain or gzip) of un-suppressed boxes.")
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(help="Annotation file of the images, or a folder with instances_val.json."),
+    ],
+    file: Annotated[
+        Path, typer.Option("--out", help="File of candidates to write (.safetensors).")
+    ],
 ) -> None:
     """Write another detector's un-suppressed boxes as a file of candidates."""
     from postnms.cli import compare as candidate_verbs
@@ -165,29 +208,45 @@ def suppressors() -> None:
 
 @app.command()
 def compare(
-    file: Annotated[Path, typer.Argument(metavar="CANDIDATES", help="File of 'dump' or 'import-candidates'.")],
-    folder: Annotated[Path, typer.Option("--out", help="Folder for compare.csv, compare.json and compare.png.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="CANDIDATES", help="File of 'dump' or 'import-candidates'.")
+    ],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for compare.csv, compare.json and compare.png.")
+    ],
     data: Truths = None,
     suppressor: Suppressors = None,
     sweeps: Annotated[
-        list[str] | None, typer.Option("--sweep", help="Also with other values: iou=0.3:0.7:0.05; repeatable.")
+        list[str] | None,
+        typer.Option("--sweep", help="Also with other values: iou=0.3:0.7:0.05; repeatable."),
     ] = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the interval of the gain; 0: none.")] = 1000,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Resamples for the interval of the gain; 0: none.")
+    ] = 1000,
 ) -> None:
     """Replay suppressors on the same candidates: COCO metrics, time, and the gain over greedy NMS."""
     from postnms.cli import compare as candidate_verbs
 
-    candidate_verbs.compare_suppressors(file, data, suppressor, sweeps or [], folder, bootstrap, out)
+    candidate_verbs.compare_suppressors(
+        file, data, suppressor, sweeps or [], folder, bootstrap, out
+    )
 
 
 @app.command()
 def analyse(
-    file: Annotated[Path, typer.Argument(metavar="CANDIDATES", help="File of 'dump' or 'import-candidates'.")],
-    folder: Annotated[Path, typer.Option("--out", help="Folder for analyse.json, errors.png and placement.png.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="CANDIDATES", help="File of 'dump' or 'import-candidates'.")
+    ],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for analyse.json, errors.png and placement.png.")
+    ],
     data: Truths = None,
     suppressor: Suppressors = None,
     recall: Annotated[
-        float | None, typer.Option(min=0.01, max=1, help="Where duplicates are counted; default: what all rows reach.")
+        float | None,
+        typer.Option(
+            min=0.01, max=1, help="Where duplicates are counted; default: what all rows reach."
+        ),
     ] = None,
 ) -> None:
     """What suppressors get wrong (error types as TIDE has them), duplicates, and how well clusters are placed."""
@@ -198,11 +257,19 @@ def analyse(
 
 @app.command()
 def benchmark(
-    folder: Annotated[Path, typer.Option("--out", help="Folder for benchmark.json, benchmark.md and clustering.png.")],
-    rounds: Annotated[int, typer.Option(min=1, help="Calls of each side; fewer of what takes long.")] = 7,
+    folder: Annotated[
+        Path,
+        typer.Option("--out", help="Folder for benchmark.json, benchmark.md and clustering.png."),
+    ],
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Calls of each side; fewer of what takes long.")
+    ] = 7,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out the largest sizes.")] = False,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the second pass, after that of one; default: all cores.")
+        int | None,
+        typer.Option(
+            min=1, help="Threads of the second pass, after that of one; default: all cores."
+        ),
     ] = None,
 ) -> None:
     """How fast clustering and pooling are on this machine, beside torchvision and what else is installed."""

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from postnms.cli.train import progress_bar
 from postnms.files.atomic import write_json, write_text
-from postnms.runs.loading import provenance
+from postnms.runs.provenance import provenance
 from postnms.speed import clustering, memory, pooling, report
 
 
@@ -26,7 +26,9 @@ def benchmark(folder: Path, rounds: int, threads: int | None, quick: bool, out: 
     out.print(f"\nbenchmark.json, benchmark.md and clustering.png in {folder}", soft_wrap=True)
 
 
-def _measure(rounds: int, threads: list[int], quick: bool, libraries: dict[str, str | None]) -> report.Figures:
+def _measure(
+    rounds: int, threads: list[int], quick: bool, libraries: dict[str, str | None]
+) -> report.Figures:
     sizes, pyramids = clustering.sizes(quick), pooling.SIZES[:1] if quick else pooling.SIZES
     most = memory.SIZES[:1] if quick else memory.SIZES
     compared: list[clustering.Comparison] = []

@@ -1,10 +1,8 @@
 """What the verbs on candidates do: dump and import them, compare suppressors, analyse errors."""
 
-import csv
 import dataclasses
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +10,25 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Column, Table
 
-from postnms.analysis.comparison import SHOWN, ComparedRow, compare, count_rows, sweep, usable
+from postnms.analysis.comparison import SHOWN, ComparedRow, compare, count_rows, usable
 from postnms.analysis.diagnosis import Analysis, analyse
-from postnms.analysis.placement import histogram
+from postnms.analysis.reports import _PLACEMENT, _analysis_json, _comparison_csv
+from postnms.analysis.sweeps import sweep
 from postnms.candidate_files.coco_import import import_results
-from postnms.candidate_files.reader import CandidateFile, CandidateWriter, open_candidates
-from postnms.candidate_files.truth import open_annotations, open_truth
+from postnms.candidate_files.reader import CandidateFile, open_candidates
+from postnms.candidate_files.truth import open_truth
+from postnms.candidate_files.writer import CandidateWriter
 from postnms.cli.train import progress_bar
-from postnms.data.formats.coco import Truth
+from postnms.data.dataset import Truth
+from postnms.data.formats.coco import open_annotations
 from postnms.errors import UserError
 from postnms.evaluation.metrics import show
 from postnms.evaluation.tide import ERROR_TYPES
 from postnms.files.atomic import hash_of, write_json, write_text
 from postnms.recipes import override
-from postnms.runs.loading import RunFolder, load_detector, provenance, read_categories, read_data_folder, read_recipe
+from postnms.runs.folder import RunFolder, read_categories, read_data_folder, read_recipe
+from postnms.runs.loading import load_detector
+from postnms.runs.provenance import provenance
 from postnms.suppression import SUPPRESSORS, Suppressor, get_suppressor
 
 
@@ -64,7 +67,9 @@ def dump(
         CandidateWriter(file, split.dataset.categories, annotations, about) as writer,
         progress_bar("images", len(split)) as done,
     ):
-        count = dump_candidates(detector, split, writer, recipe.evaluation.batch_size, selection, done)
+        count = dump_candidates(
+            detector, split, writer, recipe.evaluation.batch_size, selection, done
+        )
     out.print(f"{count} candidates of {len(split)} images in {file}", soft_wrap=True)
 
 
@@ -85,9 +90,16 @@ def list_suppressors(out: Console) -> None:
     """Names, settings and what each is."""
     common = set(Suppressor.model_fields)
     for name, rule in SUPPRESSORS.items():
-        settings = {field: value for field, value in rule.model_dump(mode="json").items() if field not in common}
+        settings = {
+            field: value
+            for field, value in rule.model_dump(mode="json").items()
+            if field not in common
+        }
         settings |= {field: True for field in ("class_agnostic",) if getattr(rule, field)}
-        texts = {field: value if isinstance(value, str) else json.dumps(value) for field, value in settings.items()}
+        texts = {
+            field: value if isinstance(value, str) else json.dumps(value)
+            for field, value in settings.items()
+        }
         shown = ":".join(f"{field}={text}" for field, text in texts.items())
         out.print(f"{name}{':' if shown else ''}{shown}", soft_wrap=True, style="bold")
         out.print(f"    {(type(rule).__doc__ or '').splitlines()[0]}", soft_wrap=True)
@@ -95,7 +107,13 @@ def list_suppressors(out: Console) -> None:
 
 
 def compare_suppressors(
-    file: Path, data: Path | None, names: str | None, sweeps: Sequence[str], folder: Path, bootstrap: int, out: Console
+    file: Path,
+    data: Path | None,
+    names: str | None,
+    sweeps: Sequence[str],
+    folder: Path,
+    bootstrap: int,
+    out: Console,
 ) -> None:
     """Replay suppressors, print the table, write it with a plot."""
     from postnms.analysis.plots import plot_comparison
@@ -117,7 +135,12 @@ def compare_suppressors(
 
 
 def analyse_candidates(
-    file: Path, data: Path | None, names: str | None, recall: float | None, folder: Path, out: Console
+    file: Path,
+    data: Path | None,
+    names: str | None,
+    recall: float | None,
+    folder: Path,
+    out: Console,
 ) -> None:
     """Error types, duplicates and the placement of clusters, printed, written and plotted."""
     from postnms.analysis.plots import plot_errors, plot_placement
@@ -131,8 +154,12 @@ def analyse_candidates(
     _print_wide(_error_table(analysis), out)
     for side, ious in (("before the stage", analysis.before), ("after it", analysis.after)):
         if ious is not None and len(ious.key):
-            means = [f"{name} {getattr(ious, column).mean():.3f}" for name, column in _PLACEMENT.items()]
-            out.print(f"{len(ious.key)} positive clusters {side}: {', '.join(means)}", soft_wrap=True)
+            means = [
+                f"{name} {getattr(ious, column).mean():.3f}" for name, column in _PLACEMENT.items()
+            ]
+            out.print(
+                f"{len(ious.key)} positive clusters {side}: {', '.join(means)}", soft_wrap=True
+            )
     write_json(folder / "analyse.json", {**_origin(candidates, data), **_analysis_json(analysis)})
     plot_errors(analysis, folder / "errors.png")
     plot_placement(analysis, folder / "placement.png")
@@ -143,7 +170,10 @@ def _open_truth(file: CandidateFile, data: Path | None, out: Console) -> Truth:
     """The annotations, with a word if they have changed: those of another split may have the same image ids."""
     truth, written = open_truth(file, data), file.provenance.get("annotations_sha256")
     if data is not None and written not in (None, hash_of(Path(truth.source))):
-        out.print(f"note: {truth.source} is not the file that {file.path.name} was made with", soft_wrap=True)
+        out.print(
+            f"note: {truth.source} is not the file that {file.path.name} was made with",
+            soft_wrap=True,
+        )
     return truth
 
 
@@ -153,10 +183,9 @@ def _check_output(file: Path) -> None:
         try:
             open_candidates(file)
         except UserError as error:
-            raise UserError(f"--out {file}: is there and is no file of candidates; name another") from error
-
-
-_PLACEMENT = {"KeyIoU": "key", "MaxIoU": "best", "AvgIoU": "mean"}
+            raise UserError(
+                f"--out {file}: is there and is no file of candidates; name another"
+            ) from error
 
 
 def _chosen(file: CandidateFile, names: str | None, out: Console) -> dict[str, Suppressor]:
@@ -199,42 +228,22 @@ def _comparison_table(rows: Sequence[ComparedRow]) -> Table:
     return table
 
 
-def _comparison_csv(rows: Sequence[ComparedRow]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = list(rows[0].figures)
-    writer.writerow(["suppressor", *names, "milliseconds", "gain", "gain_low", "gain_high"])
-    for row in rows:
-        numbers = [*(row.figures[name] for name in names), row.milliseconds, row.gain, row.low, row.high]
-        writer.writerow([row.name, *("" if number is None else f"{number:.6g}" for number in numbers)])
-    return text.getvalue()
-
-
 def _error_table(analysis: Analysis) -> Table:
     at = f"dup. % at recall {analysis.recall:.2f}"
     titles = ["AP50", *ERROR_TYPES, "false pos.", "false neg.", at, "max. recall"]
     numbers = [Column(title, justify="right") for title in titles]
     title = "what each type of error costs, in AP50 (how often it is made)"
-    table = Table(Column("row", no_wrap=True), *numbers, box=None, padding=(0, 1, 0, 0), title=title)
+    table = Table(
+        Column("row", no_wrap=True), *numbers, box=None, padding=(0, 1, 0, 0), title=title
+    )
     for name, row in analysis.rows.items():
         errors = row.errors
         costs = [f"{errors.costs[kind]:.1f} ({errors.counts[kind]})" for kind in ERROR_TYPES]
         ends = [f"{errors.false_positives:.1f}", f"{errors.false_negatives:.1f}"]
-        table.add_row(name, show(errors.ap50), *costs, *ends, show(row.duplicates), f"{row.max_recall:.2f}")
+        table.add_row(
+            name, show(errors.ap50), *costs, *ends, show(row.duplicates), f"{row.max_recall:.2f}"
+        )
     return table
-
-
-def _analysis_json(analysis: Analysis) -> dict[str, Any]:
-    sides = {"before": analysis.before, "after": analysis.after}
-    placement: dict[str, Any] = {}
-    for side, ious in sides.items():
-        columns: Mapping[str, Any] = {} if ious is None else {name: getattr(ious, c) for name, c in _PLACEMENT.items()}
-        placement[side] = {
-            name: {"mean": values.mean().item() if len(values) else None, "histogram": histogram(values).tolist()}
-            for name, values in columns.items()
-        }
-    rows = {name: dataclasses.asdict(row) for name, row in analysis.rows.items()}
-    return {"recall": analysis.recall, "rows": rows, "placement": placement}
 
 
 def _print_wide(table: Table, out: Console) -> None:

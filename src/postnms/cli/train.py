@@ -15,7 +15,7 @@ from postnms.data.scenes.generator import ScenesConfig, write_scenes
 from postnms.errors import UserError
 from postnms.evaluation.metrics import FIGURES, show
 from postnms.recipes import Recipe, get_recipe
-from postnms.runs.loading import RunFolder
+from postnms.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from postnms.data.splits import Splits
@@ -25,17 +25,21 @@ if TYPE_CHECKING:
 def demo(folder: Path, overrides: Sequence[str], out: Console) -> None:
     """Train the demo recipe from scratch, then draw what it finds in some val scenes."""
     from postnms.distributed.processes import this_process
-    from postnms.inference.image_files import draw_split
-    from postnms.runs.loading import read_data_folder, read_recipe
+    from postnms.inference.pictures import draw_split
+    from postnms.runs.folder import read_data_folder, read_recipe
 
     recipe, run = get_recipe("demo", overrides), RunFolder(folder)
-    if run.recipe.is_file() and (read_recipe(run).name != recipe.name or read_data_folder(run) is not None):
+    if run.recipe.is_file() and (
+        read_recipe(run).name != recipe.name or read_data_folder(run) is not None
+    ):
         raise UserError(f"{folder}: holds a run that is no demo; name another --out")
     detector, splits = _train(recipe, run, None, False, out)
     if not this_process().is_main_process:
         return
     pictures = draw_split(detector.eval(), splits.val, recipe, folder / "pictures", most=12)
-    out.print(f"{len(pictures)} pictures (truth, NMS, post-NMS) in {folder / 'pictures'}", soft_wrap=True)
+    out.print(
+        f"{len(pictures)} pictures (truth, NMS, post-NMS) in {folder / 'pictures'}", soft_wrap=True
+    )
 
 
 def scenes(folder: Path, changes: Mapping[str, Any], seed: int, out: Console) -> None:
@@ -44,7 +48,9 @@ def scenes(folder: Path, changes: Mapping[str, Any], seed: int, out: Console) ->
     config = ScenesConfig.parse(given, "scenes")
     with progress_bar("scenes", config.train + config.val) as done:
         counts = write_scenes(config, seed, folder, done)
-    sizes = ", ".join(f"{split} {getattr(config, split)} images, {counts[split]} objects" for split in counts)
+    sizes = ", ".join(
+        f"{split} {getattr(config, split)} images, {counts[split]} objects" for split in counts
+    )
     out.print(f"{folder}: {sizes}", soft_wrap=True)
 
 
@@ -63,13 +69,17 @@ def show_recipe(name: str, overrides: Sequence[str], out: Console) -> None:
     out.print_json(recipe.model_dump_json())
 
 
-def train(name: str, folder: Path, data: Path | None, overrides: Sequence[str], resume: bool, out: Console) -> None:
+def train(
+    name: str, folder: Path, data: Path | None, overrides: Sequence[str], resume: bool, out: Console
+) -> None:
     """Train a named recipe into a run folder that holds no other run, or continue the one in it."""
-    from postnms.runs.loading import read_data_folder
+    from postnms.runs.folder import read_data_folder
 
     run = RunFolder(folder)
     if (run.checkpoint.is_file() or run.weights.is_file()) and not resume:
-        raise UserError(f"{folder}: holds a run already; pass --resume to continue it, or another --out")
+        raise UserError(
+            f"{folder}: holds a run already; pass --resume to continue it, or another --out"
+        )
     if resume and not run.checkpoint.is_file():
         raise UserError(f"{folder}: has no checkpoint to resume from")
     if resume and data is None:
@@ -84,8 +94,15 @@ def evaluate(folder: Path, data: Path | None, overrides: Sequence[str], out: Con
     """
     from postnms.data.splits import open_val
     from postnms.distributed.processes import get_accelerator, this_process
-    from postnms.inference.evaluate import evaluate_detector, write_results
-    from postnms.runs.loading import load_detector, read_categories, read_data_folder, read_recipe, write_evaluation
+    from postnms.inference.evaluate import evaluate_detector
+    from postnms.runs.folder import (
+        read_categories,
+        read_data_folder,
+        read_recipe,
+        write_evaluation,
+        write_results,
+    )
+    from postnms.runs.loading import load_detector
 
     run = RunFolder(folder)
     recipe = recipes.override(read_recipe(run), overrides)
@@ -104,32 +121,50 @@ def evaluate(folder: Path, data: Path | None, overrides: Sequence[str], out: Con
         print_metrics(metrics, out)
     else:
         written = ", ".join(str(run.results(row)) for row in results)
-        out.print(f"{split.dataset.source} has no annotations; results to hand in: {written}", soft_wrap=True)
+        out.print(
+            f"{split.dataset.source} has no annotations; results to hand in: {written}",
+            soft_wrap=True,
+        )
 
 
-def predict(run: Path, inputs: Sequence[Path], folder: Path, both: bool, min_score: float, out: Console) -> None:
+def predict(
+    run: Path, inputs: Sequence[Path], folder: Path, both: bool, min_score: float, out: Console
+) -> None:
     """Detect in images, draw, and write COCO results of every row."""
     from postnms.data.image_files import find_images
     from postnms.inference.image_files import predict_files
 
     with progress_bar("images", len(paths := find_images(list(inputs), leave_out=folder))) as done:
-        counts, unread = predict_files(RunFolder(run), paths, folder, both=both, min_score=min_score, done=done)
+        counts, unread = predict_files(
+            RunFolder(run), paths, folder, both=both, min_score=min_score, done=done
+        )
     found = ", ".join(f"{row} {count} detections" for row, count in counts.items())
-    out.print(f"{len(paths) - len(unread)} pictures and COCO results in {folder}: {found}", soft_wrap=True)
+    out.print(
+        f"{len(paths) - len(unread)} pictures and COCO results in {folder}: {found}", soft_wrap=True
+    )
     if unread:
         raise UserError(f"{len(unread)} of {len(paths)} images left out: {'; '.join(unread[:3])}")
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, float | None]], out: Console) -> None:
     """The rows as a table, and the gain with its interval."""
-    table = Table(Column("row", min_width=len("post_nms"), overflow="fold"), *FIGURES, box=None, padding=(0, 1, 0, 0))
+    table = Table(
+        Column("row", min_width=len("post_nms"), overflow="fold"),
+        *FIGURES,
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
     for row, figures in metrics.items():
         if row != "gain":
             table.add_row(row, *(show(figures[name]) for name in FIGURES))
     out.print(table)
     gain = metrics.get("gain")
     if gain and gain["AP"] is not None:
-        interval = "" if gain["low"] is None else f" (95 % interval {gain['low']:+.2f} to {gain['high']:+.2f})"
+        interval = (
+            ""
+            if gain["low"] is None
+            else f" (95 % interval {gain['low']:+.2f} to {gain['high']:+.2f})"
+        )
         out.print(f"gain of post-NMS over NMS: {gain['AP']:+.2f} AP{interval}")
 
 
@@ -142,7 +177,9 @@ def progress_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Calla
         yield lambda finished: bar.advance(task, finished)
 
 
-def _train(recipe: Recipe, run: RunFolder, data: Path | None, resume: bool, out: Console) -> "tuple[Detector, Splits]":
+def _train(
+    recipe: Recipe, run: RunFolder, data: Path | None, resume: bool, out: Console
+) -> "tuple[Detector, Splits]":
 
     from postnms.data.splits import open_splits
     from postnms.distributed.processes import this_process

@@ -8,7 +8,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from postnms.errors import UserError
 
-_UNREADABLE = (OSError, UnidentifiedImageError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+_UNREADABLE = (
+    OSError,
+    UnidentifiedImageError,
+    ValueError,
+    SyntaxError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 """What Pillow raises for files that it cannot read, corrupt EXIF data among them."""
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -34,7 +41,9 @@ def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
     except _UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from error
     if size is not None and (rgb.height, rgb.width) != size:
-        raise UserError(f"{path}: expected {size[1]} x {size[0]} px as annotated, got {stored[1]} x {stored[0]}")
+        raise UserError(
+            f"{path}: expected {size[1]} x {size[0]} px as annotated, got {stored[1]} x {stored[0]}"
+        )
     return rgb
 
 
@@ -46,7 +55,9 @@ def find_images(inputs: list[Path], leave_out: Path | None = None) -> list[Path]
     found: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+            files = sorted(
+                p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file()
+            )
             apart = leave_out if leave_out is not None and _lies_in(leave_out, path) else None
             found += [file for file in files if apart is None or not _lies_in(file, apart)]
         elif path.is_file():
@@ -54,7 +65,9 @@ def find_images(inputs: list[Path], leave_out: Path | None = None) -> list[Path]
         else:
             raise UserError(f"{path}: no such file or folder")
     if not found:
-        raise UserError(f"no image in {', '.join(map(str, inputs))} (known endings: {', '.join(EXTENSIONS)})")
+        raise UserError(
+            f"no image in {', '.join(map(str, inputs))} (known endings: {', '.join(EXTENSIONS)})"
+        )
     return found
 
 
@@ -67,7 +80,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.float64)
         deep = image.mode.startswith("I;16") or (image.mode == "I" and values.max(initial=0) > 255)
         top = 65535.0 if deep else 255.0
-        return Image.fromarray((values.clip(0, top) * (255 / top) + 0.5).astype(np.uint8)).convert("RGB")
+        return Image.fromarray((values.clip(0, top) * (255 / top) + 0.5).astype(np.uint8)).convert(
+            "RGB"
+        )
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from postnms.data.formats.coco import CocoDataset
+from postnms.data.dataset import CocoDataset
 from postnms.data.transforms import AugmentationConfig, Sample, augment, resize
 from postnms.structures import Targets
 
@@ -30,7 +30,9 @@ class Batch:
     def scales(self) -> list[tuple[float, float]]:
         """(x, y) factors of each image that lead back to its pixels before resizing."""
         pairs = zip(self.images, self.original_sizes, strict=True)
-        return [(width / image.shape[2], height / image.shape[1]) for image, (height, width) in pairs]
+        return [
+            (width / image.shape[2], height / image.shape[1]) for image, (height, width) in pairs
+        ]
 
 
 class DetectionData(Dataset[Sample]):
@@ -83,7 +85,9 @@ class DetectionData(Dataset[Sample]):
     def _image(self, index: int) -> Tensor:
         if self.cache is not None and index in self.cache:
             return self.cache[index]
-        image = pil_to_tensor(resize(self.dataset.records[index].load(), self.min_size, self.max_size))
+        image = pil_to_tensor(
+            resize(self.dataset.records[index].load(), self.min_size, self.max_size)
+        )
         if self.cache is not None:
             self.cache[index] = image
         return image
@@ -116,17 +120,33 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(
-        self, groups: Sequence[int], batch_size: int, seed: int, start: int = 0, *, rank: int = 0, world: int = 1
+        self,
+        groups: Sequence[int],
+        batch_size: int,
+        seed: int,
+        start: int = 0,
+        *,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.groups = np.asarray(groups)
-        self.batch_size, self.seed, self.start, self.rank, self.world = batch_size, seed, start, rank, world
+        self.batch_size, self.seed, self.start, self.rank, self.world = (
+            batch_size,
+            seed,
+            start,
+            rank,
+            world,
+        )
         if not len(self.groups):
             raise ValueError("groups: expected at least one image, got none")
 
     @property
     def per_epoch(self) -> int:
         """Batches of an epoch."""
-        return sum(-(-count // self.batch_size) for count in np.unique(self.groups, return_counts=True)[1].tolist())
+        return sum(
+            -(-count // self.batch_size)
+            for count in np.unique(self.groups, return_counts=True)[1].tolist()
+        )
 
     def epoch(self, number: int) -> list[list[tuple[int, int]]]:
         """All batches of an epoch, whole."""
@@ -150,3 +170,9 @@ def seeded_generator(*key: int, device: torch.device | str = "cpu") -> torch.Gen
     """A generator of random numbers that is a pure function of the key."""
     seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(seed) & (2**63 - 1))
+
+
+def batches(data: DetectionData, indices: range, batch_size: int) -> Iterator[Batch]:
+    """The given images of a split, in order."""
+    for start in range(0, len(indices), batch_size):
+        yield collate([data[index] for index in indices[start : start + batch_size]])

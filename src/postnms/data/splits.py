@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from postnms.data.formats.coco import Category, CocoDataset, read_coco
+from postnms.data.dataset import Category, CocoDataset
+from postnms.data.formats.coco import read_coco
 from postnms.data.loader import DetectionData
 from postnms.data.scenes.generator import scenes_dataset
 from postnms.data.transforms import AugmentationConfig
@@ -44,7 +45,9 @@ def open_dataset(recipe: Recipe, root: Path | None, split: str) -> CocoDataset:
     data = recipe.data
     if root is None:
         if data.scenes is None:
-            raise UserError(f"--data: recipe {recipe.name!r} has no built-in data; name a folder in COCO format")
+            raise UserError(
+                f"--data: recipe {recipe.name!r} has no built-in data; name a folder in COCO format"
+            )
         return scenes_dataset(data.scenes, recipe.seed, split)
     annotations, images = {
         "train": (data.train_annotations, data.train_images),
@@ -53,6 +56,8 @@ def open_dataset(recipe: Recipe, root: Path | None, split: str) -> CocoDataset:
     return read_coco(root / annotations, root / images)
 
 
-def _prepared(recipe: Recipe, dataset: CocoDataset, augmentation: AugmentationConfig | None) -> DetectionData:
+def _prepared(
+    recipe: Recipe, dataset: CocoDataset, augmentation: AugmentationConfig | None
+) -> DetectionData:
     sizes = (recipe.detector.min_size, recipe.detector.max_size)
     return DetectionData(dataset, *sizes, augmentation, cache=recipe.data.cache, seed=recipe.seed)

@@ -62,12 +62,18 @@ def resized_size(height: int, width: int, min_size: int, max_size: int) -> tuple
 def resize(image: Image.Image, min_size: int, max_size: int) -> Image.Image:
     """The image in :func:`resized_size`, bilinear and anti-aliased."""
     height, width = resized_size(image.height, image.width, min_size, max_size)
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+    return (
+        image
+        if image.size == (width, height)
+        else image.resize((width, height), Image.Resampling.BILINEAR)
+    )
 
 
 def augment(sample: Sample, config: AugmentationConfig, generator: Generator) -> Sample:
     """Random flips, transposition and colour changes; always draws the same count of random numbers."""
-    flip, flip_vertical, swap, brightness, contrast, saturation = torch.rand(6, generator=generator).tolist()
+    flip, flip_vertical, swap, brightness, contrast, saturation = torch.rand(
+        6, generator=generator
+    ).tolist()
     if flip < config.horizontal_flip:
         sample = hflip(sample)
     if flip_vertical < config.vertical_flip:

@@ -74,7 +74,9 @@ class PyramidConfig(DetectorConfig):
 
     def without_weights(self) -> Self:
         """The same with a random backbone."""
-        return self.model_copy(update={"backbone": self.backbone.model_copy(update={"weights": None})})
+        return self.model_copy(
+            update={"backbone": self.backbone.model_copy(update={"weights": None})}
+        )
 
 
 class TwoStageConfig(PyramidConfig):

@@ -11,12 +11,11 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from postnms.clustering import cluster
+from postnms.clustering import cluster, keep_keys, nms_again
 from postnms.detectors.image_batch import ImageBatch, check_images, pad_alike, to_given, to_network
 from postnms.detectors.network import Network, Selection
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import Candidates, Detections, Targets
-from postnms.suppression.greedy import keep_keys, nms_again
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,21 @@ class Detector(nn.Module):
     candidates of the test.
     """
 
-    def __init__(self, network: Network, stage: PostNMSStage | None = None, *, frozen: bool = False) -> None:
+    def __init__(
+        self, network: Network, stage: PostNMSStage | None = None, *, frozen: bool = False
+    ) -> None:
         super().__init__()
         if not isinstance(network, nn.Module):
             raise TypeError(f"network: expected a torch.nn.Module, got {type(network).__name__}")
         if frozen:
             if stage is None:
-                raise ValueError("frozen: expected a stage, without one there is nothing to train; got stage None")
+                raise ValueError(
+                    "frozen: expected a stage, without one there is nothing to train; got stage None"
+                )
             if stage.config.candidates == "sampled":
-                raise ValueError("stage.candidates: expected 'proposals' for a frozen network, got 'sampled'")
+                raise ValueError(
+                    "stage.candidates: expected 'proposals' for a frozen network, got 'sampled'"
+                )
             network.requires_grad_(False).eval()
         self.network: Network = network
         self.stage, self.frozen = stage, frozen
@@ -77,10 +82,14 @@ class Detector(nn.Module):
             batch = dataclasses.replace(pad_alike(batch), generators=generators)
         features = self.network.features(batch)
         losses = {} if truth is None else self.losses(features, batch, truth)
-        rows = self.detect(features, batch) if detect or (detect is None and targets is None) else {}
+        rows = (
+            self.detect(features, batch) if detect or (detect is None and targets is None) else {}
+        )
         return Output(losses, {name: to_given(row, batch) for name, row in rows.items()})
 
-    def losses(self, features: dict[str, Tensor], batch: ImageBatch, targets: Targets) -> dict[str, Tensor]:
+    def losses(
+        self, features: dict[str, Tensor], batch: ImageBatch, targets: Targets
+    ) -> dict[str, Tensor]:
         """L = alpha * L_pre + beta * L_post, term by term; targets in the network's pixels."""
         if self.stage is None:
             return self.network.candidates(features, batch, targets, Selection(origin="none"))[1]
@@ -96,7 +105,9 @@ class Detector(nn.Module):
         """Both results of the same clusters, in the network's pixels."""
         return self.finish(features, batch, self.network.candidates(features, batch)[0])
 
-    def finish(self, features: dict[str, Tensor], batch: ImageBatch, candidates: Candidates) -> dict[str, Detections]:
+    def finish(
+        self, features: dict[str, Tensor], batch: ImageBatch, candidates: Candidates
+    ) -> dict[str, Detections]:
         """The pipeline from the candidates on."""
         clusters = cluster(candidates, self.network.nms_threshold)
         most = self.network.max_detections
@@ -109,13 +120,26 @@ class Detector(nn.Module):
         return rows
 
 
-def attach(network: Network, stage: StageConfig | None = StageConfig(), *, frozen: bool = False) -> Detector:
+def attach(
+    network: Network, stage: StageConfig | None = StageConfig(), *, frozen: bool = False
+) -> Detector:
     """A detector of any network with a new stage on it, on the network's device; ``stage=None``: the bare detector.
 
     ``frozen``: only the stage is trained. Raises ValueError for a frozen network without a stage.
     """
     built = None if stage is None else PostNMSStage(stage, network.levels, network.num_classes)
     detector = Detector(network, built, frozen=frozen)
-    if built is not None and (first := next(detector.get_submodule("network").parameters(), None)) is not None:
+    if (
+        built is not None
+        and (first := next(detector.get_submodule("network").parameters(), None)) is not None
+    ):
         built.to(first.device)
     return detector
+
+
+def row_names(detector: Detector) -> tuple[str, ...]:
+    """Names of the rows that a detector gives."""
+    if detector.stage is None:
+        return ("nms",)
+    second = () if detector.stage.config.second_nms is None else ("post_nms_second_nms",)
+    return ("nms", "post_nms", *second)

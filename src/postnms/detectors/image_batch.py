@@ -40,7 +40,9 @@ class ImageBatch:
     @property
     def scales(self) -> Tensor:
         """(B, 2) float32: (x, y) factors from the image as given to the network's input."""
-        factors = [(w / gw, h / gh) for (h, w), (gh, gw) in zip(self.sizes, self.given, strict=True)]
+        factors = [
+            (w / gw, h / gh) for (h, w), (gh, gw) in zip(self.sizes, self.given, strict=True)
+        ]
         return torch.tensor(factors, device=self.pixels.device).view(-1, 2)
 
     def anchors(self, generator: nn.Module, levels: Sequence[Tensor]) -> list[Tensor]:
@@ -54,7 +56,9 @@ class ImageBatch:
 
 def build_transform(config: DetectorConfig) -> GeneralizedRCNNTransform:
     """Normalising, resizing and padding as the settings say."""
-    return GeneralizedRCNNTransform(config.min_size, config.max_size, list(IMAGE_MEAN), list(IMAGE_STD))
+    return GeneralizedRCNNTransform(
+        config.min_size, config.max_size, list(IMAGE_MEAN), list(IMAGE_STD)
+    )
 
 
 def check_images(images: Sequence[Tensor]) -> None:
@@ -62,11 +66,18 @@ def check_images(images: Sequence[Tensor]) -> None:
     if not len(images):
         raise ValueError("images: expected at least one image, got none")
     for index, image in enumerate(images):
-        if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+        if (
+            not isinstance(image, Tensor)
+            or image.ndim != 3
+            or image.shape[0] != 3
+            or 0 in image.shape
+        ):
             came = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
             raise ValueError(f"images[{index}]: expected a tensor (3, height, width), got {came}")
         if image.dtype != torch.uint8 and not image.is_floating_point():
-            raise ValueError(f"images[{index}]: expected uint8 or float in [0, 1], got {image.dtype}")
+            raise ValueError(
+                f"images[{index}]: expected uint8 or float in [0, 1], got {image.dtype}"
+            )
 
 
 def prepare_images(transform: GeneralizedRCNNTransform, images: Sequence[Tensor]) -> ImageBatch:
@@ -80,7 +91,9 @@ def prepare_images(transform: GeneralizedRCNNTransform, images: Sequence[Tensor]
         batch, _ = transform.eval()(floats)
     finally:
         transform.train(mode)
-    return ImageBatch(batch.tensors, batch.image_sizes, [(image.shape[1], image.shape[2]) for image in images])
+    return ImageBatch(
+        batch.tensors, batch.image_sizes, [(image.shape[1], image.shape[2]) for image in images]
+    )
 
 
 def pad_alike(batch: ImageBatch) -> ImageBatch:
@@ -91,7 +104,9 @@ def pad_alike(batch: ImageBatch) -> ImageBatch:
     """
     height, width = batch.pixels.shape[2:]
     tallest, widest = max_over_processes([height, width], batch.pixels.device)
-    return dataclasses.replace(batch, pixels=pad(batch.pixels, (0, widest - width, 0, tallest - height)))
+    return dataclasses.replace(
+        batch, pixels=pad(batch.pixels, (0, widest - width, 0, tallest - height))
+    )
 
 
 def to_network(targets: Targets, batch: ImageBatch, num_classes: int) -> Targets:
@@ -102,14 +117,18 @@ def to_network(targets: Targets, batch: ImageBatch, num_classes: int) -> Targets
     if targets.num_images != len(batch.sizes):
         raise ValueError(f"targets: expected {len(batch.sizes)} images, got {targets.num_images}")
     if len(targets.labels) and int(targets.labels.max()) >= num_classes:
-        raise ValueError(f"targets.labels: expected 0 to {num_classes - 1}, got {int(targets.labels.max())}")
+        raise ValueError(
+            f"targets.labels: expected 0 to {num_classes - 1}, got {int(targets.labels.max())}"
+        )
     empty = (targets.boxes[:, 2:] <= targets.boxes[:, :2]).any(dim=1)
     if bool(empty.any()):
         row = int(empty.nonzero()[0, 0])
         raise ValueError(
             f"targets.boxes: expected positive width and height, got {targets.boxes[row].tolist()} in row {row}"
         )
-    return dataclasses.replace(targets, boxes=targets.boxes * batch.scales[targets.image].repeat(1, 2))
+    return dataclasses.replace(
+        targets, boxes=targets.boxes * batch.scales[targets.image].repeat(1, 2)
+    )
 
 
 def to_given(found: Found, batch: ImageBatch) -> Found:

@@ -3,13 +3,11 @@
 B: images, C: outputs of a classifier, K: classes, n: candidates.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from postnms.detectors.image_batch import ImageBatch
 from postnms.structures import Candidates, Level, Targets
@@ -79,48 +77,3 @@ class Network(Protocol):
         (``postnms.distributed.collectives``).
         """
         ...
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which output of a classifier stands for each class: a background, or outputs without a class, are left out."""
-
-    of_class: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.of_class)
-
-    def take(self, outputs: Tensor) -> Tensor:
-        """Outputs (..., C) -> those of the classes (..., K)."""
-        if self._contiguous:
-            return outputs[..., self.of_class[0] : self.of_class[-1] + 1]
-        return outputs[..., list(self.of_class)]
-
-    def of_labels(self, labels: Tensor) -> Tensor:
-        """Labels (n,), 0..K-1 -> outputs (n,), 0..C-1."""
-        if self._contiguous:
-            return labels + self.of_class[0]
-        return torch.tensor(self.of_class, device=labels.device)[labels]
-
-    @property
-    def _contiguous(self) -> bool:
-        return self.of_class == tuple(range(self.of_class[0], self.of_class[0] + len(self.of_class)))
-
-
-def truths_of(targets: Targets, columns: Columns) -> list[dict[str, Tensor]]:
-    """Boxes and labels of each image as torchvision's parts take them; crowd regions are left out."""
-    rows = [(targets.image == index) & ~targets.crowd for index in range(targets.num_images)]
-    return [{"boxes": targets.boxes[row], "labels": columns.of_labels(targets.labels[row])} for row in rows]
-
-
-@contextmanager
-def as_at_test(module: nn.Module) -> Iterator[None]:
-    """Batch norm and dropout of a module as at test time and without gradients; its mode is restored afterwards."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode

@@ -13,7 +13,11 @@ from torch import distributed
 
 def world_size() -> int:
     """Processes of the run."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return (
+        distributed.get_world_size()
+        if distributed.is_available() and distributed.is_initialized()
+        else 1
+    )
 
 
 def mean_over_processes(values: Sequence[float], device: torch.device) -> list[float]:

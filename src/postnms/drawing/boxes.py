@@ -4,7 +4,18 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#7F5FC0", "#8C564B", "#5F9E0F")
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#F0E442",
+    "#7F5FC0",
+    "#8C564B",
+    "#5F9E0F",
+)
 """Told apart by colour-blind people too (after Okabe and Ito); class i has colour i modulo its length."""
 
 SHORTEST_SIDE = 480
@@ -30,7 +41,9 @@ def draw_boxes(
     draw = ImageDraw.Draw(picture)
     line = max(2, round(min(picture.size) / 220))
     font = ImageFont.load_default(size=max(11, round(min(picture.size) / 42)))
-    order = range(len(boxes)) if scores is None else sorted(range(len(boxes)), key=scores.__getitem__)
+    order = (
+        range(len(boxes)) if scores is None else sorted(range(len(boxes)), key=scores.__getitem__)
+    )
     for index in order:
         if scores is not None and scores[index] < min_score:
             continue

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postnms.evaluation.matching import Matching
-from postnms.evaluation.metrics import Result
+from postnms.evaluation.results import Result
 from postnms.evaluation.tide import DUPLICATE, find_errors, match_at_half
 
 

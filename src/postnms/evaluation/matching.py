@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from postnms.ops.jit import exact
 
 MAX_DETECTIONS = 100
 """Detections of an image and class that count, by score."""
-
-_compiled = njit(cache=True, nogil=True)
 
 
 @dataclass(frozen=True)
@@ -82,17 +81,23 @@ class Closest:
     """(d,) row of the object, -1 where the detection overlaps none."""
 
 
-def match(truth: dict[str, Any], results: Sequence[dict[str, Any]], thresholds: NDArray[np.float64]) -> Matching:
+def match(
+    truth: dict[str, Any], results: Sequence[dict[str, Any]], thresholds: NDArray[np.float64]
+) -> Matching:
     """Results against a COCO dict at IoU thresholds (T,); entries of a class that the truth does not list are left out.
 
     Raises ValueError for an entry of an image that the truth does not list.
     """
-    positions = {image_id: i for i, image_id in enumerate(sorted(image["id"] for image in truth["images"]))}
+    positions = {
+        image_id: i for i, image_id in enumerate(sorted(image["id"] for image in truth["images"]))
+    }
     labels = {category["id"]: i for i, category in enumerate(truth["categories"])}
     annotations = [entry for entry in truth["annotations"] if entry["category_id"] in labels]
     crowd = np.array([entry["iscrowd"] for entry in annotations], np.bool_)
     objects = Objects(*_columns("annotations", annotations, positions, labels), crowd)
-    found = _found([entry for entry in results if entry["category_id"] in labels], positions, labels)
+    found = _found(
+        [entry for entry in results if entry["category_id"] in labels], positions, labels
+    )
     of_object, of_found = (part.label * len(positions) + part.image for part in (objects, found))
     # Crowd regions after objects, detections by falling score.
     object_order = np.lexsort((objects.crowd, of_object))
@@ -118,11 +123,15 @@ def closest_objects(matching: Matching) -> tuple[Closest, Closest]:
     order = np.flatnonzero(~objects.crowd)
     order = order[np.argsort(objects.image[order], kind="stable")]
     starts = np.searchsorted(objects.image[order], np.arange(matching.num_images + 1))
-    iou, row = _closest(found.image, found.label, found.boxes, starts, order, objects.label, objects.boxes)
+    iou, row = _closest(
+        found.image, found.label, found.boxes, starts, order, objects.label, objects.boxes
+    )
     return Closest(iou[0], row[0]), Closest(iou[1], row[1])
 
 
-def _found(entries: Sequence[dict[str, Any]], positions: dict[Any, int], labels: dict[Any, int]) -> Found:
+def _found(
+    entries: Sequence[dict[str, Any]], positions: dict[Any, int], labels: dict[Any, int]
+) -> Found:
     image, label, boxes = _columns("results", entries, positions, labels)
     scores = np.array([entry["score"] for entry in entries], np.float64)
     order = np.lexsort((image, -scores))
@@ -134,7 +143,9 @@ def _found(entries: Sequence[dict[str, Any]], positions: dict[Any, int], labels:
     return Found(image[order], label[order], boxes[order], scores[order])
 
 
-def _columns(name: str, entries: Sequence[dict[str, Any]], positions: dict[Any, int], labels: dict[Any, int]):
+def _columns(
+    name: str, entries: Sequence[dict[str, Any]], positions: dict[Any, int], labels: dict[Any, int]
+):
     try:
         image = np.array([positions[entry["image_id"]] for entry in entries], np.int64)
     except KeyError as unknown:
@@ -143,19 +154,25 @@ def _columns(name: str, entries: Sequence[dict[str, Any]], positions: dict[Any, 
     return image, label, np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
 
 
-@_compiled
+@exact
 def _iou(boxes, d, truths, g, crowd):  # pragma: no cover: compiled
     """Of a crowd region: the share of the box that is inside."""
-    width = min(boxes[d, 0] + boxes[d, 2], truths[g, 0] + truths[g, 2]) - max(boxes[d, 0], truths[g, 0])
-    height = min(boxes[d, 1] + boxes[d, 3], truths[g, 1] + truths[g, 3]) - max(boxes[d, 1], truths[g, 1])
+    width = min(boxes[d, 0] + boxes[d, 2], truths[g, 0] + truths[g, 2]) - max(
+        boxes[d, 0], truths[g, 0]
+    )
+    height = min(boxes[d, 1] + boxes[d, 3], truths[g, 1] + truths[g, 3]) - max(
+        boxes[d, 1], truths[g, 1]
+    )
     if width <= 0 or height <= 0:
         return 0.0
     area = boxes[d, 2] * boxes[d, 3]
     return width * height / (area if crowd else area + truths[g, 2] * truths[g, 3] - width * height)
 
 
-@_compiled
-def _match_groups(starts, boxes, lows, highs, order, truths, crowd, thresholds):  # pragma: no cover: compiled
+@exact
+def _match_groups(
+    starts, boxes, lows, highs, order, truths, crowd, thresholds
+):  # pragma: no cover: compiled
     """Group i: detections ``starts[i]`` to ``starts[i + 1]`` and objects ``order[lows[i]:highs[i]]``; (T, d) rows."""
     taken = np.full((len(thresholds), len(boxes)), -1, np.int64)
     for i in range(len(lows)):
@@ -171,7 +188,7 @@ def _match_groups(starts, boxes, lows, highs, order, truths, crowd, thresholds):
     return taken
 
 
-@_compiled
+@exact
 def _match_group(iou, crowd, threshold, rows, taken):  # pragma: no cover: compiled
     """COCO's rule: by falling score, each box takes the best free object, else a crowd region (any number may)."""
     free = np.ones(len(rows), np.bool_)
@@ -189,7 +206,7 @@ def _match_group(iou, crowd, threshold, rows, taken):  # pragma: no cover: compi
             taken[d] = rows[best]
 
 
-@_compiled
+@exact
 def _closest(image, label, boxes, starts, order, labels, truths):  # pragma: no cover: compiled
     """Best IoU and its row, each (2, d): with objects of the detection's class, and of the others."""
     best, row = np.zeros((2, len(boxes))), np.full((2, len(boxes)), -1, np.int64)

@@ -8,37 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from faster_coco_eval import COCO, COCOeval_faster
 
 from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
-from postnms.structures import Detections
+from postnms.evaluation.results import Result
 
 FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
 """In the order of COCO's summary."""
-
-Result = dict[str, Any]
-"""``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``."""
-
-
-def to_results(
-    detections: Detections, image_ids: Sequence[int], scales: Sequence[tuple[float, float]], category_ids: Sequence[int]
-) -> list[Result]:
-    """Detections of a batch -> COCO results. ``scales``: of each image, (x, y) factors to its original pixels."""
-    factors = torch.tensor(scales, dtype=torch.float64).view(-1, 2).repeat(1, 2)[detections.image.cpu()]
-    boxes = detections.boxes.cpu().double() * factors
-    boxes[:, 2:] -= boxes[:, :2]
-    # 1/1000 px; scores with the 9 digits that tell any two float32 apart, since rounding would make ties.
-    return [
-        {"image_id": image_ids[image], "category_id": category_ids[label], "bbox": box, "score": score}
-        for image, label, box, score in zip(
-            detections.image.tolist(),
-            detections.labels.tolist(),
-            boxes.numpy().round(3).tolist(),
-            [float(f"{score:.9g}") for score in detections.scores.tolist()],
-            strict=True,
-        )
-    ]
 
 
 def coco_metrics(truth: dict[str, Any], results: Sequence[Result]) -> dict[str, float | None]:
@@ -49,11 +25,18 @@ def coco_metrics(truth: dict[str, Any], results: Sequence[Result]) -> dict[str, 
     evaluator.accumulate()
     evaluator.summarize()
     values = np.asarray(evaluator.stats[: len(FIGURES)], np.float64)
-    return {name: None if value < 0 else 100 * float(value) for name, value in zip(FIGURES, values, strict=True)}
+    return {
+        name: None if value < 0 else 100 * float(value)
+        for name, value in zip(FIGURES, values, strict=True)
+    }
 
 
 def evaluate_rows(
-    truth: dict[str, Any], rows: Mapping[str, Sequence[Result]], *, bootstrap: int = 1000, seed: int = 0
+    truth: dict[str, Any],
+    rows: Mapping[str, Sequence[Result]],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
 ) -> dict[str, dict[str, float | None]]:
     """The 12 figures of every row; with ``nms`` and ``post_nms``, also the gain in AP of the second over the first.
 
@@ -63,9 +46,15 @@ def evaluate_rows(
     if "post_nms" not in rows:
         return metrics
     before, after = metrics["nms"]["AP"], metrics["post_nms"]["AP"]
-    gain = {"AP": None if before is None or after is None else after - before, "low": None, "high": None}
+    gain = {
+        "AP": None if before is None or after is None else after - before,
+        "low": None,
+        "high": None,
+    }
     if bootstrap and gain["AP"] is not None:
-        drawn = [resampled_precisions(truth, rows[name], bootstrap, seed) for name in ("nms", "post_nms")]
+        drawn = [
+            resampled_precisions(truth, rows[name], bootstrap, seed) for name in ("nms", "post_nms")
+        ]
         gain["low"], gain["high"] = gain_interval(*drawn)
     return metrics | {"gain": gain}
 
@@ -81,12 +70,16 @@ def _as_coco(truth: dict[str, Any], results: Sequence[Result]) -> COCO:
         {**result, "id": i, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
         for i, result in enumerate(results, 1)
     ]
-    return COCO({"images": truth["images"], "categories": truth["categories"], "annotations": annotations})
+    return COCO(
+        {"images": truth["images"], "categories": truth["categories"], "annotations": annotations}
+    )
 
 
 def _without_masks(truth: dict[str, Any]) -> dict[str, Any]:
     """A copy that the evaluator may write to, boxes only."""
-    annotations = [{k: v for k, v in entry.items() if k != "segmentation"} for entry in truth["annotations"]]
+    annotations = [
+        {k: v for k, v in entry.items() if k != "segmentation"} for entry in truth["annotations"]
+    ]
     return {**truth, "annotations": annotations}
 
 

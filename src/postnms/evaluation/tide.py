@@ -14,11 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from postnms.evaluation.bootstrap import RECALLS, average_precisions
+from postnms.evaluation.average_precision import RECALLS, average_precisions
 from postnms.evaluation.matching import Matching, closest_objects, match
-from postnms.evaluation.metrics import Result
+from postnms.evaluation.results import Result
 
-ERROR_TYPES: tuple[str, ...] = ("classification", "localisation", "both", "duplicate", "background", "missed")
+ERROR_TYPES: tuple[str, ...] = (
+    "classification",
+    "localisation",
+    "both",
+    "duplicate",
+    "background",
+    "missed",
+)
 """``missed`` is an object's, the others are a detection's."""
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(ERROR_TYPES))
 POSITIVE_IOU = 0.5
@@ -73,7 +80,9 @@ def error_types(truth: dict[str, Any], results: Sequence[Result]) -> ErrorTypes:
 
     def gain(label: NDArray, correct: NDArray, counted: NDArray, dropped: NDArray) -> float:
         fixed = _ap50(matching, label, correct, counted, dropped)
-        return (100.0 if fixed is None else fixed) - ap50  # None: nothing is asked for and nothing is found
+        return (
+            100.0 if fixed is None else fixed
+        ) - ap50  # None: nothing is asked for and nothing is found
 
     costs = [gain(*_corrected(matching, errors, kind), nothing) for kind in range(MISSED)]
     costs.append(gain(label, correct, counted, errors.missed))
@@ -121,15 +130,23 @@ def _corrected(matching: Matching, errors: Errors, kind: int) -> tuple[NDArray, 
     """Label, correct and counted, each (d,), with the errors of one kind of detection fixed."""
     rows = np.flatnonzero((errors.kind == kind) & (errors.target >= 0))
     rows = rows[errors.unmatched[errors.target[rows]]]
-    _, best = np.unique(errors.target[rows], return_index=True)  # the first of each: detections are by falling score
+    _, best = np.unique(
+        errors.target[rows], return_index=True
+    )  # the first of each: detections are by falling score
     reached = np.zeros(len(errors.kind), np.bool_)
     reached[rows[best]] = True
     label = matching.found.label.copy()
     label[reached] = matching.objects.label[errors.target[reached]]
-    return label, matching.correct[0] | reached, matching.counted[0] & ((errors.kind != kind) | reached)
+    return (
+        label,
+        matching.correct[0] | reached,
+        matching.counted[0] & ((errors.kind != kind) | reached),
+    )
 
 
-def _ap50(matching: Matching, label: NDArray, correct: NDArray, counted: NDArray, dropped: NDArray) -> float | None:
+def _ap50(
+    matching: Matching, label: NDArray, correct: NDArray, counted: NDArray, dropped: NDArray
+) -> float | None:
     """Mean of the classes' AP; the detections' columns (d,) may be changed, and objects (m,) not be asked for.
 
     A class that loses all its objects keeps an AP of 0 if anything is found of it: TIDE supposes that a detector is
@@ -142,7 +159,9 @@ def _ap50(matching: Matching, label: NDArray, correct: NDArray, counted: NDArray
         if asked:
             once, image = np.ones(1, np.int64), np.zeros(len(rows), np.int64)
             hits = correct[rows][None]
-            values.append(average_precisions(image, hits, np.ones_like(hits), once, asked, RECALLS)[0])
+            values.append(
+                average_precisions(image, hits, np.ones_like(hits), once, asked, RECALLS)[0]
+            )
         elif len(rows):
             values.append(0.0)
     return 100 * float(np.mean(values)) if values else None

@@ -25,7 +25,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path}: could not be written ({error}); an older file of that name is as it was") from error
+        raise UserError(
+            f"{path}: could not be written ({error}); an older file of that name is as it was"
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -21,10 +21,22 @@ def read_state_dict(path: Path, argument: str) -> dict[str, Tensor]:
         raise UserError(f"{argument}: expected a file, got {str(path)!r}")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else _load_tensors_only(path)
-    except (UnpicklingError, RuntimeError, EOFError, SafetensorError, KeyError, IndexError, ValueError) as error:
+    except (
+        UnpicklingError,
+        RuntimeError,
+        EOFError,
+        SafetensorError,
+        KeyError,
+        IndexError,
+        ValueError,
+    ) as error:
         raise UserError(f"{argument}: {path} is not a plain state dict") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        inside = f"; it holds {', '.join(map(str, list(state)[:5]))}" if isinstance(state, dict) else ""
+    if not isinstance(state, dict) or not all(
+        isinstance(value, Tensor) for value in state.values()
+    ):
+        inside = (
+            f"; it holds {', '.join(map(str, list(state)[:5]))}" if isinstance(state, dict) else ""
+        )
         raise UserError(f"{argument}: {path} is not a plain state dict{inside}")
     return state
 
@@ -39,15 +51,23 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
     except RuntimeError as error:
         wanted = module.state_dict()
         problems = [f"{name} is missing" for name in wanted if name not in state]
-        counters = "num_batches_tracked"  # of batch norm: left out by the modules where they have none
-        problems += [f"{name} is not in the model" for name in state if name not in wanted and counters not in name]
+        counters = (
+            "num_batches_tracked"  # of batch norm: left out by the modules where they have none
+        )
+        problems += [
+            f"{name} is not in the model"
+            for name in state
+            if name not in wanted and counters not in name
+        ]
         problems += [
             f"{name} has shape {tuple(state[name].shape)}, expected {tuple(wanted[name].shape)}"
             for name in wanted
             if name in state and state[name].shape != wanted[name].shape
         ]
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"{source}: the weights do not fit the model: {'; '.join(problems[:3])}{more}") from error
+        raise UserError(
+            f"{source}: the weights do not fit the model: {'; '.join(problems[:3])}{more}"
+        ) from error
 
 
 def _load_tensors_only(path: Path) -> object:

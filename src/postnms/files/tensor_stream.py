@@ -73,7 +73,9 @@ class TensorStream:
     def write(self, metadata: dict[str, str]) -> None:
         """Put the file together. A failure leaves an older file of that name as it was."""
         # Wide numbers first, so that all are aligned.
-        columns = dict(sorted(self._columns.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
+        columns = dict(
+            sorted(self._columns.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+        )
         with atomic_path(self._path) as temporary, temporary.open("wb") as whole:
             whole.write(_header(columns, metadata))
             for column in columns.values():
@@ -82,11 +84,15 @@ class TensorStream:
 
     def _check(self, parts: Mapping[str, NDArray[Any]]) -> None:
         came = {name: (KINDS[part.dtype], part.shape[1:]) for name, part in parts.items()}
-        wanted = {name: (KINDS[column.dtype], column.width) for name, column in self._columns.items()} or came
+        wanted = {
+            name: (KINDS[column.dtype], column.width) for name, column in self._columns.items()
+        } or came
         for name in sorted(wanted.keys() | came.keys()):
             if wanted.get(name) != came.get(name):
                 expected, got = (_say(tensors.get(name)) for tensors in (wanted, came))
-                raise ValueError(f"{name}: expected {expected} as in what was added first, got {got}")
+                raise ValueError(
+                    f"{name}: expected {expected} as in what was added first, got {got}"
+                )
 
 
 def _say(tensor: tuple[str, tuple[int, ...]] | None) -> str:

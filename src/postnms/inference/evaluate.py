@@ -1,23 +1,18 @@
 """A detector over a whole split: results in COCO format and in original pixels, and the metrics of every row."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 
-from postnms.data.loader import Batch, DetectionData, collate
+from postnms.data.loader import DetectionData, batches
 from postnms.detectors import Detector
-from postnms.evaluation.metrics import evaluate_rows, to_results
-from postnms.files.atomic import write_json
+from postnms.detectors.detector import row_names
+from postnms.detectors.modes import eval_mode
+from postnms.evaluation.metrics import evaluate_rows
+from postnms.evaluation.results import Metrics, Results, to_results
 from postnms.recipes import Recipe
-from postnms.runs.loading import RunFolder
-
-Results = dict[str, list[dict[str, Any]]]
-"""COCO results of each row by its name."""
-Metrics = dict[str, dict[str, float | None]]
 
 
 def evaluate_detector(
@@ -42,7 +37,9 @@ def evaluate_detector(
     if not data.dataset.annotated:
         return {}, results
     settings = recipe.evaluation
-    return evaluate_rows(data.dataset.truth, results, bootstrap=settings.bootstrap, seed=recipe.seed), results
+    return evaluate_rows(
+        data.dataset.truth, results, bootstrap=settings.bootstrap, seed=recipe.seed
+    ), results
 
 
 @torch.no_grad()
@@ -65,38 +62,3 @@ def detect_split(
                 results[name] += to_results(detections, batch.image_ids, batch.scales, ids)
             done(len(batch.images) * world)
     return results
-
-
-@contextmanager
-def eval_mode(detector: Detector) -> Iterator[None]:
-    """The detector as at test time; its mode is restored afterwards."""
-    training = detector.training
-    detector.eval()
-    try:
-        yield
-    finally:
-        detector.train(training)
-
-
-def row_names(detector: Detector) -> tuple[str, ...]:
-    """Names of the rows that a detector gives."""
-    if detector.stage is None:
-        return ("nms",)
-    second = () if detector.stage.config.second_nms is None else ("post_nms_second_nms",)
-    return ("nms", "post_nms", *second)
-
-
-def write_results(folder: RunFolder, metrics: Mapping[str, Any], results: Results) -> None:
-    """One COCO results file a row in place of earlier ones, and ``metrics.json`` if there are metrics."""
-    for row, entries in results.items():
-        write_json(folder.results(row), entries, indent=None)
-    for stale in set(folder.root.glob("results_*.json")) - {folder.results(row) for row in results}:
-        stale.unlink()
-    if metrics:
-        write_json(folder.metrics, metrics)
-
-
-def batches(data: DetectionData, indices: range, batch_size: int) -> Iterator[Batch]:
-    """The given images of a split, in order."""
-    for start in range(0, len(indices), batch_size):
-        yield collate([data[index] for index in indices[start : start + batch_size]])

@@ -1,13 +1,26 @@
-"""How the kernels of ``cluster_nms`` are compiled."""
+"""How numba compiles the kernels of this library: every flavour by name, and a hint to the cache.
+
+All flavours keep their machine code on disk and release Python's global lock while they run.
+"""
 
 from llvmlite import ir
 from numba import njit, types
 from numba.core.extending import intrinsic
 
-compiled = njit(cache=True, nogil=True, error_model="numpy")
-"""Without fast-math, and with IEEE division by zero."""
-inlined = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-"""The same for small parts of loops, where passing arrays would cost more than the work."""
+exact = njit(cache=True, nogil=True, error_model="numpy")
+"""Rounds after every operation, as numpy and torch do, and divides by zero as IEEE 754 says.
+
+There is no fast-math here: kernels must equal their torch twins to the last bit, ties included.
+"""
+
+exact_inlined = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+"""As ``exact``, but inlined into its caller: for small parts of loops, where a call would cost more than the work."""
+
+contracted = njit(cache=True, nogil=True, fastmath={"contract"})
+"""May fuse a product and a sum into one instruction: for sums whose last bit does not matter, such as RoIAlign."""
+
+contracted_parallel = njit(cache=True, nogil=True, fastmath={"contract"}, parallel=True)
+"""As ``contracted``, with the iterations of ``prange`` shared by threads."""
 
 
 @intrinsic

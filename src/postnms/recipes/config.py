@@ -6,28 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from postnms.config import Config, Positive, json_or_text, nearest
-from postnms.data.scenes.generator import ScenesConfig
-from postnms.data.transforms import AugmentationConfig
+from postnms.data.config import DataConfig
 from postnms.detectors import AnyDetectorConfig, FasterRCNNConfig
 from postnms.errors import UserError
 from postnms.stage import StageConfig
 
 NonNegative = Annotated[float, Field(ge=0)]
-
-
-class DataConfig(Config):
-    """Where images and annotations lie under the data folder, and how they are read."""
-
-    train_annotations: str = "instances_train.json"
-    train_images: str = "images"
-    val_annotations: str = "instances_val.json"
-    val_images: str = "images"
-    scenes: ScenesConfig | None = None
-    """The built-in data set, generated in memory when no data folder is given."""
-    augmentation: AugmentationConfig = AugmentationConfig()
-    cache: bool = False
-    """Keep decoded, resized images in memory: for data sets that fit."""
-    workers: Annotated[int, Field(ge=0)] = 4
 
 
 class TrainingConfig(Config):
@@ -88,11 +72,17 @@ class Recipe(Config):
         if self.training.freeze == "none":
             return self
         if self.stage is None:
-            raise ValueError("training.freeze: 'detector' leaves nothing to train without a stage; got stage null")
+            raise ValueError(
+                "training.freeze: 'detector' leaves nothing to train without a stage; got stage null"
+            )
         if self.stage.candidates == "sampled":
-            raise ValueError("training.freeze: 'detector' needs stage.candidates 'proposals', got 'sampled'")
+            raise ValueError(
+                "training.freeze: 'detector' needs stage.candidates 'proposals', got 'sampled'"
+            )
         if self.training.start_from is None and getattr(self.detector, "weights", None) is None:
-            raise ValueError("training.freeze: 'detector' needs its weights, training.start_from; got random ones")
+            raise ValueError(
+                "training.freeze: 'detector' needs its weights, training.start_from; got random ones"
+            )
         return self
 
     def differences(self, other: "Recipe") -> list[str]:
@@ -124,7 +114,9 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one dict by dotted path."""
     if not isinstance(values, dict):
         return {prefix: values}
-    parts = [flatten(value, f"{prefix}.{name}" if prefix else name) for name, value in values.items()]
+    parts = [
+        flatten(value, f"{prefix}.{name}" if prefix else name) for name, value in values.items()
+    ]
     return {path: value for part in parts for path, value in part.items()}
 
 

@@ -8,11 +8,18 @@ import inspect
 from collections.abc import Callable, Sequence
 
 from postnms.config import nearest
+from postnms.data.config import DataConfig
 from postnms.data.scenes.generator import ScenesConfig
-from postnms.detectors import BackboneConfig, CascadeRCNNConfig, DetectorConfig, FasterRCNNConfig, RetinaNetConfig
+from postnms.detectors import (
+    BackboneConfig,
+    CascadeRCNNConfig,
+    DetectorConfig,
+    FasterRCNNConfig,
+    RetinaNetConfig,
+)
 from postnms.detectors.config import BackboneName
 from postnms.errors import UserError
-from postnms.recipes.config import DataConfig, Recipe, TrainingConfig, override
+from postnms.recipes.config import Recipe, TrainingConfig, override
 from postnms.stage import StageConfig
 
 
@@ -40,7 +47,9 @@ def faster_rcnn_x101_fpn_1x() -> Recipe:
     accelerate launch -m postnms train faster_rcnn_x101_fpn_1x --data coco --out runs/x101
     Not yet run here.
     """
-    return _on_coco("faster_rcnn_x101_fpn_1x", FasterRCNNConfig(backbone=_imagenet("resnext101_32x8d")))
+    return _on_coco(
+        "faster_rcnn_x101_fpn_1x", FasterRCNNConfig(backbone=_imagenet("resnext101_32x8d"))
+    )
 
 
 def retinanet_r50_fpn_1x() -> Recipe:
@@ -67,7 +76,9 @@ def retinanet_x101_fpn_1x() -> Recipe:
     accelerate launch -m postnms train retinanet_x101_fpn_1x --data coco --out runs/retinax101
     Not yet run here.
     """
-    return _on_coco("retinanet_x101_fpn_1x", RetinaNetConfig(backbone=_imagenet("resnext101_32x8d")))
+    return _on_coco(
+        "retinanet_x101_fpn_1x", RetinaNetConfig(backbone=_imagenet("resnext101_32x8d"))
+    )
 
 
 def cascade_rcnn_r101_fpn_1x() -> Recipe:
@@ -86,7 +97,9 @@ def cascade_rcnn_r101_fpn_1x_mean() -> Recipe:
     A run of the other can also be evaluated so: postnms eval runs/cascade --set detector.scoring=mean
     Not yet run here.
     """
-    return override(cascade_rcnn_r101_fpn_1x(), ["name=cascade_rcnn_r101_fpn_1x_mean", "detector.scoring=mean"])
+    return override(
+        cascade_rcnn_r101_fpn_1x(), ["name=cascade_rcnn_r101_fpn_1x_mean", "detector.scoring=mean"]
+    )
 
 
 def faster_rcnn_r18_small() -> Recipe:
@@ -131,7 +144,9 @@ def cascade_rcnn_r18_small() -> Recipe:
     On blood cells about 45 minutes on one CPU core: 75.3 AP for NMS and 75.2 for post-NMS; a stage trained alone after
     that (--from runs/cascade --freeze detector) with stage.delta_weights=[30,30,15,15] gives 75.8.
     """
-    shared = faster_rcnn_r18_small().detector.model_dump(exclude={"kind", "box_fg_iou_thresh", "box_bg_iou_thresh"})
+    shared = faster_rcnn_r18_small().detector.model_dump(
+        exclude={"kind", "box_fg_iou_thresh", "box_bg_iou_thresh"}
+    )
     return _small("cascade_rcnn_r18_small", CascadeRCNNConfig(**shared))
 
 
@@ -196,7 +211,9 @@ def _on_coco(name: str, detector: DetectorConfig) -> Recipe:
             val_images="val2017",
         ),
         detector=detector,
-        training=TrainingConfig(iterations=90_000, batch_size=16, lr=0.02, momentum=0.9, steps=(60_000, 80_000)),
+        training=TrainingConfig(
+            iterations=90_000, batch_size=16, lr=0.02, momentum=0.9, steps=(60_000, 80_000)
+        ),
     )
 
 

@@ -27,7 +27,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     metadata = {"format": FORMAT, "about": json.dumps(about)}
     with atomic_path(path) as temporary:
         try:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+            save_file(
+                {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata
+            )
         except SafetensorError as error:  # wraps the operating system's error, for one a full disk
             raise OSError(str(error)) from error
 
@@ -68,7 +70,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return _below("network.", own), _below("stage.", own)
 
 
-def training_state(model: nn.Module, optimizer: Optimizer, generators: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def training_state(
+    model: nn.Module, optimizer: Optimizer, generators: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Everything that changes while training, as named tensors."""
     tensors = model_state(model)
     for index, slots in optimizer.state_dict()["state"].items():
@@ -86,7 +90,9 @@ def restore_training_state(
     for name, tensor in _below("optimizer.", tensors).items():
         index, slot = name.split(".", 1)
         slots.setdefault(int(index), {})[slot] = tensor
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
     return _below("rng.", tensors)
 
 
@@ -99,4 +105,8 @@ def _is_own(path: Path) -> bool:
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

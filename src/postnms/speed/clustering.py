@@ -84,7 +84,11 @@ def scene(count: int, groups: int, seed: int = 0) -> Scene:
 def bad_inputs(count: int) -> dict[str, Scene]:
     """What could make a grid slow or useless, by name."""
     boxes, scores, group = scene(count, 1)
-    flat, small, large = boxes.clone(), boxes / boxes.abs().max() * 1e-3, boxes / boxes.abs().max() * 1e7
+    flat, small, large = (
+        boxes.clone(),
+        boxes / boxes.abs().max() * 1e-3,
+        boxes / boxes.abs().max() * 1e7,
+    )
     flat[:, 2] = flat[:, 0]
     mixed = torch.where((torch.arange(count) % 2 == 0)[:, None], small, large)
     found = {
@@ -98,7 +102,10 @@ def bad_inputs(count: int) -> dict[str, Scene]:
         "half up to 1e-3, half up to 1e7": mixed,
     }
     alone = torch.arange(count)
-    return {name: (b, scores, alone if name == "each a group of its own" else group) for name, b in found.items()}
+    return {
+        name: (b, scores, alone if name == "each a group of its own" else group)
+        for name, b in found.items()
+    }
 
 
 def disjoint(count: int) -> Scene:
@@ -122,11 +129,15 @@ def calls(of: Scene) -> dict[str, Call]:
     """
     boxes, scores, group = of
     alone, installed = len(group) == 0 or int(group.max()) == 0, libraries()
-    found: dict[str, Call] = {OURS: lambda: cluster_nms(boxes, scores, None if alone else group, IOU_THRESHOLD)[0]}
+    found: dict[str, Call] = {
+        OURS: lambda: cluster_nms(boxes, scores, None if alone else group, IOU_THRESHOLD)[0]
+    }
     if alone:
         found[TORCHVISION] = lambda: torchvision.ops.nms(boxes, scores, IOU_THRESHOLD)
     else:
-        found[TORCHVISION] = lambda: torchvision.ops.batched_nms(boxes, scores, group, IOU_THRESHOLD)
+        found[TORCHVISION] = lambda: torchvision.ops.batched_nms(
+            boxes, scores, group, IOU_THRESHOLD
+        )
     points, members = scores.double().numpy(), group.numpy()
     if installed["powerboxes"]:
         import powerboxes  # pyright: ignore[reportMissingImports]
@@ -134,19 +145,29 @@ def calls(of: Scene) -> dict[str, Call]:
         corners = (boxes if alone else boxes.double()).numpy()
 
         def apart():
-            return corners if alone else corners + members[:, None] * (corners.max() - corners.min() + 1)
+            return (
+                corners
+                if alone
+                else corners + members[:, None] * (corners.max() - corners.min() + 1)
+            )
 
         found["powerboxes nms"] = lambda: powerboxes.nms(apart(), points, IOU_THRESHOLD, 0.0)
-        found["powerboxes rtree_nms"] = lambda: powerboxes.rtree_nms(apart(), points, IOU_THRESHOLD, 0.0)
+        found["powerboxes rtree_nms"] = lambda: powerboxes.rtree_nms(
+            apart(), points, IOU_THRESHOLD, 0.0
+        )
     if installed["lsnms"]:
         import lsnms  # pyright: ignore[reportMissingImports]
 
         doubles = boxes.double().numpy()
-        found["lsnms"] = lambda: lsnms.nms(doubles, points, IOU_THRESHOLD, 0.0, None if alone else members)
+        found["lsnms"] = lambda: lsnms.nms(
+            doubles, points, IOU_THRESHOLD, 0.0, None if alone else members
+        )
     return found
 
 
-def compare(of: Iterable[tuple[int, int]], rounds: int, threads: int, budget: float = BUDGET) -> list[Comparison]:
+def compare(
+    of: Iterable[tuple[int, int]], rounds: int, threads: int, budget: float = BUDGET
+) -> list[Comparison]:
     """Time all libraries on scenes of (boxes, groups), those of as many groups by growing size.
 
     A peer is left out of a size where, as it has grown so far, it would take more than ``TOO_LONG``.
@@ -158,7 +179,8 @@ def compare(of: Iterable[tuple[int, int]], rounds: int, threads: int, budget: fl
             sides = {
                 name: call
                 for name, call in calls(scene(count, groups)).items()
-                if name == OURS or expected([(row.boxes, row.times.get(name)) for row in before], count) <= TOO_LONG
+                if name == OURS
+                or expected([(row.boxes, row.times.get(name)) for row in before], count) <= TOO_LONG
             }
             found.append(Comparison(count, groups, threads, measure(sides, rounds, budget=budget)))
     return found
@@ -183,7 +205,9 @@ def expected(before: Sequence[tuple[int, Timing | None]], count: int) -> float:
 def growth(rows: Sequence[Comparison], name: str, threads: int = 1) -> tuple[int, float] | None:
     """The exponent of a library's time in the number of boxes of one class, from 1e4 to its largest size, and that."""
     times = {
-        row.boxes: row.times[name] for row in rows if (row.groups, row.threads) == (1, threads) and name in row.times
+        row.boxes: row.times[name]
+        for row in rows
+        if (row.groups, row.threads) == (1, threads) and name in row.times
     }
     largest = max(times, default=0)
     if GROWTH_FROM not in times or largest <= GROWTH_FROM:
@@ -197,20 +221,28 @@ def targets(rows: Sequence[Comparison]) -> list[Target]:
     found = []
     for (count, groups), wanted in FASTER.items():
         row = alone.get((count, groups))
-        what = f"{count:,} boxes of {groups} group{'s' * (groups > 1)}: times as fast as torchvision"
+        what = (
+            f"{count:,} boxes of {groups} group{'s' * (groups > 1)}: times as fast as torchvision"
+        )
         found.append(Target(what, wanted, None if row is None else row.ratio(TORCHVISION)))
     grown = growth(rows, OURS)
     exponent = grown[1] if grown is not None and grown[0] == GROWTH_TO else None
     return [
         *found,
-        Target(f"exponent of the time, {GROWTH_FROM:,} to {GROWTH_TO:,} boxes", MOST_GROWTH, exponent, True),
+        Target(
+            f"exponent of the time, {GROWTH_FROM:,} to {GROWTH_TO:,} boxes",
+            MOST_GROWTH,
+            exponent,
+            True,
+        ),
     ]
 
 
 def time_bad_inputs(rounds: int, count: int) -> dict[str, Timing]:
     """Ours alone, on one thread."""
     sides: Mapping[str, Call] = {
-        name: lambda s=s: cluster_nms(*s, iou_threshold=IOU_THRESHOLD) for name, s in bad_inputs(count).items()
+        name: lambda s=s: cluster_nms(*s, iou_threshold=IOU_THRESHOLD)
+        for name, s in bad_inputs(count).items()
     }
     with torch_threads(1):
         return measure(sides, rounds)

@@ -23,8 +23,14 @@ def bytes_a_box(count: int) -> float | None:
         return None
     # With these, glibc gives back at once what is freed; the call would else use up what making the scene left.
     thresholds = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    command = [sys.executable, "-c", f"from postnms.speed import memory; print(memory.extra_bytes({count}))"]
-    shown = subprocess.run(command, env=os.environ | thresholds, stdout=subprocess.PIPE, text=True, check=True)
+    command = [
+        sys.executable,
+        "-c",
+        f"from postnms.speed import memory; print(memory.extra_bytes({count}))",
+    ]
+    shown = subprocess.run(
+        command, env=os.environ | thresholds, stdout=subprocess.PIPE, text=True, check=True
+    )
     return int(shown.stdout) / count
 
 

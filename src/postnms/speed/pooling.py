@@ -43,11 +43,15 @@ def compare(
     return found
 
 
-def _sides(images: int, channels: int, side: int, boxes_each: int) -> dict[str, dict[str, Callable[[], object]]]:
+def _sides(
+    images: int, channels: int, side: int, boxes_each: int
+) -> dict[str, dict[str, Callable[[], object]]]:
     random = torch.Generator().manual_seed(0)
     features, sizes = _pyramid(images, channels, side, random), [(side, side)] * images
     corner = torch.rand(images, boxes_each, 2, generator=random) * side * 0.8
-    boxes = torch.cat([corner, corner + torch.rand(images, boxes_each, 2, generator=random) * side * 0.2 + 1], 2)
+    boxes = torch.cat(
+        [corner, corner + torch.rand(images, boxes_each, 2, generator=random) * side * 0.2 + 1], 2
+    )
     image = torch.arange(images).repeat_interleave(boxes_each)
     peer = MultiScaleRoIAlign(list(features), 7, 2)
     forward: dict[str, Callable[[], Tensor]] = {
@@ -58,12 +62,19 @@ def _sides(images: int, channels: int, side: int, boxes_each: int) -> dict[str, 
     gradient = torch.randn(pooled["ours"].shape, generator=random)
     levels = list(features.values())
     backward = {
-        name: lambda x=x: torch.autograd.grad(x, levels, gradient, retain_graph=True) for name, x in pooled.items()
+        name: lambda x=x: torch.autograd.grad(x, levels, gradient, retain_graph=True)
+        for name, x in pooled.items()
     }
     return {"forward": dict(forward), "backward": dict(backward)}
 
 
 def _pyramid(images: int, channels: int, side: int, random: torch.Generator) -> dict[str, Tensor]:
     """The levels of square images, by ``STRIDES``."""
-    shapes = {str(i): (images, channels, side // stride, side // stride) for i, stride in enumerate(STRIDES)}
-    return {name: torch.randn(shape, generator=random).requires_grad_() for name, shape in shapes.items()}
+    shapes = {
+        str(i): (images, channels, side // stride, side // stride)
+        for i, stride in enumerate(STRIDES)
+    }
+    return {
+        name: torch.randn(shape, generator=random).requires_grad_()
+        for name, shape in shapes.items()
+    }

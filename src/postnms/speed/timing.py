@@ -36,12 +36,20 @@ def measure(
                 call()
                 taken[name].append(time.perf_counter() - begin)
     counted = {name: seconds[warmup:] or seconds[-1:] for name, seconds in taken.items()}
-    return {name: Timing(1000 * statistics.median(seconds), len(seconds)) for name, seconds in counted.items()}
+    return {
+        name: Timing(1000 * statistics.median(seconds), len(seconds))
+        for name, seconds in counted.items()
+    }
 
 
-def milliseconds(sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> dict[str, float]:
+def milliseconds(
+    sides: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2
+) -> dict[str, float]:
     """Median milliseconds of each side's call, over all ``rounds``, whatever they take."""
-    return {name: timing.milliseconds for name, timing in measure(sides, rounds, warmup, math.inf).items()}
+    return {
+        name: timing.milliseconds
+        for name, timing in measure(sides, rounds, warmup, math.inf).items()
+    }
 
 
 @contextmanager

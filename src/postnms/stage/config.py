@@ -40,7 +40,12 @@ class StageConfig(Config):
     """Importance weights in use, Table 5."""
     positive_iou: Fraction = 0.5
     """A cluster is positive if a member's IoU with an object of its class is over this."""
-    delta_weights: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = (10.0, 10.0, 5.0, 5.0)
+    delta_weights: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = (
+        10.0,
+        10.0,
+        5.0,
+        5.0,
+    )
     smooth_l1_beta: Annotated[float, Field(gt=0)] = 1.0
     alpha: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the detector's own losses."""

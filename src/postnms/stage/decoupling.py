@@ -34,7 +34,9 @@ class DecouplingLayer(nn.Module):
         if len(widths) == 1:
             self.conv = _linear_conv(widths.pop(), out_channels)
         else:
-            self.conv = nn.ModuleDict({name: _linear_conv(lv.channels, out_channels) for name, lv in levels.items()})
+            self.conv = nn.ModuleDict(
+                {name: _linear_conv(lv.channels, out_channels) for name, lv in levels.items()}
+            )
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Levels (B, C, H, W) by name -> levels (B, C', H, W) by name."""
@@ -42,12 +44,16 @@ class DecouplingLayer(nn.Module):
             return {name: self.conv[name](level) for name, level in features.items()}
         return {name: self.conv(level) for name, level in features.items()}
 
-    def pooler(self, features: dict[str, Tensor], strides: Sequence[int], cells: int, count: int) -> Pooler:
+    def pooler(
+        self, features: dict[str, Tensor], strides: Sequence[int], cells: int, count: int
+    ) -> Pooler:
         """RoIAlign of F_post for ``count`` boxes in all: convolved first if they are many, at the boxes alone if few.
 
         Few is a matter of the CPU, where the convolution is most of what the stage costs.
         """
-        pixels = sum(level.shape[0] * level.shape[2] * level.shape[3] for level in features.values())
+        pixels = sum(
+            level.shape[0] * level.shape[2] * level.shape[3] for level in features.values()
+        )
         on_cpu = all(level.device.type == "cpu" for level in features.values())
         if on_cpu and count * cells**2 * PIXELS_OF_A_CELL < pixels:
             return lambda boxes, image: self._pool_convolved(features, boxes, image, strides, cells)
@@ -55,14 +61,28 @@ class DecouplingLayer(nn.Module):
         return lambda boxes, image: pool_pyramid(convolved, boxes, image, strides, cells)
 
     def _pool_convolved(
-        self, features: dict[str, Tensor], boxes: Tensor, image: Tensor, strides: Sequence[int], cells: int
+        self,
+        features: dict[str, Tensor],
+        boxes: Tensor,
+        image: Tensor,
+        strides: Sequence[int],
+        cells: int,
     ) -> Tensor:
         if not isinstance(self.conv, nn.ModuleDict):
-            return pool_convolved(features, boxes, image, strides, *_weight_and_bias(self.conv), cells)
+            return pool_convolved(
+                features, boxes, image, strides, *_weight_and_bias(self.conv), cells
+            )
         level = level_of(boxes, strides)
         rows = [(level == index).nonzero().squeeze(1) for index in range(len(features))]
         pooled = [
-            pool_convolved({name: features[name]}, boxes[row], image[row], [stride], *_weight_and_bias(conv), cells)
+            pool_convolved(
+                {name: features[name]},
+                boxes[row],
+                image[row],
+                [stride],
+                *_weight_and_bias(conv),
+                cells,
+            )
             for (name, conv), row, stride in zip(self.conv.items(), rows, strides, strict=True)
         ]
         return torch.cat(pooled)[torch.argsort(torch.cat(rows))]

@@ -12,7 +12,9 @@ def class_encoding(num_classes: int, channels: int, base: float = 1000.0) -> Ten
     Raises UserError unless ``channels`` is even.
     """
     if channels % 2:
-        raise UserError(f"class encoding: expected an even number of channels in the pyramid or stage, got {channels}")
+        raise UserError(
+            f"class encoding: expected an even number of channels in the pyramid or stage, got {channels}"
+        )
     index = torch.arange(num_classes, dtype=torch.float64)[:, None]
     angle = index / base ** (torch.arange(0, channels, 2, dtype=torch.float64) / channels)
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1).float()

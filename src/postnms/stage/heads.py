@@ -31,7 +31,9 @@ class StageHeads(nn.Module):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, pooled: Tensor, labels: Tensor, refined: int | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, pooled: Tensor, labels: Tensor, refined: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Pooled features (r, C, 7, 7) and labels (r,) -> logits (r,) and deltas (r, 4), float32.
 
         Deltas are of the first ``refined`` rows; None: of all.
@@ -39,11 +41,19 @@ class StageHeads(nn.Module):
         conditioned = self._conditioned(pooled, labels)
         trunk = self.objectness_trunk(conditioned)
         logits = self.objectness(trunk).squeeze(1)
-        own = trunk[:refined] if self.refinement_trunk is None else self.refinement_trunk(conditioned[:refined])
+        own = (
+            trunk[:refined]
+            if self.refinement_trunk is None
+            else self.refinement_trunk(conditioned[:refined])
+        )
         return logits.float(), self.refinement(own).float()
 
     def _conditioned(self, pooled: Tensor, labels: Tensor) -> Tensor:
         if self.join == "none":
             return pooled
         code = self.encoding[labels][:, :, None, None].to(pooled.dtype)
-        return pooled + code if self.join == "add" else torch.cat([pooled, code.expand_as(pooled)], dim=1)
+        return (
+            pooled + code
+            if self.join == "add"
+            else torch.cat([pooled, code.expand_as(pooled)], dim=1)
+        )

@@ -16,7 +16,9 @@ from postnms.structures import Clusters
 Weighting = Literal["all", "cls", "loc", "none"]
 
 
-def importance(clusters: Clusters, matches: Matches, weighting: Weighting = "all") -> tuple[Tensor, Tensor]:
+def importance(
+    clusters: Clusters, matches: Matches, weighting: Weighting = "all"
+) -> tuple[Tensor, Tensor]:
     """Weights of each candidate in the classification and in the location loss: two (n,) in [0, 1].
 
     ``w_cls = IoU / max IoU``, ``w_loc = score / max score``, each over the members of the cluster, the IoU with the
@@ -40,7 +42,9 @@ def classification_loss(logits: Tensor, positive: Tensor, weights: Tensor) -> Te
     return (weights * losses).sum()
 
 
-def location_loss(deltas: Tensor, wanted: Tensor, weights: Tensor, smooth_l1_beta: float = 1.0) -> Tensor:
+def location_loss(
+    deltas: Tensor, wanted: Tensor, weights: Tensor, smooth_l1_beta: float = 1.0
+) -> Tensor:
     """Weighted smooth-L1, summed over rows and coordinates. Deltas and wanted deltas (r, 4) -> (); float32."""
     losses = F.smooth_l1_loss(deltas.float(), wanted, reduction="none", beta=smooth_l1_beta)
     return (weights[:, None] * losses).sum()

@@ -40,7 +40,9 @@ def match_clusters(clusters: Clusters, targets: Targets, iou_threshold: float = 
     if not len(targets.labels) or not len(clusters.keys):
         return _no_match(clusters)
     comparable = _same_image_and_class(candidates, targets)
-    iou = torch.where(comparable & ~targets.crowd, pairwise_iou(candidates.boxes, targets.boxes), 0.0)
+    iou = torch.where(
+        comparable & ~targets.crowd, pairwise_iou(candidates.boxes, targets.boxes), 0.0
+    )
     best_of_truth = reduce_members(iou, clusters, "amax")  # (k, m)
     best, truth = best_of_truth.max(dim=1).values, best_of_truth.argmax(dim=1)
     positive = best > iou_threshold
@@ -66,4 +68,9 @@ def _crowd_share(candidates: Candidates, targets: Targets, comparable: Tensor) -
 
 def _no_match(clusters: Clusters) -> Matches:
     nowhere = torch.zeros_like(clusters.keys, dtype=torch.bool)
-    return Matches(nowhere, nowhere, torch.full_like(clusters.keys, -1), torch.zeros_like(clusters.candidates.scores))
+    return Matches(
+        nowhere,
+        nowhere,
+        torch.full_like(clusters.keys, -1),
+        torch.zeros_like(clusters.candidates.scores),
+    )

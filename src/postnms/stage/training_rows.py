@@ -39,7 +39,11 @@ def training_rows(clusters: Clusters, targets: Targets, config: StageConfig) -> 
     """Label and weigh the rows of all clusters; clusters on crowd regions give none."""
     matches = match_clusters(clusters, targets, config.positive_iou)
     w_cls, w_loc = importance(clusters, matches, config.weighting)
-    members = torch.arange(len(clusters.assignment), device=clusters.keys.device) if config.members else clusters.keys
+    members = (
+        torch.arange(len(clusters.assignment), device=clusters.keys.device)
+        if config.members
+        else clusters.keys
+    )
     owner = clusters.assignment[members]
     boxes, w_cls, w_loc = clusters.candidates.boxes[members], w_cls[members], w_loc[members]
     if config.representative_rows:

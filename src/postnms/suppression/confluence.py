@@ -3,21 +3,35 @@
 n: candidates, L: candidates of the largest of G groups.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
-import numpy as np
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
 from postnms.config import Fraction
-from postnms.suppression.overlaps import arrays
+from postnms.suppression.overlaps import arrays, in_float32
 from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor
 
 DECAYS = ("suppress", "linear", "gaussian")
+SUPPRESS, LINEAR, GAUSSIAN = range(len(DECAYS))
 
 FIXED_POINT = 2**32
 """Proximities are summed in units of one part of it."""
+
+
+class ConfluenceSettings(NamedTuple):
+    """What the rounds of Confluence need to know."""
+
+    threshold: float
+    """Boxes with a proximity under this are close."""
+    decay: int
+    """Position in ``DECAYS``."""
+    sigma: float
+    min_score: float
+    """Boxes that score less are dropped."""
+    by_score: bool
+    """Select by score alone, in place of the confluence."""
 
 
 class Confluence(Suppressor):
@@ -40,14 +54,16 @@ class Confluence(Suppressor):
 
     def suppress(self, ranked: Ranked) -> Kept:
         """What was selected, with the score that it had then."""
-        settings = (self.threshold, DECAYS.index(self.decay), self.sigma, self.min_score, self.selection == "score")
+        by_score = self.selection == "score"
+        decay = DECAYS.index(self.decay)
+        settings = ConfluenceSettings(self.threshold, decay, self.sigma, self.min_score, by_score)
         score = torch.full_like(ranked.scores, -1)
         if ranked.backend == "cpu":
-            from postnms.suppression.kernels import soft as compiled_rounds
+            from postnms.suppression.kernels import confluence as kernels
 
             columns, starts = arrays(ranked)
-            given = (ranked.scores.numpy(), ranked.rows.numpy(), np.array(settings, np.float32))
-            compiled_rounds.conflow(columns, starts, *given, FIXED_POINT, score.numpy())
+            given = (ranked.scores.numpy(), ranked.rows.numpy(), in_float32(settings))
+            kernels.select_by_confluence(columns, starts, *given, FIXED_POINT, score.numpy())
         else:
             for some in ranked.padded():
                 _conflow_padded(ranked, some, settings, score)
@@ -55,7 +71,9 @@ class Confluence(Suppressor):
         return Kept(places, ranked.boxes[places], score[places])
 
 
-def _conflow_padded(ranked: Ranked, some: Padded, settings: tuple[float, ...], score: Tensor) -> None:
+def _conflow_padded(
+    ranked: Ranked, some: Padded, settings: ConfluenceSettings, score: Tensor
+) -> None:
     """One round a candidate of the longest group; fills ``score`` of what is selected."""
     threshold, decay, sigma, least, by_score = settings
     rows, current = ranked.rows[some.places], ranked.scores[some.places]
@@ -75,11 +93,13 @@ def _conflow_padded(ranked: Ranked, some: Padded, settings: tuple[float, ...], s
         near = close.gather(1, best[..., None].expand(-1, -1, close.shape[2])).squeeze(1) & alive
         apart = proximity.gather(1, best[..., None].expand(-1, -1, close.shape[2])).squeeze(1)
         near = near.scatter(1, best, True)
-        score[some.places.gather(1, best)[going].squeeze(1)] = torch.where(near, current, -1.0).amax(dim=1)[going]
+        score[some.places.gather(1, best)[going].squeeze(1)] = torch.where(
+            near, current, -1.0
+        ).amax(dim=1)[going]
         alive = alive.scatter(1, best, False)
-        factor = torch.exp(-((1 - apart) ** 2) / sigma) if DECAYS[int(decay)] == "gaussian" else apart.clamp(max=1)
+        factor = torch.exp(-((1 - apart) ** 2) / sigma) if decay == GAUSSIAN else apart.clamp(max=1)
         current = torch.where(near, current * factor, current)
-        alive &= (current >= least) & ~(near if DECAYS[int(decay)] == "suppress" else torch.zeros_like(near))
+        alive &= (current >= least) & ~(near if decay == SUPPRESS else torch.zeros_like(near))
 
 
 def _proximities(boxes: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from postnms.config import Fraction
-from postnms.structures import Candidates, Clusters, Detections, take, top_per_image
-from postnms.suppression.overlaps import max_by, owners
+from postnms.structures import Candidates
+from postnms.suppression.overlaps import is_key, owners
+from postnms.suppression.pairs import max_by
 from postnms.suppression.protocol import Kept, Ranked, Suppressor, kept_as_they_are
 
 
@@ -70,7 +71,9 @@ class AdaptiveNMS(Suppressor):
 
     def suppress(self, ranked: Ranked) -> Kept:
         """The keys."""
-        return _keys(ranked, owners(ranked, ranked.candidates.extra["density"].clamp(min=self.iou_threshold)))
+        return _keys(
+            ranked, owners(ranked, ranked.candidates.extra["density"].clamp(min=self.iou_threshold))
+        )
 
 
 class IoUGuidedNMS(Suppressor):
@@ -92,26 +95,6 @@ class IoUGuidedNMS(Suppressor):
     def rank_by(self, candidates: Candidates) -> Tensor:
         """The predicted IoU."""
         return candidates.extra["iou"]
-
-
-def is_key(owner: Tensor) -> Tensor:
-    """(n,) bool, from the place of each candidate's key."""
-    return owner == torch.arange(len(owner), device=owner.device)
-
-
-def keep_keys(clusters: Clusters, max_detections: int) -> tuple[Detections, Tensor]:
-    """The best keys of each image, and for each (d,) the position in ``clusters.keys`` that it comes from."""
-    keys = take(clusters.candidates, clusters.keys)
-    chosen = top_per_image(keys.scores, keys.image, keys.num_images, max_detections)
-    best = take(keys, chosen)
-    return Detections(best.boxes, best.scores, best.labels, best.image, best.source, best.num_images), chosen
-
-
-def nms_again(detections: Detections, iou_threshold: float) -> Detections:
-    """Greedy NMS on detections whose boxes or scores have changed since they were suppressed."""
-    columns = (detections.boxes, detections.scores, detections.labels, detections.image, detections.source)
-    most = max(len(detections.scores), 1)
-    return GreedyNMS(iou_threshold=iou_threshold, max_detections=most)(Candidates(*columns, detections.num_images))
 
 
 def _keys(ranked: Ranked, owner: Tensor) -> Kept:

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from postnms.boxes import paired_distance
 from postnms.config import Fraction
-from postnms.suppression.greedy import is_key
-from postnms.suppression.overlaps import Pairs, arrays, overlap_matrix, overlapping, owners, sum_by
+from postnms.suppression.overlaps import arrays, is_key, overlap_matrix, overlapping, owners
+from postnms.suppression.pairs import Pairs, mean_boxes, sum_by
 from postnms.suppression.protocol import Kept, Ranked, Suppressor, kept_as_they_are
-from postnms.suppression.voting import mean_boxes
 
 
 class FastNMS(Suppressor):
@@ -64,7 +63,9 @@ class ClusterNMS(Suppressor):
         pairs = _worse(overlapping(ranked, keys, 0.0))
         exponent = -(pairs.overlap**2) / self.sigma
         if self.distance:
-            apart = paired_distance(ranked.boxes[pairs.first], ranked.boxes[pairs.second]) ** self.beta
+            apart = (
+                paired_distance(ranked.boxes[pairs.first], ranked.boxes[pairs.second]) ** self.beta
+            )
             exponent = torch.log((exponent.exp() + apart).clamp(max=1))
         return ranked.scores * sum_by(exponent, pairs.second, len(ranked)).exp()
 
@@ -92,7 +93,9 @@ class MatrixNMS(Suppressor):
     def suppress(self, ranked: Ranked) -> Kept:
         """All that still score enough, decayed."""
         least = _matrix_decay(ranked, gaussian=self.method == "gaussian")
-        scores = ranked.scores * (torch.exp(self.sigma * least) if self.method == "gaussian" else least)
+        scores = ranked.scores * (
+            torch.exp(self.sigma * least) if self.method == "gaussian" else least
+        )
         kept = (scores >= self.min_score).nonzero().squeeze(1)
         return Kept(kept, ranked.boxes[kept], scores[kept])
 
@@ -106,10 +109,10 @@ def _worse(pairs: Pairs) -> Pairs:
 def _most_overlapped(ranked: Ranked) -> Tensor:
     """(n,): the largest IoU of each candidate with one ahead of it in its group, 0 for the first."""
     if ranked.backend == "cpu":
-        from postnms.suppression.kernels import overlaps as compiled
+        from postnms.suppression.kernels import matrix as kernels
 
         most = np.zeros(len(ranked), np.float32)
-        compiled.most_overlapped(*arrays(ranked), most)
+        kernels.most_overlapped(*arrays(ranked), most)
         return torch.from_numpy(most)
     most = torch.zeros_like(ranked.scores)
     for some in ranked.padded():
@@ -122,10 +125,10 @@ def _matrix_decay(ranked: Ranked, *, gaussian: bool) -> Tensor:
     """(n,): the least factor (linear), or exponent over sigma (Gaussian), over the candidates ahead."""
     start = 0.0 if gaussian else 1.0
     if ranked.backend == "cpu":
-        from postnms.suppression.kernels import overlaps as compiled
+        from postnms.suppression.kernels import matrix as kernels
 
         most, decay = np.zeros(len(ranked), np.float32), np.full(len(ranked), start, np.float32)
-        compiled.matrix_decay(*arrays(ranked), gaussian, most, decay)
+        kernels.matrix_decay(*arrays(ranked), gaussian, most, decay)
         return torch.from_numpy(decay)
     decay = torch.full_like(ranked.scores, start)
     for some in ranked.padded():

@@ -130,7 +130,12 @@ class Suppressor(Config, ABC):
             raise ValueError(f"backend: expected 'cpu', 'eager' or None, got {backend!r}")
         if backend == "cpu" and device != "cpu":
             raise ValueError(f"backend: 'cpu' needs CPU tensors, got candidates on {device}")
-        ranked = rank(candidates, self.rank_by(candidates), groups, backend or ("cpu" if device == "cpu" else "eager"))
+        ranked = rank(
+            candidates,
+            self.rank_by(candidates),
+            groups,
+            backend or ("cpu" if device == "cpu" else "eager"),
+        )
         return _best_of_images(ranked, self.suppress(ranked), self.max_detections)
 
     @abstractmethod
@@ -147,7 +152,9 @@ class Suppressor(Config, ABC):
             if column not in present:
                 named = ", ".join(sorted(present)) or "none"
                 name = type(self).__name__
-                raise UserError(f"{name}: needs the extra column {column!r}, the candidates have: {named}")
+                raise UserError(
+                    f"{name}: needs the extra column {column!r}, the candidates have: {named}"
+                )
 
     def _check(self, candidates: Candidates) -> None:
         name = type(self).__name__
@@ -156,11 +163,19 @@ class Suppressor(Config, ABC):
             shape = (len(candidates.scores),) if width == 1 else (len(candidates.scores), width)
             if tuple(candidates.extra[column].shape) != shape:
                 came = tuple(candidates.extra[column].shape)
-                raise ValueError(f"Candidates.extra[{column!r}]: expected shape {shape} for {name}, got {came}")
+                raise ValueError(
+                    f"Candidates.extra[{column!r}]: expected shape {shape} for {name}, got {came}"
+                )
         scores = candidates.scores
-        if self.needs_probabilities and len(scores) and not bool(((scores >= 0) & (scores <= 1)).all()):
+        if (
+            self.needs_probabilities
+            and len(scores)
+            and not bool(((scores >= 0) & (scores <= 1)).all())
+        ):
             least, most = scores.min().item(), scores.max().item()
-            raise ValueError(f"Candidates.scores: expected values in [0, 1] for {name}, got {least:g} to {most:g}")
+            raise ValueError(
+                f"Candidates.scores: expected values in [0, 1] for {name}, got {least:g} to {most:g}"
+            )
 
 
 def rank(candidates: Candidates, by: Tensor, groups: Tensor, backend: Backend) -> Ranked:
@@ -184,5 +199,10 @@ def _best_of_images(ranked: Ranked, kept: Kept, most: int) -> Detections:
     best = top_per_image(scores, found.image[places], found.num_images, most)
     places = places[best]
     return Detections(
-        boxes[best], scores[best], found.labels[places], found.image[places], found.source[places], found.num_images
+        boxes[best],
+        scores[best],
+        found.labels[places],
+        found.image[places],
+        found.source[places],
+        found.num_images,
     )

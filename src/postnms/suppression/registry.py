@@ -6,7 +6,14 @@ from postnms.config import json_or_text, nearest
 from postnms.errors import UserError
 from postnms.suppression.confluence import Confluence
 from postnms.suppression.cp_cluster import CPCluster
-from postnms.suppression.greedy import AdaptiveNMS, DIoUNMS, GreedyNMS, IoUGuidedNMS, NoSuppression, SetNMS
+from postnms.suppression.greedy import (
+    AdaptiveNMS,
+    DIoUNMS,
+    GreedyNMS,
+    IoUGuidedNMS,
+    NoSuppression,
+    SetNMS,
+)
 from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
 from postnms.suppression.protocol import Suppressor
 from postnms.suppression.soft import SoftNMS, VarianceVoting
@@ -56,7 +63,9 @@ def get_suppressor(text: str) -> Suppressor:
     for setting in settings:
         field, equals, value = setting.partition("=")
         if not equals:
-            raise UserError(f"suppressor {text!r}: expected FIELD=VALUE after the colon, got {setting!r}")
+            raise UserError(
+                f"suppressor {text!r}: expected FIELD=VALUE after the colon, got {setting!r}"
+            )
         if full_name(field) in changes:
             raise UserError(f"suppressor {text!r}: {full_name(field)} is set twice")
         changes[full_name(field)] = json_or_text(value)

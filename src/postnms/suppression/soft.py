@@ -3,7 +3,7 @@
 n: candidates, L: candidates of the largest of G groups.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +12,25 @@ from torch import Tensor
 
 from postnms.boxes import paired_iou
 from postnms.config import Fraction
-from postnms.suppression.overlaps import arrays
+from postnms.suppression.overlaps import arrays, in_float32
 from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor
 
 METHODS = ("hard", "linear", "gaussian")
+HARD, LINEAR, GAUSSIAN = range(len(METHODS))
+
+
+class SoftSettings(NamedTuple):
+    """What the rounds of Soft-NMS need to know."""
+
+    method: int
+    """Position in ``METHODS``."""
+    iou_threshold: float
+    sigma: float
+    min_score: float
+    """Candidates that score less are dropped."""
+    vote_sigma: float = 1.0
+    vote_iou: float = 1.0
+    """Voters overlap the selected box by more than this."""
 
 
 class SoftNMS(Suppressor):
@@ -35,7 +50,9 @@ class SoftNMS(Suppressor):
 
     def suppress(self, ranked: Ranked) -> Kept:
         """What was selected, with the score that it had then."""
-        settings = (METHODS.index(self.method), self.iou_threshold, self.sigma, self.min_score, 1.0, 1.0)
+        settings = SoftSettings(
+            METHODS.index(self.method), self.iou_threshold, self.sigma, self.min_score
+        )
         return _soften(ranked, settings, ranked.boxes.new_zeros(0, 4))
 
 
@@ -58,19 +75,21 @@ class VarianceVoting(Suppressor):
 
     def suppress(self, ranked: Ranked) -> Kept:
         """What was selected, with the score and the edges that it had then."""
-        settings = (METHODS.index("gaussian"), 0.0, self.sigma, self.min_score, self.vote_sigma, self.vote_iou)
+        settings = SoftSettings(
+            GAUSSIAN, 0.0, self.sigma, self.min_score, self.vote_sigma, self.vote_iou
+        )
         return _soften(ranked, settings, ranked.candidates.extra["edge_log_variance"])
 
 
-def _soften(ranked: Ranked, settings: tuple[float, ...], log_variance: Tensor) -> Kept:
-    """``settings`` as of :func:`compiled_rounds.soften`; ``log_variance`` (n, 4), or (0, 4) for no vote."""
+def _soften(ranked: Ranked, settings: SoftSettings, log_variance: Tensor) -> Kept:
+    """``log_variance`` (n, 4), or (0, 4) for no vote."""
     if ranked.backend == "cpu":
-        from postnms.suppression.kernels import soft as compiled_rounds
+        from postnms.suppression.kernels import soft as kernels
 
         scores, rows = ranked.scores.numpy(), ranked.rows.numpy()
         final, voted = np.empty(len(ranked), np.float32), np.empty((4, len(ranked)), np.float32)
         edges = np.ascontiguousarray(log_variance.numpy().T)
-        compiled_rounds.soften(*arrays(ranked), scores, rows, np.array(settings, np.float32), edges, voted, final)
+        kernels.soften(*arrays(ranked), scores, rows, in_float32(settings), edges, voted, final)
         score, boxes = torch.from_numpy(final), torch.from_numpy(voted.T)
     else:
         score, boxes = torch.full_like(ranked.scores, -1), ranked.boxes.clone()
@@ -80,17 +99,25 @@ def _soften(ranked: Ranked, settings: tuple[float, ...], log_variance: Tensor) -
     if not len(log_variance):
         return Kept(places, ranked.boxes[places], score[places])
     edges = boxes[places]
-    upright = torch.cat([torch.minimum(edges[:, :2], edges[:, 2:]), torch.maximum(edges[:, :2], edges[:, 2:])], dim=1)
+    upright = torch.cat(
+        [torch.minimum(edges[:, :2], edges[:, 2:]), torch.maximum(edges[:, :2], edges[:, 2:])],
+        dim=1,
+    )
     return Kept(places, upright, score[places])
 
 
 def _soften_padded(
-    ranked: Ranked, some: Padded, settings: tuple[float, ...], log_variance: Tensor, score: Tensor, voted: Tensor
+    ranked: Ranked,
+    some: Padded,
+    settings: SoftSettings,
+    log_variance: Tensor,
+    score: Tensor,
+    voted: Tensor,
 ) -> None:
     """One round a candidate of the longest group; fills ``score`` and ``voted`` of what is selected."""
     boxes, rows = ranked.boxes[some.places], ranked.rows[some.places]
     current = ranked.scores[some.places]
-    alive = some.real & (current >= settings[3])
+    alive = some.real & (current >= settings.min_score)
     while bool(alive.any()):
         top = torch.where(alive, current, -1.0).amax(dim=1, keepdim=True)
         best = torch.where(alive & (current == top), rows, len(ranked)).argmin(dim=1, keepdim=True)
@@ -99,26 +126,33 @@ def _soften_padded(
         chosen = some.places.gather(1, best)[going].squeeze(1)
         score[chosen] = current.gather(1, best)[going].squeeze(1)
         if len(log_variance):
-            voted[chosen] = _votes(boxes, iou, best, alive, log_variance[some.places], settings)[going]
+            voted[chosen] = _votes(boxes, iou, best, alive, log_variance[some.places], settings)[
+                going
+            ]
         alive.scatter_(1, best, False)
         current = _decayed(current, iou, settings)
-        alive &= current >= settings[3]
+        alive &= current >= settings.min_score
 
 
-def _decayed(current: Tensor, iou: Tensor, settings: tuple[float, ...]) -> Tensor:
-    method, threshold, sigma = METHODS[int(settings[0])], settings[1], settings[2]
-    if method == "gaussian":
-        return current * torch.exp(-(iou * iou) / sigma)
-    return torch.where(iou > threshold, current * (1 - iou) if method == "linear" else -1.0, current)
+def _decayed(current: Tensor, iou: Tensor, settings: SoftSettings) -> Tensor:
+    if settings.method == GAUSSIAN:
+        return current * torch.exp(-(iou * iou) / settings.sigma)
+    lowered = current * (1 - iou) if settings.method == LINEAR else -1.0
+    return torch.where(iou > settings.iou_threshold, lowered, current)
 
 
 def _votes(
-    boxes: Tensor, iou: Tensor, best: Tensor, alive: Tensor, log_variance: Tensor, settings: tuple[float, ...]
+    boxes: Tensor,
+    iou: Tensor,
+    best: Tensor,
+    alive: Tensor,
+    log_variance: Tensor,
+    settings: SoftSettings,
 ) -> Tensor:
     """(G, 4): the edges of the selected boxes ``best`` (G, 1) by vote."""
     away = (1 - iou).scatter(1, best, 0.0)
-    voters = alive & (iou > settings[5]).scatter(1, best, True)
-    exponent = (-(away * away) / settings[4])[..., None] - log_variance
+    voters = alive & (iou > settings.vote_iou).scatter(1, best, True)
+    exponent = (-(away * away) / settings.vote_sigma)[..., None] - log_variance
     exponent = torch.where(voters[..., None], exponent, -torch.inf)
     # A common factor cancels out, so the largest may be 1: nothing overflows, nor do all weights vanish.
     weights = torch.exp(exponent - exponent.amax(dim=1, keepdim=True))

@@ -9,10 +9,10 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from postnms.boxes import area, paired_iou
+from postnms.boxes import area
 from postnms.config import Fraction, Positive
-from postnms.suppression.greedy import is_key
-from postnms.suppression.overlaps import Pairs, max_by, overlapping, owners, sum_by
+from postnms.suppression.overlaps import best_owners, is_key, overlapping, owners
+from postnms.suppression.pairs import Pairs, max_by, mean_boxes, members_of, sum_by
 from postnms.suppression.protocol import Kept, Ranked, Suppressor
 
 ScoreMethod = Literal["id", "avg", "iou_avg", "generalized_avg", "quasi_sum", "temp_avg"]
@@ -51,7 +51,9 @@ class BoxVoting(Suppressor):
             return sum_by(iou * scores, first, size) / sum_by(iou, first, size).clamp(min=1)
         if self.score_method == "generalized_avg":
             most = max_by(scores, first, size).clamp(min=torch.finfo(torch.float32).tiny)
-            shares = sum_by((scores / most[first]) ** self.beta, first, size) / count  # of the largest: none vanishes
+            shares = (
+                sum_by((scores / most[first]) ** self.beta, first, size) / count
+            )  # of the largest: none vanishes
             return most * shares ** (1 / self.beta)
         if self.score_method == "quasi_sum":
             return sum_by(scores, first, size) / count**self.beta
@@ -110,7 +112,9 @@ class NonMaxMerge(Suppressor):
         least = ranked.boxes[:, :2].scatter_reduce(0, rows, ranked.boxes[:, :2], "amin")
         most = ranked.boxes[:, 2:].scatter_reduce(0, rows, ranked.boxes[:, 2:], "amax")
         keys = is_key(owner)
-        return Kept(keys.nonzero().squeeze(1), torch.cat([least, most], dim=1)[keys], ranked.scores[keys])
+        return Kept(
+            keys.nonzero().squeeze(1), torch.cat([least, most], dim=1)[keys], ranked.scores[keys]
+        )
 
 
 class WBC(Suppressor):
@@ -139,27 +143,3 @@ class WBC(Suppressor):
         # A cluster without an area has no weights: its key speaks for it.
         scores = torch.where(total > 0, votes / (total * (1 + missing / count)), ranked.scores)
         return Kept(keys.nonzero().squeeze(1), boxes[keys], scores[keys])
-
-
-def members_of(ranked: Ranked, owner: Tensor) -> Pairs:
-    """Each candidate as the second of a pair with its key, in the order of the ranking."""
-    itself = torch.arange(len(owner), device=owner.device)
-    return Pairs(owner, itself, paired_iou(ranked.boxes[owner], ranked.boxes))
-
-
-def best_owners(ranked: Ranked, keys: Tensor, threshold: float) -> Tensor:
-    """(n,) int64: of the keys (mask) ahead of each candidate, the place of the one that overlaps it most."""
-    pairs = overlapping(ranked, keys, threshold)
-    ahead = (pairs.first < pairs.second) & ~keys[pairs.second]
-    first, second, overlap = pairs.first[ahead], pairs.second[ahead], pairs.overlap[ahead]
-    best = first[overlap == max_by(overlap, second, len(ranked))[second]]
-    members = second[overlap == max_by(overlap, second, len(ranked))[second]]
-    itself = torch.arange(len(ranked), device=ranked.rows.device)
-    return itself.scatter_reduce(0, members, best, "amin")
-
-
-def mean_boxes(ranked: Ranked, pairs: Pairs, weights: Tensor) -> Tensor:
-    """(n, 4): means over the second boxes of each first by the weights (p,) >= 0; the box itself without a weight."""
-    total = sum_by(weights, pairs.first, len(ranked))
-    sums = sum_by(weights[:, None] * ranked.boxes[pairs.second], pairs.first, len(ranked))
-    return torch.where(total[:, None] > 0, sums / total[:, None], ranked.boxes)

@@ -11,10 +11,9 @@ from postnms.boxes import paired_iou
 from postnms.config import Fraction
 from postnms.errors import UserError
 from postnms.structures import Candidates
-from postnms.suppression.greedy import is_key
-from postnms.suppression.overlaps import arrays, max_by, sum_by
+from postnms.suppression.overlaps import arrays, is_key
+from postnms.suppression.pairs import max_by, mean_boxes, members_of, sum_by
 from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor
-from postnms.suppression.voting import mean_boxes, members_of
 
 Weights = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 
@@ -73,21 +72,25 @@ class WBF(Suppressor):
         if count == 1:
             return torch.zeros_like(candidates.labels)
         if "model" not in candidates.extra:
-            raise UserError(f"WBF: needs the extra column 'model' for {count} model_weights, the candidates have none")
+            raise UserError(
+                f"WBF: needs the extra column 'model' for {count} model_weights, the candidates have none"
+            )
         models = candidates.extra["model"].long()
         if len(models) and not bool(((models >= 0) & (models < count)).all()):
             came = f"{int(models.min())} to {int(models.max())}"
-            raise ValueError(f"Candidates.extra['model']: expected values from 0 to {count - 1}, got {came}")
+            raise ValueError(
+                f"Candidates.extra['model']: expected values from 0 to {count - 1}, got {came}"
+            )
         return models
 
 
 def _fusion_owners(ranked: Ranked, threshold: float) -> Tensor:
     """(n,) int64: the place of the first member of the fused box that each candidate joins; weights: the rank."""
     if ranked.backend == "cpu":
-        from postnms.suppression.kernels import soft as compiled_rounds
+        from postnms.suppression.kernels import weighted_fusion as kernels
 
         owner = np.empty(len(ranked), np.int64)
-        compiled_rounds.fuse(*arrays(ranked), ranked.rank.numpy(), np.float32(threshold), owner)
+        kernels.assign_fused(*arrays(ranked), ranked.rank.numpy(), np.float32(threshold), owner)
         return torch.from_numpy(owner)
     owner = torch.empty_like(ranked.rows)
     for some in ranked.padded():
@@ -104,7 +107,9 @@ def _fused_padded(ranked: Ranked, some: Padded, threshold: float) -> Tensor:
     for i in range(boxes.shape[1]):
         iou = torch.where(started, paired_iou(fused, boxes[:, i, None]), -1.0)
         most, best = iou.max(dim=1)
-        best = torch.where(most > threshold, (iou == most[:, None]).to(torch.uint8).argmax(dim=1), i)
+        best = torch.where(
+            most > threshold, (iou == most[:, None]).to(torch.uint8).argmax(dim=1), i
+        )
         joined[:, i] = best
         weight = weights[:, i] * some.real[:, i]
         sums[groups, best] += weight

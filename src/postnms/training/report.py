@@ -9,26 +9,37 @@ from typing import Any, Self
 from accelerate import Accelerator
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 from torch import Tensor
 
 from postnms.evaluation.metrics import show
 from postnms.files.atomic import write_text
 from postnms.recipes import TrainingConfig
-from postnms.runs.loading import RunFolder
+from postnms.runs.folder import RunFolder
 
 
 class TrainingReport:
     """Shows and writes the progress of a run; only process 0 does. On resuming, later log lines are cut off."""
 
-    def __init__(self, folder: RunFolder, config: TrainingConfig, accelerator: Accelerator, start: int) -> None:
+    def __init__(
+        self, folder: RunFolder, config: TrainingConfig, accelerator: Accelerator, start: int
+    ) -> None:
         self.folder, self.config, self.accelerator = folder, config, accelerator
         self.main = accelerator.is_main_process
         self.last = (time.perf_counter(), start)
         if self.main:
             _cut_log(folder, start)
-        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
+        accelerator.init_trackers(
+            "tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}}
+        )
         self.progress = Progress(
             TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("eta"),
             TimeRemainingColumn(),
@@ -43,7 +54,10 @@ class TrainingReport:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.live.stop()
         if self.main and not self.live.console.is_terminal:
@@ -56,7 +70,9 @@ class TrainingReport:
         self.progress.advance(self.task)
         if (iteration + 1) % self.config.log_every and iteration + 1 != self.config.iterations:
             return
-        means = self.accelerator.reduce({name: loss.float() for name, loss in losses.items()}, reduction="mean")
+        means = self.accelerator.reduce(
+            {name: loss.float() for name, loss in losses.items()}, reduction="mean"
+        )
         if not self.main:
             return
         values = {name: float(loss) for name, loss in means.items()}
@@ -64,17 +80,29 @@ class TrainingReport:
         now = (time.perf_counter(), iteration + 1)
         seconds = (now[0] - self.last[0]) / max(now[1] - self.last[1], 1)
         self.last = now
-        shown = ", ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in values.items())
+        shown = ", ".join(
+            f"{name.removeprefix('loss_')} {value:.3f}" for name, value in values.items()
+        )
         self.losses.plain = f"loss {total:.3f}: {shown}"
-        self._write(iteration + 1, {"loss": total, **values, "lr": rate, "seconds_per_iteration": seconds})
+        self._write(
+            iteration + 1, {"loss": total, **values, "lr": rate, "seconds_per_iteration": seconds}
+        )
 
     def metrics(self, finished: int, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
         """After an evaluation."""
         self.last = (time.perf_counter(), finished)
         if not self.main:
             return
-        flat = {f"{row}/{name}": value for row, figures in metrics.items() for name, value in figures.items()}
-        shown = ", ".join(f"{row} AP {show(figures['AP'], 2)}" for row, figures in metrics.items() if row != "gain")
+        flat = {
+            f"{row}/{name}": value
+            for row, figures in metrics.items()
+            for name, value in figures.items()
+        }
+        shown = ", ".join(
+            f"{row} AP {show(figures['AP'], 2)}"
+            for row, figures in metrics.items()
+            if row != "gain"
+        )
         self.live.console.print(f"iteration {finished}: {shown}", highlight=False)
         self._write(finished, {name: value for name, value in flat.items() if value is not None})
 

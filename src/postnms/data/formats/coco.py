@@ -6,16 +6,13 @@ Labels 0..K-1 are positions in ``categories``; the map to category ids is applie
 import json
 import logging
 import sys
-from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from postnms.data.image_files import load_image
+from postnms.data.dataset import Category, CocoDataset, Record, Truth
 from postnms.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -23,79 +20,6 @@ logger = logging.getLogger(__name__)
 LEAST_SIDE = 0.1
 """Shortest side, in pixels, of a box to train on: a shorter one is often left of a box outside the image, and rounds
 to nothing when the image is mirrored or resized."""
-
-
-@dataclass(frozen=True)
-class Category:
-    """A class of the data set: its COCO id and its name."""
-
-    id: int
-    name: str
-
-
-@dataclass(frozen=True)
-class Truth:
-    """An annotation file: what results are evaluated against."""
-
-    categories: tuple[Category, ...]
-    """In the order of the labels."""
-    content: dict[str, Any]
-    """COCO's dict as it came, with ``area`` and ``iscrowd`` in every annotation."""
-    source: str
-    annotated: bool
-    """False for a test split: its file has no ``annotations``."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image and its objects, to train on: boxes are clipped to the image, slivers (LEAST_SIDE) dropped."""
-
-    id: int
-    path: Path
-    height: int
-    width: int
-    boxes: NDArray[np.float32]
-    """(m, 4) xyxy, pixels."""
-    labels: NDArray[np.int64]
-    """(m,) 0..K-1."""
-    crowd: NDArray[np.bool_]
-    """(m,)."""
-    pixels: NDArray[np.uint8] | None = None
-    """(height, width, 3) if the image is made in memory."""
-
-    def load(self) -> Image.Image:
-        """The image, RGB. Raises UserError if it cannot be read or has another size than the annotations say."""
-        if self.pixels is not None:
-            return Image.fromarray(self.pixels)
-        return load_image(self.path, size=(self.height, self.width))
-
-
-@dataclass(frozen=True)
-class CocoDataset:
-    """A split: records in the order of the file, and the annotations as they came, to evaluate against."""
-
-    categories: tuple[Category, ...]
-    """In the order of the labels."""
-    records: tuple[Record, ...]
-    truth: dict[str, Any]
-    """COCO's dict: ``images``, ``annotations``, ``categories``."""
-    source: str
-    annotated: bool = True
-    """False for a test split: its file has no ``annotations``."""
-
-    def with_label_map(self, categories: Sequence[Category]) -> "CocoDataset":
-        """Labelled by another split's categories, of which this one's must be a subset, ids and names alike."""
-        wanted = {category.id: (label, category) for label, category in enumerate(categories)}
-        strangers = [c for c in self.categories if c.id not in wanted or wanted[c.id][1] != c]
-        if strangers:
-            named = ", ".join(f"{c.id} {c.name!r}" for c in strangers[:3])
-            raise UserError(
-                f"{self.source}: categories: expected a subset of "
-                f"{[f'{c.id} {c.name}' for c in categories]}, got also {named}"
-            )
-        table = np.array([wanted[category.id][0] for category in self.categories], np.int64)
-        records = tuple(replace(record, labels=table[record.labels]) for record in self.records)
-        return replace(self, categories=tuple(categories), records=records)
 
 
 def read_truth(annotations: Path) -> Truth:
@@ -132,13 +56,17 @@ def read_coco(annotations: Path, images: Path) -> CocoDataset:
     objects = _objects(truth)
     records, dropped = [], 0
     for index, entry in enumerate(truth.content["images"]):
-        record, lost = _record(entry, objects.get(entry["id"], []), images, f"{name}: images[{index}]")
+        record, lost = _record(
+            entry, objects.get(entry["id"], []), images, f"{name}: images[{index}]"
+        )
         records.append(record)
         dropped += lost
     if dropped:
         least = f"{LEAST_SIDE} px in their image"
         logger.warning("%s: %d boxes with a side under %s are not trained on", name, dropped, least)
-    return CocoDataset(truth.categories, tuple(records), truth.content, truth.source, truth.annotated)
+    return CocoDataset(
+        truth.categories, tuple(records), truth.content, truth.source, truth.annotated
+    )
 
 
 def _read_json(path: Path) -> Any:
@@ -154,8 +82,13 @@ def _read_categories(entries: list[Any], name: str) -> tuple[Category, ...]:
     _ids(entries, f"{name}: categories")
     for index, entry in enumerate(entries):
         if not isinstance(entry.get("name"), str):
-            raise UserError(f"{name}: categories[{index}].name: expected a string, got {entry.get('name')!r}")
-    found = sorted((Category(entry["id"], entry["name"]) for entry in entries), key=lambda category: category.id)
+            raise UserError(
+                f"{name}: categories[{index}].name: expected a string, got {entry.get('name')!r}"
+            )
+    found = sorted(
+        (Category(entry["id"], entry["name"]) for entry in entries),
+        key=lambda category: category.id,
+    )
     if not found:
         raise UserError(f"{name}: categories: expected at least one, got none")
     return tuple(found)
@@ -169,13 +102,18 @@ def _ids(entries: list[Any], where: str) -> dict[int, int]:
         if not isinstance(number, int) or isinstance(number, bool):
             raise UserError(f"{where}[{index}].id: expected an integer, got {number!r}")
         if number in positions:
-            raise UserError(f"{where}[{index}].id: {number} is already that of {where}[{positions[number]}]")
+            raise UserError(
+                f"{where}[{index}].id: {number} is already that of {where}[{positions[number]}]"
+            )
         positions[number] = index
     return positions
 
 
 def _check_annotations(
-    entries: list[dict[str, Any]], categories: tuple[Category, ...], image_ids: dict[int, int], name: str
+    entries: list[dict[str, Any]],
+    categories: tuple[Category, ...],
+    image_ids: dict[int, int],
+    name: str,
 ) -> None:
     labels = [category.id for category in categories]
     for index, entry in enumerate(entries):
@@ -198,7 +136,9 @@ def _objects(truth: Truth) -> dict[int, list[tuple[list[float], int, bool]]]:
     return objects
 
 
-def _check(entry: dict[str, Any], field: str, valid: Container[int], expected: str, where: str) -> None:
+def _check(
+    entry: dict[str, Any], field: str, valid: Container[int], expected: str, where: str
+) -> None:
     value = entry.get(field)
     if not isinstance(value, int) or value not in valid:
         raise UserError(f"{where}.{field}: expected {expected}, got {value!r}")
@@ -213,7 +153,9 @@ def read_bbox(value: Any, where: str) -> list[float]:
     """The value of a ``bbox``, (x, y, width, height). Raises UserError that begins with ``where`` if it is none."""
     numbers = isinstance(value, list) and len(value) == 4 and all(is_number(v) for v in value)
     if not numbers or min(value[2:]) < 0:
-        raise UserError(f"{where}: expected [x, y, width >= 0, height >= 0], four finite numbers, got {value!r}")
+        raise UserError(
+            f"{where}: expected [x, y, width >= 0, height >= 0], four finite numbers, got {value!r}"
+        )
     return value
 
 
@@ -232,7 +174,15 @@ def _record(
     solid = (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(axis=1)
     labels = np.array([label for _, label, _ in objects], np.int64)
     crowd = np.array([crowd for _, _, crowd in objects], np.bool_)
-    record = Record(entry["id"], images / entry["file_name"], height, width, boxes[solid], labels[solid], crowd[solid])
+    record = Record(
+        entry["id"],
+        images / entry["file_name"],
+        height,
+        width,
+        boxes[solid],
+        labels[solid],
+        crowd[solid],
+    )
     return record, int((~solid).sum())
 
 
@@ -246,3 +196,11 @@ def _kind(content: Any, key: str) -> str:
     if not isinstance(content, dict):
         return f"{type(content).__name__} at the top"
     return type(content[key]).__name__ if key in content else "nothing"
+
+
+DEFAULT_ANNOTATIONS = "instances_val.json"
+
+
+def open_annotations(data: Path, name: str | None = None) -> Truth:
+    """Annotations from a file, or from a folder that has them under ``name`` (default: instances_val.json)."""
+    return read_truth(data / (name or DEFAULT_ANNOTATIONS) if data.is_dir() else data)

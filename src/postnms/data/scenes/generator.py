@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from postnms.config import Config
-from postnms.data.formats.coco import Category, CocoDataset, Record
+from postnms.data.dataset import Category, CocoDataset, Record
 from postnms.data.scenes.shapes import SHAPES, Shape, background, place
 from postnms.errors import UserError
 from postnms.files.atomic import atomic_path, write_json
@@ -89,11 +89,18 @@ class _Canvas:
         for shape, shown in zip(self.shapes, self.shown, strict=True):
             rows, columns = np.nonzero(shown > 0.5)
             left, top = columns.min() + shape.columns.start, rows.min() + shape.rows.start
-            right, bottom = columns.max() + shape.columns.start + 1, rows.max() + shape.rows.start + 1
+            right, bottom = (
+                columns.max() + shape.columns.start + 1,
+                rows.max() + shape.rows.start + 1,
+            )
             boxes.append((left, top, right, bottom))
             areas.append(len(rows))
         labels = [shape.label for shape in self.shapes]
-        return np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(areas, np.int64)
+        return (
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.array(labels, np.int64),
+            np.array(areas, np.int64),
+        )
 
 
 def generate_scene(
@@ -117,8 +124,12 @@ def scenes_dataset(config: ScenesConfig, seed: int, split: str) -> CocoDataset:
         pixels, boxes, labels, areas = generate_scene(config, seed, split, index)
         crowd = np.zeros(len(labels), np.bool_)
         name = Path(f"{split}_{index:05d}.png")
-        records.append(Record(index + 1, name, config.size, config.size, boxes, labels, crowd, pixels))
-        images.append({"id": index + 1, "file_name": str(name), "height": config.size, "width": config.size})
+        records.append(
+            Record(index + 1, name, config.size, config.size, boxes, labels, crowd, pixels)
+        )
+        images.append(
+            {"id": index + 1, "file_name": str(name), "height": config.size, "width": config.size}
+        )
         annotations += _annotations(index + 1, len(annotations), boxes, labels, areas)
     categories = [{"id": c.id, "name": c.name} for c in CATEGORIES]
     truth = {"images": images, "annotations": annotations, "categories": categories}
@@ -142,14 +153,18 @@ def write_scenes(
                 record.load().save(temporary, format="PNG")
             done(1)
         about = {"description": DESCRIPTION, "seed": seed, "config": config.model_dump(mode="json")}
-        write_json(folder / f"instances_{split}.json", {"info": about, **dataset.truth}, indent=None)
+        write_json(
+            folder / f"instances_{split}.json", {"info": about, **dataset.truth}, indent=None
+        )
         counts[split] = len(dataset.truth["annotations"])
     return counts
 
 
 def _refuse_foreign(path: Path) -> None:
     try:
-        ours = not path.exists() or json.loads(path.read_text())["info"]["description"] == DESCRIPTION
+        ours = (
+            not path.exists() or json.loads(path.read_text())["info"]["description"] == DESCRIPTION
+        )
     except (ValueError, TypeError, LookupError):
         ours = False
     if not ours:

@@ -55,14 +55,29 @@ def star(x: Field, y: Field, radius: float) -> Field:
     return (np.hypot(x, y) - radius * edge) * 0.75
 
 
-SHAPES: dict[str, Distance] = {"disc": disc, "ring": ring, "square": square, "triangle": triangle, "star": star}
+SHAPES: dict[str, Distance] = {
+    "disc": disc,
+    "ring": ring,
+    "square": square,
+    "triangle": triangle,
+    "star": star,
+}
 
 _BASE_COLOURS = np.array(
-    [[0.86, 0.33, 0.28], [0.25, 0.52, 0.85], [0.95, 0.74, 0.25], [0.35, 0.70, 0.43], [0.66, 0.42, 0.78]], np.float32
+    [
+        [0.86, 0.33, 0.28],
+        [0.25, 0.52, 0.85],
+        [0.95, 0.74, 0.25],
+        [0.35, 0.70, 0.43],
+        [0.66, 0.42, 0.78],
+    ],
+    np.float32,
 )
 
 
-def place(label: int, centre: tuple[float, float], radius: float, size: int, random: np.random.Generator) -> Shape:
+def place(
+    label: int, centre: tuple[float, float], radius: float, size: int, random: np.random.Generator
+) -> Shape:
     """A shape of a class, with its own rotation, colour and texture, as far as it lies in a size x size image."""
     margin = radius + 2
     left, top = (max(int(c - margin), 0) for c in centre)
@@ -76,12 +91,20 @@ def place(label: int, centre: tuple[float, float], radius: float, size: int, ran
     u, v = cos * x + sin * y, cos * y - sin * x
     distance = list(SHAPES.values())[label](u, v, radius)
     cover = np.clip(0.5 - distance, 0, 1)
-    return Shape(label, slice(top, bottom), slice(left, right), cover, _paint(label, u, v, distance, radius, random))
+    return Shape(
+        label,
+        slice(top, bottom),
+        slice(left, right),
+        cover,
+        _paint(label, u, v, distance, radius, random),
+    )
 
 
 def background(size: int, random: np.random.Generator) -> Field:
     """A smooth, grainy (size, size, 3) ground in [0, 1]."""
-    coarse = random.normal(0, 0.09, (7, 7, 3)) + random.uniform(0.25, 0.75) + random.normal(0, 0.06, 3)
+    coarse = (
+        random.normal(0, 0.09, (7, 7, 3)) + random.uniform(0.25, 0.75) + random.normal(0, 0.06, 3)
+    )
     knots = np.linspace(0, 6, size)
     low = np.minimum(knots.astype(int), 5)
     share = (knots - low)[:, None]
@@ -89,9 +112,13 @@ def background(size: int, random: np.random.Generator) -> Field:
     return (tall[:, low] * (1 - share) + tall[:, low + 1] * share).astype(np.float32)
 
 
-def _paint(label: int, u: Field, v: Field, distance: Field, radius: float, random: np.random.Generator) -> Field:
+def _paint(
+    label: int, u: Field, v: Field, distance: Field, radius: float, random: np.random.Generator
+) -> Field:
     """Base colour of the class with a jitter; stripes, rings or a gradient; a darker rim."""
-    base = _BASE_COLOURS[label] * random.uniform(0.75, 1.15) + random.normal(0, 0.07, 3).astype(np.float32)
+    base = _BASE_COLOURS[label] * random.uniform(0.75, 1.15) + random.normal(0, 0.07, 3).astype(
+        np.float32
+    )
     wave = random.uniform(0.6, 1.4) * 6 / radius
     pattern = (
         np.sin(wave * u * 2),

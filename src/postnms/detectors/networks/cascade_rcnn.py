@@ -19,10 +19,12 @@ from torchvision.ops import MultiScaleRoIAlign
 from postnms.config import Fraction
 from postnms.detectors.config import TwoStageConfig
 from postnms.detectors.image_batch import ImageBatch, build_transform, prepare_images
-from postnms.detectors.network import Columns, Selection, as_at_test, truths_of
+from postnms.detectors.modes import as_at_test
+from postnms.detectors.network import Selection
 from postnms.detectors.parts import box_head
 from postnms.detectors.parts.backbone import build_backbone, levels_of, pyramid
 from postnms.detectors.parts.box_head import Predictions
+from postnms.detectors.parts.classes import Columns, truths_of
 from postnms.detectors.parts.proposals import build_rpn, propose
 from postnms.structures import Candidates, Level, Targets
 
@@ -73,7 +75,12 @@ class CascadeRCNN(nn.Module):
         columns: Columns,
     ) -> None:
         super().__init__()
-        self.transform, self.backbone, self.rpn, self.heads = transform, backbone, rpn, nn.ModuleList(heads)
+        self.transform, self.backbone, self.rpn, self.heads = (
+            transform,
+            backbone,
+            rpn,
+            nn.ModuleList(heads),
+        )
         self.loss_weights, self.scoring = loss_weights, scoring
         self.levels, self.columns, self.num_classes = levels, columns, len(columns)
         self.nms_threshold, self.max_detections = heads[-1].nms_thresh, heads[-1].detections_per_img
@@ -106,7 +113,9 @@ class CascadeRCNN(nn.Module):
         rows, found = sample.rows, self._predict(0, features, sample.boxes)
         losses |= self._losses(0, found, sample)
         for index in range(1, len(self.heads)):
-            sample = box_head.match(self._head(index), self._moved(index - 1, found, images), truths)
+            sample = box_head.match(
+                self._head(index), self._moved(index - 1, found, images), truths
+            )
             found = self._predict(index, features, sample.boxes)
             losses |= self._losses(index, found, sample)
         if selection.origin == "sampled":
@@ -116,7 +125,9 @@ class CascadeRCNN(nn.Module):
         with as_at_test(self.heads):
             return self._select(self._run(features, proposals, images), images, selection), losses
 
-    def _run(self, features: dict[str, Tensor], boxes: list[Tensor], images: ImageBatch) -> Predictions:
+    def _run(
+        self, features: dict[str, Tensor], boxes: list[Tensor], images: ImageBatch
+    ) -> Predictions:
         """Boxes of each image through all heads; what the last says."""
         found = self._predict(0, features, boxes)
         for index in range(1, len(self.heads)):
@@ -129,24 +140,38 @@ class CascadeRCNN(nn.Module):
     def _losses(self, index: int, found: Predictions, sample: box_head.Sample) -> dict[str, Tensor]:
         classifier, location = box_head.losses(found, sample)
         weight, number = self.loss_weights[index], index + 1
-        return {f"loss_classifier_{number}": weight * classifier, f"loss_box_reg_{number}": weight * location}
+        return {
+            f"loss_classifier_{number}": weight * classifier,
+            f"loss_box_reg_{number}": weight * location,
+        }
 
     def _moved(self, index: int, found: Predictions, images: ImageBatch) -> list[Tensor]:
         """The boxes of each image as head ``index`` moved them, constants."""
         row = torch.arange(len(found.logits), device=found.logits.device)
         moved = box_head.decode(self._head(index), found, row, torch.zeros_like(row), images)
-        finite = torch.isfinite(moved).all(dim=1, keepdim=True)  # where it is not, the losses will tell
+        finite = torch.isfinite(moved).all(
+            dim=1, keepdim=True
+        )  # where it is not, the losses will tell
         moved = torch.where(finite, moved, torch.cat(found.boxes))
         return list(moved.split([len(part) for part in found.boxes]))
 
     def _select(
-        self, found: Predictions, images: ImageBatch, selection: Selection, rows: list[Tensor] | None = None
+        self,
+        found: Predictions,
+        images: ImageBatch,
+        selection: Selection,
+        rows: list[Tensor] | None = None,
     ) -> Candidates:
         scores = found.logits.detach().softmax(dim=1)
         if self.scoring == "mean":
             with torch.no_grad():
-                earlier = [box_head.score_pooled(self._head(i), found.pooled)[0] for i in range(len(self.heads) - 1)]
-            scores = torch.stack([*(logits.softmax(dim=1) for logits in earlier), scores]).mean(dim=0)
+                earlier = [
+                    box_head.score_pooled(self._head(i), found.pooled)[0]
+                    for i in range(len(self.heads) - 1)
+                ]
+            scores = torch.stack([*(logits.softmax(dim=1) for logits in earlier), scores]).mean(
+                dim=0
+            )
         return box_head.select(self._head(-1), found, scores, images, self.columns, selection, rows)
 
     def _head(self, index: int) -> RoIHeads:

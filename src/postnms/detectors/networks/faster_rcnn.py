@@ -16,9 +16,11 @@ from torchvision.ops import MultiScaleRoIAlign
 from postnms.config import Fraction
 from postnms.detectors.config import TwoStageConfig
 from postnms.detectors.image_batch import ImageBatch, build_transform, prepare_images
-from postnms.detectors.network import Columns, Selection, as_at_test, truths_of
+from postnms.detectors.modes import as_at_test
+from postnms.detectors.network import Selection
 from postnms.detectors.parts import box_head
 from postnms.detectors.parts.backbone import build_backbone, levels_of, pyramid
+from postnms.detectors.parts.classes import Columns, truths_of
 from postnms.detectors.parts.proposals import build_rpn, propose
 from postnms.structures import Candidates, Level, Targets
 
@@ -44,7 +46,12 @@ class FasterRCNN(nn.Module):
         columns: Columns,
     ) -> None:
         super().__init__()
-        self.transform, self.backbone, self.rpn, self.roi_heads = transform, backbone, rpn, roi_heads
+        self.transform, self.backbone, self.rpn, self.roi_heads = (
+            transform,
+            backbone,
+            rpn,
+            roi_heads,
+        )
         self.levels, self.columns, self.num_classes = levels, columns, len(columns)
         self.nms_threshold, self.max_detections = roi_heads.nms_thresh, roi_heads.detections_per_img
 

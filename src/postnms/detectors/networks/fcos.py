@@ -14,9 +14,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from postnms.boxes import area
 from postnms.detectors.image_batch import ImageBatch, prepare_images
-from postnms.detectors.network import Columns, Selection, truths_of
+from postnms.detectors.network import Selection
 from postnms.detectors.parts import dense_head as dense
 from postnms.detectors.parts.backbone import pyramid
+from postnms.detectors.parts.classes import Columns, truths_of
 from postnms.distributed.collectives import divisor
 from postnms.structures import Candidates, Level, Targets
 
@@ -37,8 +38,17 @@ class FCOS(nn.Module):
         columns: Columns,
     ) -> None:
         super().__init__()
-        self.transform, self.backbone, self.anchor_generator, self.head = transform, backbone, anchor_generator, head
-        self.box_coder, self.center_sampling_radius, self.settings = box_coder, center_sampling_radius, settings
+        self.transform, self.backbone, self.anchor_generator, self.head = (
+            transform,
+            backbone,
+            anchor_generator,
+            head,
+        )
+        self.box_coder, self.center_sampling_radius, self.settings = (
+            box_coder,
+            center_sampling_radius,
+            settings,
+        )
         self.levels, self.columns, self.num_classes = levels, columns, len(columns)
         self.nms_threshold, self.max_detections = settings.nms_thresh, settings.detections_per_img
 
@@ -69,20 +79,31 @@ class FCOS(nn.Module):
         if targets is not None:
             losses = self._losses(outputs, anchors, per_level, truths_of(targets, self.columns))
         outputs = dense.run_as_at_test(self.head, levels, outputs, selection)
-        scores = (self.columns.take(outputs["cls_logits"].sigmoid()) * outputs["bbox_ctrness"].sigmoid()).sqrt()
+        scores = (
+            self.columns.take(outputs["cls_logits"].sigmoid()) * outputs["bbox_ctrness"].sigmoid()
+        ).sqrt()
         best = dense.best_of_levels(scores, per_level, self.settings, selection)
         decode = self.box_coder.decode
-        return dense.select(scores, best, outputs["bbox_regression"], anchors, decode, images, selection), losses
+        return dense.select(
+            scores, best, outputs["bbox_regression"], anchors, decode, images, selection
+        ), losses
 
     def _losses(
-        self, outputs: dict[str, Tensor], anchors: list[Tensor], per_level: list[int], truths: list[dict[str, Tensor]]
+        self,
+        outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        per_level: list[int],
+        truths: list[dict[str, Tensor]],
     ) -> dict[str, Tensor]:
         radius = self.center_sampling_radius
         matches = [
-            match_points(part, per_level, truth["boxes"], radius) for part, truth in zip(anchors, truths, strict=True)
+            match_points(part, per_level, truth["boxes"], radius)
+            for part, truth in zip(anchors, truths, strict=True)
         ]
         own = sum(int((match >= 0).sum()) for match in matches)
-        scale = max(own, 1) / divisor(own, anchors[0].device)  # the head's own mean is over this process alone
+        scale = max(own, 1) / divisor(
+            own, anchors[0].device
+        )  # the head's own mean is over this process alone
         found = self.head.compute_loss(truths, outputs, anchors, matches)
         return {f"loss_{name}": scale * loss for name, loss in found.items()}
 
@@ -99,11 +120,15 @@ def match_points(anchors: Tensor, per_level: list[int], boxes: Tensor, radius: f
     points, cell = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2] - anchors[:, 0]
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     near = (points[:, None] - centres).abs().amax(dim=2) < radius * cell[:, None]
-    sides = torch.cat([points[:, None] - boxes[:, :2], boxes[:, 2:] - points[:, None]], dim=2)  # (A, m, 4)
+    sides = torch.cat(
+        [points[:, None] - boxes[:, :2], boxes[:, 2:] - points[:, None]], dim=2
+    )  # (A, m, 4)
     least, most = 4 * cell, 8 * cell
     least[: per_level[0]] = 0
     most[-per_level[-1] :] = torch.inf
     farthest = sides.amax(dim=2)
-    responsible = near & (sides.amin(dim=2) > 0) & (farthest > least[:, None]) & (farthest < most[:, None])
+    responsible = (
+        near & (sides.amin(dim=2) > 0) & (farthest > least[:, None]) & (farthest < most[:, None])
+    )
     smallest = torch.where(responsible, area(boxes), torch.inf).min(dim=1)
     return torch.where(smallest.values.isinf(), -1, smallest.indices)

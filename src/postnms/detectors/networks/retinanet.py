@@ -18,10 +18,11 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from postnms.config import Fraction, Positive
 from postnms.detectors.config import AnchorSizes, PyramidConfig
 from postnms.detectors.image_batch import ImageBatch, build_transform, prepare_images
-from postnms.detectors.network import Columns, Selection, truths_of
+from postnms.detectors.network import Selection
 from postnms.detectors.parts import dense_head as dense
 from postnms.detectors.parts.assignment import assign
 from postnms.detectors.parts.backbone import build_backbone, levels_of, pyramid
+from postnms.detectors.parts.classes import Columns, truths_of
 from postnms.structures import Candidates, Level, Targets
 
 
@@ -56,7 +57,12 @@ class RetinaNet(nn.Module):
         columns: Columns,
     ) -> None:
         super().__init__()
-        self.transform, self.backbone, self.anchor_generator, self.head = transform, backbone, anchor_generator, head
+        self.transform, self.backbone, self.anchor_generator, self.head = (
+            transform,
+            backbone,
+            anchor_generator,
+            head,
+        )
         self.matcher, self.box_coder, self.settings = matcher, box_coder, settings
         self.levels, self.columns, self.num_classes = levels, columns, len(columns)
         self.nms_threshold, self.max_detections = settings.nms_thresh, settings.detections_per_img
@@ -86,20 +92,30 @@ class RetinaNet(nn.Module):
         losses = {}
         if targets is not None:
             truths = truths_of(targets, self.columns)
-            found = self.head.compute_loss(truths, outputs, anchors, assign(self.matcher, anchors, truths))
+            found = self.head.compute_loss(
+                truths, outputs, anchors, assign(self.matcher, anchors, truths)
+            )
             losses = {f"loss_{name}": loss for name, loss in found.items()}
         outputs = dense.run_as_at_test(self.head, levels, outputs, selection)
         scores = self.columns.take(outputs["cls_logits"].sigmoid())
-        best = dense.best_of_levels(scores, dense.anchors_per_level(levels, anchors), self.settings, selection)
+        best = dense.best_of_levels(
+            scores, dense.anchors_per_level(levels, anchors), self.settings, selection
+        )
         decode = self.box_coder.decode_single
-        return dense.select(scores, best, outputs["bbox_regression"], anchors, decode, images, selection), losses
+        return dense.select(
+            scores, best, outputs["bbox_regression"], anchors, decode, images, selection
+        ), losses
 
 
 def build_retinanet(config: RetinaNetConfig, num_classes: int) -> RetinaNet:
     """A RetinaNet with a random head for ``num_classes`` classes."""
-    octaves = [tuple(int(size * 2 ** (third / 3)) for third in range(3)) for size in config.anchor_sizes]
+    octaves = [
+        tuple(int(size * 2 ** (third / 3)) for third in range(3)) for size in config.anchor_sizes
+    ]
     anchors = AnchorGenerator(tuple(octaves), (config.aspect_ratios,) * len(octaves))
-    head = RetinaNetHead(config.backbone.fpn_channels, anchors.num_anchors_per_location()[0], num_classes)
+    head = RetinaNetHead(
+        config.backbone.fpn_channels, anchors.num_anchors_per_location()[0], num_classes
+    )
     return RetinaNet(
         build_transform(config),
         build_backbone(config.backbone, first_level=3),
@@ -107,7 +123,12 @@ def build_retinanet(config: RetinaNetConfig, num_classes: int) -> RetinaNet:
         head,
         Matcher(config.fg_iou_thresh, config.bg_iou_thresh, allow_low_quality_matches=True),
         BoxCoder((1.0, 1.0, 1.0, 1.0)),
-        dense.DenseSettings(config.topk_candidates, config.score_thresh, config.nms_thresh, config.detections_per_img),
+        dense.DenseSettings(
+            config.topk_candidates,
+            config.score_thresh,
+            config.nms_thresh,
+            config.detections_per_img,
+        ),
         levels_of(config.backbone, range(3, 8)),
         Columns(tuple(range(num_classes))),
     )

@@ -12,7 +12,9 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from postnms.boxes import pairwise_iou
 
 
-def assign(matcher: Matcher, boxes: Sequence[Tensor], truths: Sequence[dict[str, Tensor]]) -> list[Tensor]:
+def assign(
+    matcher: Matcher, boxes: Sequence[Tensor], truths: Sequence[dict[str, Tensor]]
+) -> list[Tensor]:
     """Of each image: for each box (r,) the row of its truth; -1: background, -2: neither, it is not trained on."""
     return [
         matcher(pairwise_iou(truth["boxes"], part)) if len(truth["boxes"]) else _background(part)
@@ -54,8 +56,12 @@ def _rows_of_image(
     positive, negative = (labels >= 1).nonzero().squeeze(1), (labels == 0).nonzero().squeeze(1)
     size = sampler.batch_size_per_image
     count = min(len(positive), int(size * sampler.positive_fraction))
-    chosen = positive[torch.randperm(len(positive), device=labels.device, generator=generator)[:count]]
-    rest = negative[torch.randperm(len(negative), device=labels.device, generator=generator)[: size - count]]
+    chosen = positive[
+        torch.randperm(len(positive), device=labels.device, generator=generator)[:count]
+    ]
+    rest = negative[
+        torch.randperm(len(negative), device=labels.device, generator=generator)[: size - count]
+    ]
     return torch.cat([chosen, rest]).sort().values
 
 

@@ -86,7 +86,9 @@ def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN:
         del body.fc  # the classifier
     if config.weights is not None:
         load_backbone_weights(body, config.name, config.weights)
-    trained = tuple(prefix for block in architecture.blocks[: config.trainable_layers] for prefix in block)
+    trained = tuple(
+        prefix for block in architecture.blocks[: config.trainable_layers] for prefix in block
+    )
     for name, parameter in body.named_parameters():
         parameter.requires_grad_(name.startswith(trained) if trained else False)
     stages, widths = architecture.stages[first_level - 2 :], architecture.widths[first_level - 2 :]
@@ -116,7 +118,9 @@ def load_backbone_weights(body: nn.Module, name: str, weights: str) -> None:
         state = _imagenet_state(name)
     else:
         state = read_state_dict(Path(weights), "detector.backbone.weights (if not 'imagenet')")
-    state = {key.removeprefix(within): value for key, value in state.items() if key.startswith(within)}
+    state = {
+        key.removeprefix(within): value for key, value in state.items() if key.startswith(within)
+    }
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     load_weights(body, state, f"detector.backbone.weights: {weights} for {name}")
 
@@ -128,7 +132,9 @@ def _norm(config: BackboneConfig, epsilon: float) -> Callable[..., nn.Module]:
 def _imagenet_state(name: str) -> dict[str, Tensor]:
     hint = "fetch a file elsewhere and pass --set detector.backbone.weights=FILE"
     if name not in torchvision.models.list_models():
-        raise UserError(f"detector.backbone.weights: torchvision has no ImageNet weights of {name}; {hint}")
+        raise UserError(
+            f"detector.backbone.weights: torchvision has no ImageNet weights of {name}; {hint}"
+        )
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))

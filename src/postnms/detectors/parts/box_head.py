@@ -16,8 +16,9 @@ from torchvision.models.detection.roi_heads import RoIHeads
 
 from postnms.boxes import clip
 from postnms.detectors.image_batch import ImageBatch
-from postnms.detectors.network import Columns, Selection
+from postnms.detectors.network import Selection
 from postnms.detectors.parts.assignment import assign, boxes_of, labels_of, sample_rows
+from postnms.detectors.parts.classes import Columns
 from postnms.detectors.parts.proposals import SMOOTH_L1_BETA
 from postnms.distributed.collectives import divisor
 from postnms.ops.pooling.roi_align import pool_pyramid
@@ -61,7 +62,10 @@ def predict(
     boxes: list[Tensor],
 ) -> Predictions:
     """Pool the boxes of each image from the pyramid and run the head on them."""
-    maps, strides = {name: features[name] for name in levels}, [level.stride for level in levels.values()]
+    maps, strides = (
+        {name: features[name] for name in levels},
+        [level.stride for level in levels.values()],
+    )
     cells, samples = head.box_roi_pool.output_size[0], head.box_roi_pool.sampling_ratio
     pooled = pool_pyramid(maps, torch.cat(boxes), image_of(boxes), strides, cells, samples)
     return Predictions(boxes, pooled, *score_pooled(head, pooled))
@@ -80,10 +84,16 @@ def sample(
     generators: Sequence[torch.Generator] | None,
 ) -> Sample:
     """A sample of the proposals and the injected ground truth, matched."""
-    whole = match(head, [torch.cat([p, truth["boxes"]]) for p, truth in zip(proposals, truths, strict=True)], truths)
+    whole = match(
+        head,
+        [torch.cat([p, truth["boxes"]]) for p, truth in zip(proposals, truths, strict=True)],
+        truths,
+    )
     rows = sample_rows(whole.labels, head.fg_bg_sampler, generators)
     columns = (whole.boxes, whole.rows, whole.labels, whole.deltas)
-    return Sample(*([part[row] for part, row in zip(column, rows, strict=True)] for column in columns))
+    return Sample(
+        *([part[row] for part, row in zip(column, rows, strict=True)] for column in columns)
+    )
 
 
 def match(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tensor]]) -> Sample:
@@ -126,11 +136,15 @@ def select(
     ``scores`` (p, C); ``rows``: where the boxes come from, if not from the proposals in their order.
     """
     image = image_of(found.boxes)
-    source = torch.cat(rows or [torch.arange(len(part), device=part.device) for part in found.boxes])
+    source = torch.cat(
+        rows or [torch.arange(len(part), device=part.device) for part in found.boxes]
+    )
     own = columns.take(scores.detach())
     row, label = (own > selection.threshold(head.score_thresh)).nonzero(as_tuple=True)
     decoded = decode(head, found, row, columns.of_labels(label), images)
-    large = ((decoded[:, 2:] - decoded[:, :2]) >= MIN_SIDE).all(dim=1)  # NaN is not: its losses will tell
+    large = ((decoded[:, 2:] - decoded[:, :2]) >= MIN_SIDE).all(
+        dim=1
+    )  # NaN is not: its losses will tell
     row, label = row[large], label[large]
     candidates = Candidates(
         decoded[large], own[row, label], label, image[row], source[row], num_images=len(found.boxes)
@@ -138,9 +152,13 @@ def select(
     return limit(candidates, selection.most)
 
 
-def decode(head: RoIHeads, found: Predictions, row: Tensor, column: Tensor, images: ImageBatch) -> Tensor:
+def decode(
+    head: RoIHeads, found: Predictions, row: Tensor, column: Tensor, images: ImageBatch
+) -> Tensor:
     """The given boxes (n,) moved by the deltas of the given outputs (n,), inside their image; no gradient -> (n, 4)."""
-    moved = head.box_coder.decode_single(deltas_of(found, row, column).detach(), torch.cat(found.boxes)[row])
+    moved = head.box_coder.decode_single(
+        deltas_of(found, row, column).detach(), torch.cat(found.boxes)[row]
+    )
     return clip(moved, torch.tensor(images.sizes, device=moved.device)[image_of(found.boxes)[row]])
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from postnms.boxes import clip
 from postnms.detectors.image_batch import ImageBatch
-from postnms.detectors.network import Selection, as_at_test
+from postnms.detectors.modes import as_at_test
+from postnms.detectors.network import Selection
 from postnms.errors import UserError
 from postnms.structures import Candidates, limit
 
@@ -37,10 +38,15 @@ def run_as_at_test(
     Empty, of no image, if no candidates are wanted.
     """
     if selection.origin == "sampled":
-        raise UserError("stage.candidates: expected 'proposals' for a detector without proposals, got 'sampled'")
+        raise UserError(
+            "stage.candidates: expected 'proposals' for a detector without proposals, got 'sampled'"
+        )
     if selection.origin == "none":
         return {name: output.detach()[:0] for name, output in outputs.items()}
-    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training for part in head.modules()):
+    if any(
+        isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training
+        for part in head.modules()
+    ):
         with as_at_test(head):
             outputs = head(levels)
     return {name: output.detach().float() for name, output in outputs.items()}
@@ -68,12 +74,16 @@ def best_of_levels(
             level = of_image[start : start + count].flatten()
             over = (level > threshold).nonzero().squeeze(1)
             best = over[level[over].topk(min(top, len(over))).indices]
-            chosen.append(torch.stack([torch.full_like(best, image), start + best // classes, best % classes]))
+            chosen.append(
+                torch.stack([torch.full_like(best, image), start + best // classes, best % classes])
+            )
             start += count
     return tuple(torch.cat(chosen, dim=1))
 
 
-def best_of_classes(scores: Tensor, settings: DenseSettings, selection: Selection) -> tuple[Tensor, ...]:
+def best_of_classes(
+    scores: Tensor, settings: DenseSettings, selection: Selection
+) -> tuple[Tensor, ...]:
     """The best anchors over the score threshold of each image and class; as :func:`best_of_levels`."""
     threshold = selection.threshold(settings.score_thresh)
     best = scores.topk(min(settings.topk_candidates, scores.shape[1]), dim=1)  # (B, top, K)

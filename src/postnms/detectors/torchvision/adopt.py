@@ -13,12 +13,14 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from postnms.detectors.detector import Detector, attach
-from postnms.detectors.network import Columns, Network, as_at_test
+from postnms.detectors.modes import as_at_test
+from postnms.detectors.network import Network
 from postnms.detectors.networks.faster_rcnn import FasterRCNN
 from postnms.detectors.networks.fcos import FCOS
 from postnms.detectors.networks.retinanet import RetinaNet
 from postnms.detectors.networks.ssd import SSD
 from postnms.detectors.parts.backbone import pyramid
+from postnms.detectors.parts.classes import Columns
 from postnms.detectors.parts.dense_head import DenseSettings
 from postnms.errors import UserError
 from postnms.stage import StageConfig
@@ -59,25 +61,35 @@ def network_of(model: nn.Module, labels: Sequence[int] | None = None) -> Network
         part = _part(model, path)
         if not isinstance(part, (int, float) if kind is float else kind) or part is None:
             came = "nothing" if part is None else _name(part)
-            raise UserError(f"model: {type(model).__name__} needs {path} of type {kind.__name__}, got {came}")
+            raise UserError(
+                f"model: {type(model).__name__} needs {path} of type {kind.__name__}, got {came}"
+            )
     return adopt(model, labels)
 
 
 def _adopt_faster_rcnn(model: Any, labels: Sequence[int] | None) -> FasterRCNN:
     heads, pool = model.roi_heads, model.roi_heads.box_roi_pool
     if heads.has_mask() or heads.has_keypoint():
-        raise UserError("model: expected a Faster R-CNN without masks and keypoints, which the stage would not move")
-    if (pool.canonical_scale, pool.canonical_level) != (224, 4) or pool.output_size[0] != pool.output_size[1]:
+        raise UserError(
+            "model: expected a Faster R-CNN without masks and keypoints, which the stage would not move"
+        )
+    if (pool.canonical_scale, pool.canonical_level) != (224, 4) or pool.output_size[
+        0
+    ] != pool.output_size[1]:
         raise UserError(
             f"model: roi_heads.box_roi_pool: expected the level rule of 224 pixels on level 4 and square cells, got "
             f"{pool.canonical_scale} on {pool.canonical_level} and {tuple(pool.output_size)}"
         )
     if pool.sampling_ratio < 1:
-        raise UserError(f"model: roi_heads.box_roi_pool: expected a sampling_ratio >= 1, got {pool.sampling_ratio}")
+        raise UserError(
+            f"model: roi_heads.box_roi_pool: expected a sampling_ratio >= 1, got {pool.sampling_ratio}"
+        )
     columns = _columns(labels, heads.box_predictor.cls_score.out_features, first=1)
     outputs = heads.box_predictor.bbox_pred.out_features
     if outputs != 4 * heads.box_predictor.cls_score.out_features:
-        raise UserError(f"model: roi_heads.box_predictor.bbox_pred: expected 4 outputs a class, got {outputs} in all")
+        raise UserError(
+            f"model: roi_heads.box_predictor.bbox_pred: expected 4 outputs a class, got {outputs} in all"
+        )
     every = _levels(model.backbone)
     levels = {name: level for name, level in every.items() if name in pool.featmap_names}
     if not levels:
@@ -91,14 +103,18 @@ def _adopt_retinanet(model: Any, labels: Sequence[int] | None) -> RetinaNet:
     columns = _columns(labels, model.head.classification_head.num_classes, first=0)
     parts = (model.transform, model.backbone, model.anchor_generator, model.head)
     levels = _levels(model.backbone)
-    return RetinaNet(*parts, model.proposal_matcher, model.box_coder, _settings(model), levels, columns)
+    return RetinaNet(
+        *parts, model.proposal_matcher, model.box_coder, _settings(model), levels, columns
+    )
 
 
 def _adopt_fcos(model: Any, labels: Sequence[int] | None) -> FCOS:
     columns = _columns(labels, model.head.classification_head.num_classes, first=0)
     parts = (model.transform, model.backbone, model.anchor_generator, model.head)
     levels = _levels(model.backbone)
-    return FCOS(*parts, model.box_coder, model.center_sampling_radius, _settings(model), levels, columns)
+    return FCOS(
+        *parts, model.box_coder, model.center_sampling_radius, _settings(model), levels, columns
+    )
 
 
 def _adopt_ssd(model: Any, labels: Sequence[int] | None) -> SSD:
@@ -120,7 +136,9 @@ _DENSE = {
     "nms_thresh": float,
     "detections_per_img": int,
 }
-FAMILIES: dict[type[nn.Module], tuple[dict[str, type], Callable[[Any, Sequence[int] | None], Network]]] = {
+FAMILIES: dict[
+    type[nn.Module], tuple[dict[str, type], Callable[[Any, Sequence[int] | None], Network]]
+] = {
     detection.FasterRCNN: (
         {
             **_EVERY,
@@ -160,7 +178,9 @@ def _levels(backbone: nn.Module, side: int = PROBE) -> dict[str, Level]:
     """Names, channels and strides of a backbone's feature maps, told by a black image."""
     where = next(backbone.parameters())
     with as_at_test(backbone):
-        maps = pyramid(backbone, torch.zeros(1, 3, side, side, device=where.device, dtype=where.dtype))
+        maps = pyramid(
+            backbone, torch.zeros(1, 3, side, side, device=where.device, dtype=where.dtype)
+        )
     return {name: Level(part.shape[1], round(side / part.shape[3])) for name, part in maps.items()}
 
 
@@ -170,12 +190,16 @@ def _columns(labels: Sequence[int] | None, outputs: int, first: int) -> Columns:
         return Columns(tuple(range(first, outputs)))
     wrong = [label for label in labels if not first <= label < outputs]
     if wrong or not len(labels) or len(set(labels)) < len(labels):
-        raise UserError(f"labels: expected different labels from {first} to {outputs - 1}, got {list(labels)}")
+        raise UserError(
+            f"labels: expected different labels from {first} to {outputs - 1}, got {list(labels)}"
+        )
     return Columns(tuple(labels))
 
 
 def _settings(model: Any) -> DenseSettings:
-    return DenseSettings(model.topk_candidates, model.score_thresh, model.nms_thresh, model.detections_per_img)
+    return DenseSettings(
+        model.topk_candidates, model.score_thresh, model.nms_thresh, model.detections_per_img
+    )
 
 
 def _part(model: nn.Module, path: str) -> Any:

@@ -42,7 +42,17 @@ SIZES = {
     "ssdlite320_mobilenet_v3_large": (320, 320),
 }
 """Shorter and longest side of models that are not of 800 and 1333 pixels; an SSD has this size only."""
-NOT_OPTIONS = {"self", "backbone", "num_classes", "min_size", "max_size", "size", "kwargs", "head", "anchor_generator"}
+NOT_OPTIONS = {
+    "self",
+    "backbone",
+    "num_classes",
+    "min_size",
+    "max_size",
+    "size",
+    "kwargs",
+    "head",
+    "anchor_generator",
+}
 NO_CLASS = ("__background__", "N/A")
 """Names of outputs of the COCO weights that stand for no class."""
 NO_EPSILON = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
@@ -79,13 +89,19 @@ class TorchvisionConfig(DetectorConfig):
     @model_validator(mode="after")
     def _consistent(self) -> "TorchvisionConfig":
         if self.norm == "frozen" and self.weights is None:
-            raise ValueError("norm: random weights (null) cannot be frozen, they need norm 'trained'; got 'frozen'")
+            raise ValueError(
+                "norm: random weights (null) cannot be frozen, they need norm 'trained'; got 'frozen'"
+            )
         if self.model.startswith("ssd") and (self.min_size, self.max_size) != SIZES[self.model]:
             raise ValueError(
                 f"min_size, max_size: {self.model} has one size, {SIZES[self.model]}; "
                 f"got {(self.min_size, self.max_size)}"
             )
-        known = [name for name in inspect.signature(self.model_class).parameters if name not in NOT_OPTIONS]
+        known = [
+            name
+            for name in inspect.signature(self.model_class).parameters
+            if name not in NOT_OPTIONS
+        ]
         for name in self.options:
             if name not in known:
                 raise ValueError(
@@ -123,7 +139,11 @@ def build_torchvision(config: TorchvisionConfig, num_classes: int) -> Network:
     """The network of a torchvision detector. Raises UserError if its classes are not ``num_classes``."""
     config = config.with_coco_settings()
     needed = max(config.labels) + 1 if config.labels else num_classes + config.has_background
-    sizes = {} if config.model.startswith("ssd") else {"min_size": config.min_size, "max_size": config.max_size}
+    sizes = (
+        {}
+        if config.model.startswith("ssd")
+        else {"min_size": config.min_size, "max_size": config.max_size}
+    )
     options = {**sizes, **config.options, "num_classes": config.outputs or needed}
     model = get_model(config.model, weights=None, weights_backbone=None, **options)
     if config.weights is not None:
@@ -142,7 +162,11 @@ def _state(config: TorchvisionConfig, weights: str) -> dict[str, Tensor]:
     if weights != "coco":
         return read_state_dict(Path(weights), "detector.weights (if not 'coco')")
     try:
-        return dict(get_model_weights(config.model)["DEFAULT"].get_state_dict(progress=False, check_hash=True))
+        return dict(
+            get_model_weights(config.model)["DEFAULT"].get_state_dict(
+                progress=False, check_hash=True
+            )
+        )
     except (URLError, OSError) as error:
         outputs, epsilon = config.outputs, config.norm_epsilon
         raise UserError(

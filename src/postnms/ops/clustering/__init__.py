@@ -91,7 +91,9 @@ def _check_values(boxes: Tensor, scores: Tensor, groups: Tensor) -> None:
 
 
 @torch.library.register_fake("postnms::cluster_nms")
-def _(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, backend: str) -> tuple[Tensor, Tensor]:
+def _(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, backend: str
+) -> tuple[Tensor, Tensor]:
     keys = torch.library.get_ctx().new_dynamic_size()
     return groups.new_empty(keys), torch.empty_like(groups)
 
@@ -113,10 +115,14 @@ def _check_arguments(
             f"scores: expected floating of shape ({len(boxes)},), got {scores.dtype} {tuple(scores.shape)}"
         )
     if groups is not None and (groups.shape != boxes.shape[:1] or groups.dtype != torch.int64):
-        raise ValueError(f"groups: expected int64 of shape ({len(boxes)},), got {groups.dtype} {tuple(groups.shape)}")
+        raise ValueError(
+            f"groups: expected int64 of shape ({len(boxes)},), got {groups.dtype} {tuple(groups.shape)}"
+        )
     for name, tensor in (("scores", scores), ("groups", groups)):
         if tensor is not None and tensor.device != boxes.device:
-            raise ValueError(f"{name}: expected device {boxes.device} as boxes, got {tensor.device}")
+            raise ValueError(
+                f"{name}: expected device {boxes.device} as boxes, got {tensor.device}"
+            )
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"iou_threshold: expected a number in [0, 1], got {iou_threshold}")
     if backend is not None and backend not in BACKENDS:

@@ -14,7 +14,9 @@ from postnms.boxes import pairwise_iou
 BLOCK = 1024
 
 
-def cluster_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
+def cluster_nms(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
+) -> tuple[Tensor, Tensor]:
     """See :func:`postnms.ops.cluster_nms`."""
     order = torch.argsort(scores, descending=True, stable=True)
     keys = order[:0]
@@ -32,7 +34,9 @@ def cluster_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
     return keys, assignment
 
 
-def _overlaps(first: Tensor, second: Tensor, boxes: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+def _overlaps(
+    first: Tensor, second: Tensor, boxes: Tensor, groups: Tensor, iou_threshold: float
+) -> Tensor:
     same_group = groups[first][:, None] == groups[second]
     return same_group & (pairwise_iou(boxes[first], boxes[second]) > iou_threshold)
 

@@ -5,14 +5,19 @@ import torch
 from torch import Tensor
 
 
-def cluster_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
+def cluster_nms(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
+) -> tuple[Tensor, Tensor]:
     """See :func:`postnms.ops.cluster_nms`."""
     rows, points, members = boxes.cpu().numpy(), scores.tolist(), groups.tolist()
     keys: list[int] = []
     assignment = [-1] * len(points)
     for candidate in sorted(range(len(points)), key=lambda index: (-points[index], index)):
         for position, key in enumerate(keys):
-            if members[key] == members[candidate] and _iou(rows[key], rows[candidate]) > iou_threshold:
+            if (
+                members[key] == members[candidate]
+                and _iou(rows[key], rows[candidate]) > iou_threshold
+            ):
                 assignment[candidate] = position
                 break
         else:

@@ -32,7 +32,9 @@ NONE = tl.constexpr(2**30)
 LAUNCH: dict[str, Any] = {"num_warps": 8, "enable_fp_fusion": False}
 
 
-def cluster_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
+def cluster_nms(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
+) -> tuple[Tensor, Tensor]:
     """See :func:`postnms.ops.cluster_nms`."""
     by_score = torch.argsort(scores, descending=True, stable=True)
     order = by_score[torch.argsort(groups[by_score], stable=True)]
@@ -80,7 +82,9 @@ def _compare(columns, groups, threshold, words, begin, end, n, width: tl.constex
         row_corners = _corners(columns, n, rows, rows < end)
         over = _is_over(row_corners, _corners(columns, n, others, others < end), tl.load(threshold))
         row_groups = tl.load(groups + rows, mask=rows < end, other=-1)
-        over &= row_groups[:, None] == tl.load(groups + others, mask=others < end, other=-1)[None, :]
+        over &= (
+            row_groups[:, None] == tl.load(groups + others, mask=others < end, other=-1)[None, :]
+        )
         over &= others[None, :] < rows[:, None]
         bits = tl.where(over, _bits(lane)[None, :], 0)
         tl.store(words + (tile * width + better) * TILE + lane, tl.sum(bits, axis=1))
@@ -101,12 +105,18 @@ def _settle(groups, words, owner, keys, count, begin, end, width: tl.constexpr):
     for tile in range(first, stop):
         rows = begin + tile * TILE + lane
         group = tl.load(groups + rows, mask=rows < end, other=-1)
-        free = (group > before) & (group <= last) & (tl.load(owner + rows, mask=rows < end, other=0) < 0)
+        free = (
+            (group > before)
+            & (group <= last)
+            & (tl.load(owner + rows, mask=rows < end, other=0) < 0)
+        )
         place = words + tile * width * TILE + lane
         written = (tiles >= first) & (tiles <= tile)
         better = tl.load(place[None, :] + tiles[:, None] * TILE, mask=written[:, None], other=0)
         alive = free & (tl.max(((better & kept[:, None]) != 0).to(tl.int32), axis=0) == 0)
-        kept = tl.where(tiles == tile, _fixed_point(alive, tl.load(place + tile * TILE), _bits(lane)), kept)
+        kept = tl.where(
+            tiles == tile, _fixed_point(alive, tl.load(place + tile * TILE), _bits(lane)), kept
+        )
         first_key = _first_key(better & kept[:, None], tiles)
         is_key = free & (first_key == NONE)
         tl.debug_barrier()  # several threads hold a row: all have read its owner before one writes it
@@ -160,10 +170,17 @@ def _is_over(rows, others, threshold):
     """Is the IoU over the threshold: of each box of ``rows``, down, with each of ``others``, across."""
     left, top, right, bottom = rows
     other_left, other_top, other_right, other_bottom = others
-    width = tl.minimum(right[:, None], other_right[None, :]) - tl.maximum(left[:, None], other_left[None, :])
-    height = tl.minimum(bottom[:, None], other_bottom[None, :]) - tl.maximum(top[:, None], other_top[None, :])
+    width = tl.minimum(right[:, None], other_right[None, :]) - tl.maximum(
+        left[:, None], other_left[None, :]
+    )
+    height = tl.minimum(bottom[:, None], other_bottom[None, :]) - tl.maximum(
+        top[:, None], other_top[None, :]
+    )
     shared = tl.maximum(width, 0) * tl.maximum(height, 0)
-    area, other_area = (right - left) * (bottom - top), (other_right - other_left) * (other_bottom - other_top)
+    area, other_area = (
+        (right - left) * (bottom - top),
+        (other_right - other_left) * (other_bottom - other_top),
+    )
     union = area[:, None] + other_area[None, :] - shared
     divisor = tl.where(union > 0, union, 1)
     # Triton's "/" is an approximation in float32, and its div_rn knows float32 only.

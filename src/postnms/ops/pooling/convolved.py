@@ -16,7 +16,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from postnms.ops.pooling.roi_align import as_numpy, channels_last, in_cells, level_of, pool_pyramid, threads_of_torch
+from postnms.ops.pooling.roi_align import (
+    as_numpy,
+    channels_last,
+    in_cells,
+    level_of,
+    pool_pyramid,
+    threads_of_torch,
+)
 
 ROWS_AT_ONCE = 32
 """Boxes whose surroundings are contracted together on a CPU: 14 MB of them at 256 channels, which stay in the cache."""
@@ -90,20 +97,32 @@ class _PoolConvolvedOnCPU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride]
         rois, image, level, taps, *last = ctx.saved_tensors
-        of_taps, of_bias = torch.zeros(taps.shape, dtype=last[0].dtype), torch.zeros(len(taps), dtype=last[0].dtype)
-        of_last = [torch.zeros_like(array) for array in last] if any(ctx.needs_input_grad[6:]) else []
+        of_taps, of_bias = (
+            torch.zeros(taps.shape, dtype=last[0].dtype),
+            torch.zeros(len(taps), dtype=last[0].dtype),
+        )
+        of_last = (
+            [torch.zeros_like(array) for array in last] if any(ctx.needs_input_grad[6:]) else []
+        )
         for rows, around, covered in _surroundings(last, rois, image, level, ctx.cells, taps.dtype):
             given = gradients[0][rows].flatten(0, 2)
             of_taps += given.T @ around
             of_bias += covered @ given
             if of_last:
                 _spread(of_last, rois[rows], image[rows], level[rows], ctx.cells, given @ taps)
-        of_levels = [array.permute(0, 3, 1, 2).to(taps.dtype) for array in of_last] or [None] * len(last)
+        of_levels = [array.permute(0, 3, 1, 2).to(taps.dtype) for array in of_last] or [None] * len(
+            last
+        )
         return None, None, None, None, of_taps.to(taps.dtype), of_bias.to(taps.dtype), *of_levels
 
 
 def _surroundings(
-    last: Sequence[Tensor], rois: Tensor, image: Tensor, level: Tensor, cells: int, dtype: torch.dtype
+    last: Sequence[Tensor],
+    rois: Tensor,
+    image: Tensor,
+    level: Tensor,
+    cells: int,
+    dtype: torch.dtype,
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Some boxes at a time: which, what is pooled from around their cells (n, 9 C), and the share of samples (n,)."""
     from postnms.ops.pooling import cpu as kernel
@@ -121,7 +140,12 @@ def _surroundings(
 
 
 def _spread(
-    of_last: Sequence[Tensor], rois: Tensor, image: Tensor, level: Tensor, cells: int, gradients: Tensor
+    of_last: Sequence[Tensor],
+    rois: Tensor,
+    image: Tensor,
+    level: Tensor,
+    cells: int,
+    gradients: Tensor,
 ) -> None:
     """Add to the levels' gradients what those of the surroundings (r s s, 9 C) give."""
     from postnms.ops.pooling import cpu as kernel
@@ -130,4 +154,6 @@ def _spread(
     where = (rois.to(of_last[0].dtype).numpy(), image.numpy(), level.numpy())
     parts = -(-torch.get_num_threads() // len(of_last[0]))
     with threads_of_torch():
-        kernel.backward_around(arrays, *where, parts, as_numpy(gradients.view(len(rois), cells, cells, 3, 3, -1)))
+        kernel.backward_around(
+            arrays, *where, parts, as_numpy(gradients.view(len(rois), cells, cells, 3, 3, -1))
+        )

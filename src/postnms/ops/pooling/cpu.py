@@ -9,14 +9,13 @@ r: boxes, s: cells along a side of the output; ``rois``: (r, 4) in cells of thei
 """
 
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload
 
-_compiled = njit(cache=True, nogil=True, fastmath={"contract"})
-_parallel = njit(cache=True, nogil=True, fastmath={"contract"}, parallel=True)
+from postnms.ops.jit import contracted, contracted_parallel
 
 
-@_parallel
+@contracted_parallel
 def forward(levels, rois, image, level, samples, pooled):  # pragma: no cover: compiled
     """Fill ``pooled`` (r, C, s, s) with means of samples x samples bilinear values."""
     channels, cells = pooled.shape[1], pooled.shape[2]
@@ -37,13 +36,21 @@ def forward(levels, rois, image, level, samples, pooled):  # pragma: no cover: c
                         c = y_far[i] * x_near[j] * share
                         d = y_far[i] * x_far[j] * share
                         top_left, top_right = plane[y_low[i], x_low[j]], plane[y_low[i], x_high[j]]
-                        bottom_left, bottom_right = plane[y_high[i], x_low[j]], plane[y_high[i], x_high[j]]
+                        bottom_left, bottom_right = (
+                            plane[y_high[i], x_low[j]],
+                            plane[y_high[i], x_high[j]],
+                        )
                         for k in range(channels):
-                            cell[k] += a * top_left[k] + b * top_right[k] + c * bottom_left[k] + d * bottom_right[k]
+                            cell[k] += (
+                                a * top_left[k]
+                                + b * top_right[k]
+                                + c * bottom_left[k]
+                                + d * bottom_right[k]
+                            )
                 _store(cell, pooled[r, :, p, q])
 
 
-@_parallel
+@contracted_parallel
 def backward(levels, rois, image, level, samples, gradients):  # pragma: no cover: compiled
     """Add to ``levels`` what the ``gradients`` (r, C, s, s) give."""
     channels, cells = gradients.shape[1], gradients.shape[2]
@@ -66,8 +73,14 @@ def backward(levels, rois, image, level, samples, gradients):  # pragma: no cove
                             b = y_near[i] * x_far[j] * share
                             c = y_far[i] * x_near[j] * share
                             d = y_far[i] * x_far[j] * share
-                            top_left, top_right = plane[y_low[i], x_low[j]], plane[y_low[i], x_high[j]]
-                            bottom_left, bottom_right = plane[y_high[i], x_low[j]], plane[y_high[i], x_high[j]]
+                            top_left, top_right = (
+                                plane[y_low[i], x_low[j]],
+                                plane[y_low[i], x_high[j]],
+                            )
+                            bottom_left, bottom_right = (
+                                plane[y_high[i], x_low[j]],
+                                plane[y_high[i], x_high[j]],
+                            )
                             for k in range(channels):
                                 top_left[k] += a * cell[k]
                                 top_right[k] += b * cell[k]
@@ -75,7 +88,7 @@ def backward(levels, rois, image, level, samples, gradients):  # pragma: no cove
                                 bottom_right[k] += d * cell[k]
 
 
-@_parallel
+@contracted_parallel
 def forward_around(levels, rois, image, level, pooled, covered):  # pragma: no cover: compiled
     """Fill ``pooled`` (r, s, s, 3, 3, C) with means of 2 x 2 bilinear values of the map moved by a cell each way.
 
@@ -92,7 +105,10 @@ def forward_around(levels, rois, image, level, pooled, covered):  # pragma: no c
         x_place, x_weight = _four_taps(rois[r, 0], rois[r, 2], width, ones)
         covered[r] = np.outer(y_weight.sum(axis=1), x_weight.sum(axis=1))
         first, after, begin, end = _span(x_place, width)
-        strip, cell = np.zeros((after - first, channels), plane.dtype), np.empty(channels, plane.dtype)
+        strip, cell = (
+            np.zeros((after - first, channels), plane.dtype),
+            np.empty(channels, plane.dtype),
+        )
         inside, lines = strip[begin - first : end - first].reshape(-1), plane.reshape(height, -1)
         for dy in range(3):
             places, weights = _moved(y_place, y_weight, dy - 1, height)
@@ -104,7 +120,7 @@ def forward_around(levels, rois, image, level, pooled, covered):  # pragma: no c
                         _store(cell, pooled[r, p, q, dy, dx])
 
 
-@_parallel
+@contracted_parallel
 def backward_around(levels, rois, image, level, parts, gradients):  # pragma: no cover: compiled
     """Add to ``levels`` what the ``gradients`` (r, s, s, 3, 3, C) of ``forward_around`` give.
 
@@ -136,10 +152,12 @@ def backward_around(levels, rois, image, level, parts, gradients):  # pragma: no
                                 _add(x_weight[q, i], cell, strip[x_place[q, i] + dx - 1 - first])
                     for i in range(4):
                         for x in range(begin, end):
-                            _add(weights[p, i], strip[x - first], plane[places[p, i], x, start:stop])
+                            _add(
+                                weights[p, i], strip[x - first], plane[places[p, i], x, start:stop]
+                            )
 
 
-@_compiled
+@contracted
 def _four_taps(start, end, size, ones):  # pragma: no cover: compiled
     """(s, 4) places and weights along an axis: both neighbours of both samples of each cell."""
     low, high, near, far = _taps(start, end, size, ones)
@@ -147,7 +165,7 @@ def _four_taps(start, end, size, ones):  # pragma: no cover: compiled
     return np.stack((low, high), axis=1).reshape(-1, 4), weights
 
 
-@_compiled
+@contracted
 def _moved(places, weights, shift, size):  # pragma: no cover: compiled
     """The same so many cells further on, where a place outside has no weight."""
     moved = places + shift
@@ -155,14 +173,14 @@ def _moved(places, weights, shift, size):  # pragma: no cover: compiled
     return np.where(inside, moved, 0), np.where(inside, weights, weights.dtype.type(0))
 
 
-@_compiled
+@contracted
 def _span(places, size):  # pragma: no cover: compiled
     """First place that is needed with a cell more on each side, and the one after the last; then both inside."""
     first, after = places[0, 0] - 1, places[-1, -1] + 2
     return first, after, max(first, 0), min(after, size)
 
 
-@_compiled
+@contracted
 def _mix(lines, places, shift, weights, offset, out):  # pragma: no cover: compiled
     """out = the sum of four ``lines``, at places + shift and from ``offset`` on, times their weights."""
     end = offset + len(out)
@@ -173,13 +191,13 @@ def _mix(lines, places, shift, weights, offset, out):  # pragma: no cover: compi
         out[k] = a * first[k] + b * second[k] + c * third[k] + d * fourth[k]
 
 
-@_compiled
+@contracted
 def _add(weight, values, out):  # pragma: no cover: compiled
     for k in range(len(out)):
         out[k] += weight * values[k]
 
 
-@_compiled
+@contracted
 def _taps(start, end, size, ones):  # pragma: no cover: compiled
     """Of len(ones) samples from start to end: the two neighbouring cells and their weights.
 
@@ -208,7 +226,9 @@ def _store(cell, column):
 @overload(_store)
 def _compiled_store(cell, column):
     def same(cell, column):
-        for k in range(len(cell)):  # an assignment of the whole looks for overlaps, and takes longer than the sum
+        for k in range(
+            len(cell)
+        ):  # an assignment of the whole looks for overlaps, and takes longer than the sum
             column[k] = cell[k]
 
     def rounded(cell, column):

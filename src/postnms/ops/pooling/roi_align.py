@@ -37,11 +37,15 @@ def pool_pyramid(
     """
     levels, chosen = list(features.values()), level_of(boxes, strides)
     if boxes.device.type == "cpu" and levels[0].dtype != torch.float16:
-        return _PoolOnCPU.apply(in_cells(boxes, chosen, strides), image, chosen, cells, sampling_ratio, *levels)
+        return _PoolOnCPU.apply(
+            in_cells(boxes, chosen, strides), image, chosen, cells, sampling_ratio, *levels
+        )
     rois = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
     rows = [(chosen == index).nonzero().squeeze(1) for index in range(len(levels))]
     pooled = [
-        torchvision.ops.roi_align(level.to(boxes.dtype), rois[row], cells, 1 / stride, sampling_ratio)
+        torchvision.ops.roi_align(
+            level.to(boxes.dtype), rois[row], cells, 1 / stride, sampling_ratio
+        )
         for level, row, stride in zip(levels, rows, strides, strict=True)
     ]
     return torch.cat(pooled)[torch.argsort(torch.cat(rows))].to(levels[0].dtype)
@@ -69,10 +73,16 @@ class _PoolOnCPU(torch.autograd.Function):
 
         last = channels_last(features)
         ctx.where = (rois.to(last[0].dtype).numpy(), image.numpy(), level.numpy(), sampling_ratio)
-        ctx.shapes, ctx.work, ctx.dtype = [array.shape for array in last], last[0].dtype, features[0].dtype
+        ctx.shapes, ctx.work, ctx.dtype = (
+            [array.shape for array in last],
+            last[0].dtype,
+            features[0].dtype,
+        )
         pooled = torch.empty(len(rois), features[0].shape[1], cells, cells, dtype=ctx.dtype)
         with threads_of_torch():
-            kernel.forward(tuple(array.numpy() for array in last), *ctx.where, pooled=as_numpy(pooled))
+            kernel.forward(
+                tuple(array.numpy() for array in last), *ctx.where, pooled=as_numpy(pooled)
+            )
         return pooled
 
     @staticmethod
@@ -81,9 +91,19 @@ class _PoolOnCPU(torch.autograd.Function):
 
         last = tuple(torch.zeros(shape, dtype=ctx.work) for shape in ctx.shapes)
         with threads_of_torch():
-            arrays, given = tuple(array.numpy() for array in last), as_numpy(gradients[0].contiguous())
+            arrays, given = (
+                tuple(array.numpy() for array in last),
+                as_numpy(gradients[0].contiguous()),
+            )
             kernel.backward(arrays, *ctx.where, gradients=given)
-        return None, None, None, None, None, *(array.permute(0, 3, 1, 2).to(ctx.dtype) for array in last)
+        return (
+            None,
+            None,
+            None,
+            None,
+            None,
+            *(array.permute(0, 3, 1, 2).to(ctx.dtype) for array in last),
+        )
 
 
 def channels_last(features: Sequence[Tensor]) -> tuple[Tensor, ...]:

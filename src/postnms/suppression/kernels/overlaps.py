@@ -6,13 +6,11 @@ is done with the row comes after it. No fast-math: values are rounded after ever
 """
 
 import numpy as np
-from numba import njit
 
-compiled = njit(cache=True, nogil=True, error_model="numpy")
-inlined = njit(cache=True, nogil=True, error_model="numpy", inline="always")
+from postnms.ops.jit import exact, exact_inlined
 
 
-@inlined
+@exact_inlined
 def shared_of(first, i, second, j):  # pragma: no cover: compiled
     """Area that box i of the first columns shares with box j of the second."""
     zero = np.float32(0)
@@ -21,13 +19,13 @@ def shared_of(first, i, second, j):  # pragma: no cover: compiled
     return max(width, zero) * max(height, zero)
 
 
-@inlined
+@exact_inlined
 def area_of(columns, i):  # pragma: no cover: compiled
     """Area of box i."""
     return (columns[2, i] - columns[0, i]) * (columns[3, i] - columns[1, i])
 
 
-@inlined
+@exact_inlined
 def iou_of(first, i, second, j):  # pragma: no cover: compiled
     """IoU of box i of the first columns with box j of the second."""
     shared = shared_of(first, i, second, j)
@@ -35,7 +33,7 @@ def iou_of(first, i, second, j):  # pragma: no cover: compiled
     return shared / union if union > 0 else np.float32(0)
 
 
-@compiled
+@exact
 def _distance(columns, i, j):  # pragma: no cover: compiled
     two = np.float32(2)
     across = (columns[0, i] + columns[2, i] - columns[0, j] - columns[2, j]) / two
@@ -46,7 +44,7 @@ def _distance(columns, i, j):  # pragma: no cover: compiled
     return (across * across + down * down) / diagonal if diagonal > 0 else np.float32(0)
 
 
-@compiled
+@exact
 def _overlap(columns, i, j, measure, beta):  # pragma: no cover: compiled
     """IoU (0), intersection over the smaller box (1) or IoU less the distance to the power of beta (2)."""
     if measure == 1:
@@ -59,8 +57,10 @@ def _overlap(columns, i, j, measure, beta):  # pragma: no cover: compiled
     return iou - (distance if beta == 1 else distance ** np.float32(beta))
 
 
-@compiled
-def own(columns, starts, thresholds, measure, beta, separate, owner):  # pragma: no cover: compiled
+@exact
+def assign_owners(
+    columns, starts, thresholds, measure, beta, separate, owner
+):  # pragma: no cover: compiled
     """Fill ``owner`` (n,), -1 at first; ``separate``: (n,), or (0,) for nothing."""
     for group in range(len(starts) - 1):
         for i in range(starts[group], starts[group + 1]):
@@ -74,7 +74,7 @@ def own(columns, starts, thresholds, measure, beta, separate, owner):  # pragma:
                     owner[j] = i
 
 
-@compiled
+@exact
 def iou_row(box, lefts, tops, rights, bottoms, iou):  # pragma: no cover: compiled
     """Fill ``iou`` with the IoU of a box (4,) with each of the others, given by coordinate."""
     zero = np.float32(0)
@@ -88,15 +88,17 @@ def iou_row(box, lefts, tops, rights, bottoms, iou):  # pragma: no cover: compil
         iou[i] = shared / union if union > 0 else zero
 
 
-@compiled
+@exact
 def iou_among(columns, i, start, end, iou):  # pragma: no cover: compiled
     """Fill the start of ``iou`` with the IoU of candidate i with those from start to end."""
     # Slices of contiguous rows stay contiguous for the compiler; those of a matrix would not.
     lefts, tops, rights, bottoms = columns[0], columns[1], columns[2], columns[3]
-    iou_row(columns[:, i], lefts[start:end], tops[start:end], rights[start:end], bottoms[start:end], iou)
+    iou_row(
+        columns[:, i], lefts[start:end], tops[start:end], rights[start:end], bottoms[start:end], iou
+    )
 
 
-@compiled
+@exact
 def longest_group(starts):  # pragma: no cover: compiled
     """Candidates of the largest group."""
     most = 0
@@ -105,11 +107,15 @@ def longest_group(starts):  # pragma: no cover: compiled
     return most
 
 
-@compiled
+@exact
 def overlapping(columns, starts, firsts, threshold):  # pragma: no cover: compiled
     """Pairs (first, second, IoU): each of ``firsts`` with itself and what it overlaps by more than the threshold."""
     size, count = max(2 * len(firsts), 16), 0
-    first, second, overlap = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float32)
+    first, second, overlap = (
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+        np.empty(size, np.float32),
+    )
     iou = np.empty(longest_group(starts), np.float32)
     for group in range(len(starts) - 1):
         start, end = starts[group], starts[group + 1]
@@ -127,40 +133,3 @@ def overlapping(columns, starts, firsts, threshold):  # pragma: no cover: compil
                     first[count], second[count], overlap[count] = i, j, iou[j - start]
                     count += 1
     return first[:count].copy(), second[:count].copy(), overlap[:count].copy()
-
-
-@compiled
-def most_overlapped(columns, starts, most):  # pragma: no cover: compiled
-    """Raise ``most`` (n,) to the largest IoU of each candidate with one ranked ahead of it in its group."""
-    iou = np.empty(longest_group(starts), np.float32)
-    for group in range(len(starts) - 1):
-        end = starts[group + 1]
-        for i in range(starts[group], end):
-            iou_among(columns, i, i + 1, end, iou)
-            worse = most[i + 1 : end]
-            for j in range(len(worse)):
-                worse[j] = max(worse[j], iou[j])
-
-
-@compiled
-def matrix_decay(columns, starts, gaussian, most, decay):  # pragma: no cover: compiled
-    """Lower ``decay`` (n,) to the least f(IoU with i) / f(most of i) over the i ahead; ``most``: zeros at first.
-
-    Gaussian: what is minimised is the exponent, most of i squared less the IoU squared.
-    """
-    one = np.float32(1)
-    iou = np.empty(longest_group(starts), np.float32)
-    for group in range(len(starts) - 1):
-        end = starts[group + 1]
-        for i in range(starts[group], end):
-            iou_among(columns, i, i + 1, end, iou)
-            worst = most[i]  # final: all ahead of i have been seen
-            behind, least = most[i + 1 : end], decay[i + 1 : end]
-            for j in range(len(behind)):
-                behind[j] = max(behind[j], iou[j])
-            if gaussian:
-                for j in range(len(behind)):
-                    least[j] = min(least[j], worst * worst - iou[j] * iou[j])
-            elif worst < one:  # else i is a copy of one ahead, which does the same to them undivided
-                for j in range(len(behind)):
-                    least[j] = min(least[j], (one - iou[j]) / (one - worst))

@@ -21,7 +21,7 @@ from torch import Tensor
 from postnms.ops.clustering.cpu import ranking
 from postnms.ops.clustering.cpu.grid import settle_near, suits
 from postnms.ops.clustering.cpu.scan import settle_all
-from postnms.ops.jit import compiled
+from postnms.ops.jit import exact
 
 MOST_BOXES = 2**28
 """Rows are counted in int32, and so are places in the hash table, of which there are several a box."""
@@ -32,7 +32,9 @@ THREADS_FROM = 2**15
 """Boxes of a call from which threads share its groups: below, to start them takes as long as they save."""
 
 
-def cluster_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor] | None:
+def cluster_nms(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
+) -> tuple[Tensor, Tensor] | None:
     """See :func:`postnms.ops.cluster_nms`. Values need not be checked: None if they are not as wanted there."""
     if len(boxes) >= MOST_BOXES:
         raise ValueError(f"boxes: expected fewer than {MOST_BOXES} rows, got {len(boxes)}")
@@ -72,8 +74,10 @@ def _shares(starts: np.ndarray, threads: int) -> list[tuple[int, int]]:
     return [(first, last) for first, last in pairwise(cuts) if first < last]
 
 
-@compiled
-def _settle(corners, order, starts, first, last, threshold, grid_from, owner):  # pragma: no cover: compiled
+@exact
+def _settle(
+    corners, order, starts, first, last, threshold, grid_from, owner
+):  # pragma: no cover: compiled
     """Fill ``owner`` for the groups from ``first`` to ``last``: of each row of ``order``, the row of its key."""
     begin, end = starts[first], starts[last]
     columns = np.empty((5, end - begin), corners.dtype)
@@ -93,7 +97,7 @@ def _settle(corners, order, starts, first, last, threshold, grid_from, owner):  
             settle_all(box, owner, starts[group], threshold)
 
 
-@compiled
+@exact
 def _is_sound(corners, scores, groups):  # pragma: no cover: compiled
     """Are all values as ``cluster_nms`` wants them? Which one is not is for slower code to find."""
     sound = True
@@ -106,7 +110,7 @@ def _is_sound(corners, scores, groups):  # pragma: no cover: compiled
     return sound
 
 
-@compiled
+@exact
 def _cluster(corners, scores, bits, groups, threshold, grid_from):  # pragma: no cover: compiled
     """Are the values sound, and if so keys and assignment; one call, as each costs a few microseconds."""
     if not _is_sound(corners, scores, groups):

@@ -15,7 +15,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from postnms.ops.jit import compiled, inlined, prefetch
+from postnms.ops.jit import exact, exact_inlined, prefetch
 
 LEAST_THRESHOLD = 0.01
 """Below it a key has too many cells to be noted in, and at 0 there is no bound."""
@@ -43,25 +43,27 @@ Cells = namedtuple("Cells", "least per_pixel threshold unused_bits")
 ``unused_bits``: of a hash."""
 
 
-@compiled
+@exact
 def suits(box, threshold):  # pragma: no cover: compiled
     """May a group of boxes be settled by :func:`settle_near`? Else :func:`settle_all` is exact as well."""
     lefts, tops, rights, bottoms, areas = box
     if not LEAST_THRESHOLD <= threshold < 1:
         return False
     for i in range(len(areas)):
-        if areas[i] > 0 and not (_is_placed(lefts[i], rights[i]) and _is_placed(tops[i], bottoms[i])):
+        if areas[i] > 0 and not (
+            _is_placed(lefts[i], rights[i]) and _is_placed(tops[i], bottoms[i])
+        ):
             return False
     return True
 
 
-@inlined
+@exact_inlined
 def _is_placed(low, high):  # pragma: no cover: compiled
     side = np.float64(high - low)
     return max(SHORTEST, FINEST * max(abs(low), abs(high))) <= side <= LONGEST
 
 
-@compiled
+@exact
 def settle_near(box, owner, offset, threshold):  # pragma: no cover: compiled
     """Fill ``owner`` from ``offset`` on for one group, by falling score.
 
@@ -80,7 +82,9 @@ def settle_near(box, owner, offset, threshold):  # pragma: no cover: compiled
         owner[row] = row
         if not 0 < areas[i] < np.inf:
             continue  # its IoU with any box is 0
-        key = _first_owner(rows, older, own[i], keys, lefts[i], tops[i], rights[i], bottoms[i], areas[i], threshold)
+        key = _first_owner(
+            rows, older, own[i], keys, lefts[i], tops[i], rights[i], bottoms[i], areas[i], threshold
+        )
         if key < NONE:
             owner[row] = key_rows[key]
             continue
@@ -88,7 +92,9 @@ def settle_near(box, owner, offset, threshold):  # pragma: no cover: compiled
         keys[found, 3], keys[found, 4] = bottoms[i], areas[i]
         key_rows[found] = row
         found += 1
-        places, number = _places(lefts[i], tops[i], rights[i], bottoms[i], levels[0, i], levels[1, i], cells, places)
+        places, number = _places(
+            lefts[i], tops[i], rights[i], bottoms[i], levels[0, i], levels[1, i], cells, places
+        )
         for at in range(number):
             prefetch(rows, places[at] * ROW)  # pyright: ignore[reportCallIssue]
         for at in range(number):
@@ -99,7 +105,7 @@ def settle_near(box, owner, offset, threshold):  # pragma: no cover: compiled
             used = _note(rows, older, used, places[at], found)
 
 
-@compiled
+@exact
 def _new_cells(count, threshold):  # pragma: no cover: compiled
     """Levels of all positive float32, and an empty hash table of at least two rows a box."""
     bits = np.arange((1 << (31 - LEVEL_BITS)) + 1) << LEVEL_BITS
@@ -114,7 +120,7 @@ def _new_cells(count, threshold):  # pragma: no cover: compiled
     return cells, np.zeros((1 << table_bits, ROW), np.int32)
 
 
-@compiled
+@exact
 def _own_places(box, cells):  # pragma: no cover: compiled
     """(count,) int32: the row of the cell that each box lies in; (2, count) int32: its levels."""
     lefts, tops, rights, bottoms, areas = box
@@ -131,7 +137,7 @@ def _own_places(box, cells):  # pragma: no cover: compiled
     return own, levels
 
 
-@compiled
+@exact
 def _places(left, top, right, bottom, wide, high, cells, places):  # pragma: no cover: compiled
     """Rows of all cells that a box may lie in which overlaps the given one enough, and how many they are.
 
@@ -149,7 +155,10 @@ def _places(left, top, right, bottom, wide, high, cells, places):  # pragma: no 
                 continue
             per_x, per_y = cells.per_pixel[wide], cells.per_pixel[high]
             first, last = _cell((x - reach_x) * per_x - SLACK), _cell((x + reach_x) * per_x + SLACK)
-            upper, lower = _cell((y - reach_y) * per_y - SLACK), _cell((y + reach_y) * per_y + SLACK)
+            upper, lower = (
+                _cell((y - reach_y) * per_y - SLACK),
+                _cell((y + reach_y) * per_y + SLACK),
+            )
             needed = number + (last - first + 1) * (lower - upper + 1)
             if needed > len(places):
                 longer = np.empty(2 * needed, np.int64)
@@ -162,7 +171,7 @@ def _places(left, top, right, bottom, wide, high, cells, places):  # pragma: no 
     return places, number
 
 
-@inlined
+@exact_inlined
 def _like(side, level, cells):  # pragma: no cover: compiled
     """First and last level of sides that are within a factor of the threshold of one of the given level."""
     first, last = level, level
@@ -173,7 +182,7 @@ def _like(side, level, cells):  # pragma: no cover: compiled
     return first, last
 
 
-@inlined
+@exact_inlined
 def _reaches(width, height, cells, wide, high):  # pragma: no cover: compiled
     """Farthest along x and along y that the centre of a box of the given levels can be; negative: none can be.
 
@@ -181,14 +190,20 @@ def _reaches(width, height, cells, wide, high):  # pragma: no cover: compiled
     t / f of the width of this one, and if it is higher by f, over t / f of the other's width; x and y alike.
     """
     least, t = cells.least, cells.threshold
-    narrow_by, wide_by = min(1.0, least[wide + 1] / width), min(1.0, width / max(least[wide], 1e-300))
-    low_by, high_by = min(1.0, least[high + 1] / height), min(1.0, height / max(least[high], 1e-300))
+    narrow_by, wide_by = (
+        min(1.0, least[wide + 1] / width),
+        min(1.0, width / max(least[wide], 1e-300)),
+    )
+    low_by, high_by = (
+        min(1.0, least[high + 1] / height),
+        min(1.0, height / max(least[high], 1e-300)),
+    )
     across = _reach(width, least[wide], least[wide + 1], t / low_by, t / high_by)
     down = _reach(height, least[high], least[high + 1], t / narrow_by, t / wide_by)
     return across, down
 
 
-@inlined
+@exact_inlined
 def _reach(side, least, most, share, share_of_other):  # pragma: no cover: compiled
     """Largest distance of the centres of two sides.
 
@@ -203,19 +218,25 @@ def _reach(side, least, most, share, share_of_other):  # pragma: no cover: compi
     return max(at_turn, (side + most) / 2 - max(share * side, share_of_other * most))
 
 
-@inlined
-def _first_owner(rows, older, place, keys, left, top, right, bottom, area, threshold):  # pragma: no cover: compiled
+@exact_inlined
+def _first_owner(
+    rows, older, place, keys, left, top, right, bottom, area, threshold
+):  # pragma: no cover: compiled
     """The first key noted at ``place`` that overlaps the box, or NONE."""
     first = _first_of_row(rows, place, keys, left, top, right, bottom, area, threshold)
     row = rows[place, ROW - 1]
     while row:
-        first = min(first, _first_of_row(older, row, keys, left, top, right, bottom, area, threshold))
+        first = min(
+            first, _first_of_row(older, row, keys, left, top, right, bottom, area, threshold)
+        )
         row = older[row, ROW - 1]
     return first
 
 
-@inlined
-def _first_of_row(table, row, keys, left, top, right, bottom, area, threshold):  # pragma: no cover: compiled
+@exact_inlined
+def _first_of_row(
+    table, row, keys, left, top, right, bottom, area, threshold
+):  # pragma: no cover: compiled
     first, zero = NONE, threshold - threshold
     for slot in range(ROW - 1):
         key = table[row, slot] - np.int32(1)
@@ -233,7 +254,7 @@ def _first_of_row(table, row, keys, left, top, right, bottom, area, threshold): 
     return first
 
 
-@inlined
+@exact_inlined
 def _note(rows, older, used, place, key):  # pragma: no cover: compiled
     """Write a key, counted from 1, at a place; a full row moves to ``older``, of which so many are used."""
     for slot in range(ROW - 1):
@@ -245,7 +266,7 @@ def _note(rows, older, used, place, key):  # pragma: no cover: compiled
     return used + 1
 
 
-@inlined
+@exact_inlined
 def _ask_ahead(own, i, rows, older, keys):  # pragma: no cover: compiled
     """Ask for the row of a box far ahead, and for what the row of a nearer one leads to."""
     if i + 2 * AHEAD < len(own):
@@ -256,17 +277,17 @@ def _ask_ahead(own, i, rows, older, keys):  # pragma: no cover: compiled
         prefetch(older, np.int64(rows[near, ROW - 1]) * ROW)
 
 
-@inlined
+@exact_inlined
 def _middle(low, high):  # pragma: no cover: compiled
     return (np.float64(low) + np.float64(high)) / 2
 
 
-@inlined
+@exact_inlined
 def _cell(position):  # pragma: no cover: compiled
     return np.int64(np.floor(position))
 
 
-@inlined
+@exact_inlined
 def _place(column, line, wide, high, unused_bits):  # pragma: no cover: compiled
     """The row of a cell. Four cells below each other are neighbours in memory: one cache line."""
     mixed = (

@@ -9,13 +9,13 @@ n: candidates, g: groups.
 
 import numpy as np
 
-from postnms.ops.jit import compiled
+from postnms.ops.jit import exact
 
 FEW = 4096
 """Numbers up to which digits have 8 bits."""
 
 
-@compiled
+@exact
 def rank(bits, groups):  # pragma: no cover: compiled
     """Rows by group, then falling score, then index. ``bits``: scores, whose floats are read as signed integers.
 
@@ -51,7 +51,7 @@ def rank(bits, groups):  # pragma: no cover: compiled
     return order, starts[: found + 1].copy(), row_of_rank
 
 
-@compiled
+@exact
 def _falling(bits):  # pragma: no cover: compiled
     """(n,) uint64 that grow as the floats with these bits fall; -0 and 0 are one."""
     sign = np.int64(-1) << np.int64(8 * bits.itemsize - 1)
@@ -64,7 +64,7 @@ def _falling(bits):  # pragma: no cover: compiled
     return falling
 
 
-@compiled
+@exact
 def number(order, row_of_rank, owner):  # pragma: no cover: compiled
     """Keys (k,) int64 by rank, and assignment (n,) int64, from the row of each row's key ``owner`` (n,)."""
     n = len(order)
@@ -81,7 +81,7 @@ def number(order, row_of_rank, owner):  # pragma: no cover: compiled
     return keys[:count].copy(), assignment
 
 
-@compiled
+@exact
 def _sort(numbers, width):  # pragma: no cover: compiled
     """(n,) int32: the indices of unsigned ``numbers`` below 2**width, which stay as they are, in rising order."""
     n = len(numbers)

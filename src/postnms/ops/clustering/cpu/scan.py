@@ -8,10 +8,10 @@ one, which shrinks quickly where boxes crowd.
 
 import numpy as np
 
-from postnms.ops.jit import compiled
+from postnms.ops.jit import exact
 
 
-@compiled
+@exact
 def settle_all(box, owner, offset, threshold):  # pragma: no cover: compiled
     """Fill ``owner`` from ``offset`` on for one group, by falling score.
 
@@ -51,8 +51,10 @@ def settle_all(box, owner, offset, threshold):  # pragma: no cover: compiled
             count = kept
 
 
-@compiled
-def _mark_overlaps(lefts, tops, rights, bottoms, areas, marks, threshold):  # pragma: no cover: compiled
+@exact
+def _mark_overlaps(
+    lefts, tops, rights, bottoms, areas, marks, threshold
+):  # pragma: no cover: compiled
     """``marks[i]``: does box i overlap box 0 with an IoU over the threshold?"""
     zero = threshold - threshold
     left, top, right, bottom, area = lefts[0], tops[0], rights[0], bottoms[0], areas[0]

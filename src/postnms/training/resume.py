@@ -1,0 +1,85 @@
+"""Checkpoints of a run, and how it goes on from one."""
+
+import time
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from torch.optim import Optimizer
+
+from postnms.data.dataset import Category
+from postnms.detectors import Detector
+from postnms.errors import UserError
+from postnms.recipes import Recipe
+from postnms.runs.checkpoints import (
+    load_tensors,
+    restore_training_state,
+    save_tensors,
+    training_state,
+)
+from postnms.runs.folder import RunFolder, read_categories
+
+
+def save_checkpoint(
+    folder: RunFolder,
+    recipe: Recipe,
+    finished: int,
+    detector: Detector,
+    optimizer: Optimizer,
+    accelerator: Accelerator,
+) -> None:
+    """Write the state after ``finished`` iterations; process 0 writes for all."""
+    own = {
+        f"{accelerator.process_index}.{name}": state
+        for name, state in _generator_states(accelerator).items()
+    }
+    states = {name: state for part in gather_object([own]) for name, state in part.items()}
+    if accelerator.is_main_process:
+        about = {
+            "finished": finished,
+            "recipe": recipe.model_dump(mode="json"),
+            "time": time.time(),
+        }
+        save_tensors(folder.checkpoint, training_state(detector, optimizer, states), about)
+
+
+def resume_training(
+    recipe: Recipe,
+    folder: RunFolder,
+    categories: tuple[Category, ...],
+    detector: Detector,
+    optimizer: Optimizer,
+    accelerator: Accelerator,
+) -> int:
+    """Restore the folder's checkpoint into everything that changes while training; returns the next iteration."""
+    tensors, about = load_tensors(folder.checkpoint)
+    differences = recipe.differences(Recipe.parse(about["recipe"], str(folder.checkpoint)))
+    if differences:
+        raise UserError(f"{folder.checkpoint}: of another recipe: {'; '.join(differences[:3])}")
+    if read_categories(folder) != categories:
+        raise UserError(
+            f"{folder.labels}: the run was trained on other classes than those of the data"
+        )
+    states = restore_training_state(tensors, detector, optimizer, str(folder.checkpoint))
+    here = [
+        f"{rank}.{kind}"
+        for rank in range(accelerator.num_processes)
+        for kind in _generator_states(accelerator)
+    ]
+    if sorted(states) != sorted(here):
+        raise UserError(
+            f"{folder.checkpoint}: expected the random states {', '.join(here)} of these processes and devices, "
+            f"got {', '.join(states)}"
+        )
+    torch.set_rng_state(states[f"{accelerator.process_index}.cpu"])
+    if accelerator.device.type == "cuda":
+        torch.cuda.set_rng_state(states[f"{accelerator.process_index}.cuda"])
+    return int(about["finished"])
+
+
+def _generator_states(accelerator: Accelerator) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    return states | (
+        {"cuda": torch.cuda.get_rng_state()} if accelerator.device.type == "cuda" else {}
+    )
