@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/postnms demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist worksteal
 
 check: install
 	$(BIN)/ruff check .

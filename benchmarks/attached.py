@@ -1,12 +1,14 @@
-"""A run of Faster R-CNN again, as the stage on torchvision's own class: the rows of its evaluation must be the same.
+"""Evaluate a run of Faster R-CNN with the stage on torchvision's own class.
 
     python benchmarks/attached.py RUN --data FOLDER [--out FILE]
 
-The model is put together by torchvision alone, takes the weights of the run's detector, and gets the stage by
-``from_torchvision``, with the weights of the run's stage.
+The figures must equal those of the run. The model is built by torchvision alone and takes the
+weights of the run's detector. ``from_torchvision`` puts the stage on it, with the weights of the
+run's stage.
 """
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,9 +19,11 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from postnms import from_torchvision
+from postnms.cli.console import command_line
 from postnms.data.splits import open_val
 from postnms.detectors import FasterRCNNConfig
 from postnms.evaluation.metrics import show
+from postnms.evaluation.results import Evaluation
 from postnms.files.atomic import write_json
 from postnms.inference.evaluate import evaluate_detector
 from postnms.runs.checkpoints import read_weights
@@ -28,7 +32,7 @@ from postnms.runs.provenance import provenance
 
 
 def torchvision_model(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
-    """Of a ResNet-18 or 34, as torchvision's users put one together."""
+    """Return a model with a ResNet-18 or 34, built as a user of torchvision would build it."""
     body = getattr(resnet, config.backbone.name)(weights=None)
     layers = {f"layer{i}": str(i - 1) for i in range(1, 5)}
     width = config.backbone.fpn_channels
@@ -59,7 +63,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     run = RunFolder(arguments.run)
-    recipe, categories = read_recipe(run), read_categories(run)
+    recipe = read_recipe(run)
+    categories = read_categories(run)
     assert isinstance(recipe.detector, FasterRCNNConfig)
     network, stage = read_weights(run.newest_weights)
     model = torchvision_model(recipe.detector, len(categories))
@@ -67,21 +72,28 @@ def main() -> None:
     detector = from_torchvision(model, recipe.stage)
     if detector.stage is not None:
         detector.stage.load_state_dict(stage)
-    rows, _ = evaluate_detector(
-        detector.eval(), open_val(recipe, arguments.data, categories), recipe
+    data = open_val(
+        recipe.data, arguments.data, categories, recipe.detector.input_size, recipe.seed
     )
-    before = json.loads(run.metrics.read_text())
-    for row, figures in rows.items():
-        print(
-            f"{row}: AP {show(figures['AP'], 2)} attached, {show(before[row]['AP'], 2)} in the run"
-        )
+    evaluation, _ = evaluate_detector(
+        detector.eval(),
+        data,
+        batch_size=recipe.evaluation.batch_size,
+        bootstrap=recipe.evaluation.bootstrap,
+        seed=recipe.seed,
+    )
+    assert evaluation is not None, "the val split has no annotations"
+    before = Evaluation.from_json(json.loads(run.metrics.read_text()))
+    for row, figures in evaluation.rows.items():
+        former = before.rows[row]
+        print(f"{row}: AP {show(figures['AP'], 2)} attached, {show(former['AP'], 2)} in the run")
     if arguments.out:
-        record = {
-            **provenance(recipe.seed, arguments.data),
-            "trained": json.loads(run.provenance.read_text())["command"],
-        }
-        gain = rows.pop("gain", None)
-        write_json(arguments.out, {**record, "rows": rows, "gain": gain})
+        about = provenance(recipe.seed, arguments.data, command_line())
+        trained = json.loads(run.provenance.read_text())["command"]
+        gain = None if evaluation.gain is None else dataclasses.asdict(evaluation.gain)
+        write_json(
+            arguments.out, {**about, "trained": trained, "rows": evaluation.rows, "gain": gain}
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""``cluster_nms`` against public implementations of NMS: milliseconds, ratios and targets, taking turns.
+"""Time ``cluster_nms`` beside public implementations of NMS.
 
-python benchmarks/cluster_nms.py [--rounds 7] [--threads 1] [--quick]
-python benchmarks/cluster_nms.py --crossover    # the grid against the scan, on which ``cpu.GRID_FROM`` rests
+    python benchmarks/cluster_nms.py [--rounds 7] [--threads 1] [--quick]
+    python benchmarks/cluster_nms.py --crossover
+
+All libraries take turns. The first command prints milliseconds, ratios and targets. The second one
+times the two ways of the CPU kernel, the grid and the scan, at several sizes. ``cpu.GRID_FROM`` is
+chosen from these times.
 """
 
 import argparse
@@ -11,29 +15,35 @@ from postnms.speed import clustering, report
 from postnms.speed.timing import milliseconds, torch_threads
 
 SCAN_ALWAYS = 10**9
+"""A value of ``cpu.GRID_FROM`` with which the grid is never used."""
 
 
-def settled(of: clustering.Scene, grid_from: int) -> None:
-    before, cpu.GRID_FROM = cpu.GRID_FROM, grid_from
+def cluster_from(scene: clustering.Scene, grid_from: int) -> None:
+    """Cluster a scene with another value of ``cpu.GRID_FROM``."""
+    before = cpu.GRID_FROM
+    cpu.GRID_FROM = grid_from
     try:
-        cpu.cluster_nms(*of, clustering.IOU_THRESHOLD)
+        cpu.cluster_nms(*scene, clustering.IOU_THRESHOLD)
     finally:
         cpu.GRID_FROM = before
 
 
 def crossover(rounds: int) -> report.Sheet:
+    """Return a table with the times of the grid and of the scan."""
     rows = []
     for title, make in (
         ("all keys", clustering.disjoint),
-        ("10 an object", lambda count: clustering.scene(count, 1)),
+        ("10 an object", lambda count: clustering.synthetic_scene(count, 1)),
     ):
         for count in (256, 512, 768, 1024, 1536, 2048, 3072, 4096):
-            of = make(count)
+            scene = make(count)
             ways = {"grid": 0, "scan": SCAN_ALWAYS}
-            found = milliseconds(
-                {name: lambda f=f, of=of: settled(of, f) for name, f in ways.items()}, rounds
-            )
-            rows.append([title, f"{count}", f"{found['grid']:.3f}", f"{found['scan']:.3f}"])
+            sides = {
+                name: lambda grid_from=grid_from, scene=scene: cluster_from(scene, grid_from)
+                for name, grid_from in ways.items()
+            }
+            times = milliseconds(sides, rounds)
+            rows.append([title, f"{count}", f"{times['grid']:.3f}", f"{times['scan']:.3f}"])
     return report.Sheet(
         "Where the grid gets faster than the scan", ["scene", "boxes", "grid ms", "scan ms"], rows
     )
@@ -51,7 +61,7 @@ def main() -> None:
             print(crossover(given.rounds).text())
         return
     print("\n".join(report.library_lines(clustering.libraries())))
-    rows = clustering.compare(clustering.sizes(given.quick), given.rounds, given.threads)
+    rows = clustering.compare_clustering(clustering.sizes(given.quick), given.rounds, given.threads)
     print(f"\n{report.clustering_sheet(rows, given.threads).text()}")
     print(f"\n{report.target_sheet(clustering.targets(rows)).text()}")
 

@@ -1,9 +1,10 @@
-"""Where the time of a recipe goes: shares of functions of this library in one inference and in one training step.
+"""Profile a recipe: the time that functions of this library take in inference and in training.
 
-python benchmarks/profile_recipe.py [--data FOLDER] [--recipe faster_rcnn_r18_small] [--rounds 10] [--least 0.02]
+    python benchmarks/profile_recipe.py [--data FOLDER] [--recipe NAME] [--rounds 10] [--least 0.02]
 
-Random weights, one thread, after some steps of warming up; by Python's profiler, so that what runs inside of torch
-counts for the function that called it. The way back is one line: autograd calls it from outside.
+The weights are random. There is one thread, and the first steps are not counted. The profiler is
+Python's, so the time inside torch belongs to the function that called it. The backward pass is one
+line, since autograd calls it from outside this library.
 """
 
 import argparse
@@ -24,11 +25,16 @@ from postnms.training.optimizer import build_optimizer, set_learning_rate
 from postnms.training.step import training_step
 
 WARMUP = 10
-WAY_BACK = "run_backward"
+"""Number of calls before the first one that is profiled."""
+BACKWARD = "run_backward"
+"""Part of the name of torch's function for the backward pass."""
 
 
 def print_shares(title: str, call: Callable[[], object], rounds: int, least: float) -> None:
-    """Cumulative shares of this library's functions, and of the way back, that are over ``least``."""
+    """Print the share of the time of each function of this library, and of the backward pass.
+
+    A share includes the functions that are called inside. Shares below ``least`` are left out.
+    """
     for _ in range(WARMUP):
         call()
     profile = cProfile.Profile()
@@ -36,16 +42,17 @@ def print_shares(title: str, call: Callable[[], object], rounds: int, least: flo
     for _ in range(rounds):
         call()
     profile.disable()
-    found = pstats.Stats(profile)
-    whole = found.total_tt  # pyright: ignore[reportAttributeAccessIssue]
+    stats = pstats.Stats(profile)
+    whole = stats.total_tt  # pyright: ignore[reportAttributeAccessIssue]
     print(f"{title}: {1000 * whole / rounds:.0f} ms with the profiler on")
     shares = []
-    for (file, _, name), (_, _, _, seconds, _) in found.stats.items():  # pyright: ignore[reportAttributeAccessIssue]
-        part = file.rpartition("/postnms/")[2] if "/postnms/" in file else ""
-        if (part or WAY_BACK in name) and seconds >= least * whole:
-            shares.append((seconds / whole, part, name))
-    for share, part, name in sorted(shares, reverse=True):
-        print(f"  {100 * share:5.1f} %  {part} {name}")
+    entries = stats.stats  # pyright: ignore[reportAttributeAccessIssue]
+    for (file, _, name), (_, _, _, seconds, _) in entries.items():
+        module = file.rpartition("/postnms/")[2] if "/postnms/" in file else ""
+        if (module or BACKWARD in name) and seconds >= least * whole:
+            shares.append((seconds / whole, module, name))
+    for share, module, name in sorted(shares, reverse=True):
+        print(f"  {100 * share:5.1f} %  {module} {name}")
 
 
 def main() -> None:
@@ -58,16 +65,15 @@ def main() -> None:
     parser.add_argument("--least", type=float, default=0.02)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    recipe, accelerator = get_recipe(given.recipe), get_accelerator()
-    splits = open_splits(recipe, given.data)
+    recipe = get_recipe(given.recipe)
+    accelerator = get_accelerator()
+    splits = open_splits(recipe.data, given.data, recipe.detector.input_size, recipe.seed)
     set_seed(recipe.seed)
     detector = build_run_detector(recipe, len(splits.train.dataset.categories)).to(
         accelerator.device
     )
-    batches, steps = (
-        training_batches(recipe, splits.train, 0, accelerator),
-        iter(range(recipe.training.iterations)),
-    )
+    batches = training_batches(recipe, splits.train, 0, accelerator)
+    steps = iter(range(recipe.training.iterations))
     optimizer = build_optimizer(detector.train(), recipe.training)
 
     def train() -> None:

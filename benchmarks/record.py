@@ -1,22 +1,25 @@
-"""Record a run for ``docs/results``: what was run, on what, and the figures of every row.
+"""Record a run for ``docs/results``: its provenance, and the figures of every row.
 
 python benchmarks/record.py RUN_FOLDER docs/results/NAME.json [--note TEXT]
 """
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from postnms.evaluation.metrics import show
+from postnms.evaluation.results import Evaluation
 from postnms.files.atomic import write_json
 from postnms.runs.folder import RunFolder
 
 ABOUT = ("command", "processes", "commit", "version", "torch", "machine", "seed", "data")
+"""Fields of a provenance that are recorded. Paths of one machine are not."""
 
 
 def about(path: Path) -> dict[str, Any]:
-    """Where figures come from, and how a run was resumed; without what is of one machine only."""
+    """Return the provenance in a file, with one more entry for each time the run was resumed."""
     content = json.loads(path.read_text())
     first, *later = [
         {name: part[name] for name in ABOUT} for part in (content, *content.get("resumed", []))
@@ -28,20 +31,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--note", help="what a reader must know beside the figures")
+    parser.add_argument("--note", help="a remark that a reader needs beside the figures")
     arguments = parser.parse_args()
     folder = RunFolder(arguments.run)
-    metrics = json.loads(folder.metrics.read_text())
+    evaluation = Evaluation.from_json(json.loads(folder.metrics.read_text()))
     record = about(folder.provenance)
-    if folder.evaluation.is_file():  # the figures are not those that training ended with
+    # The file exists if the figures are not those at the end of the training.
+    if folder.evaluation.is_file():
         record["evaluation"] = about(folder.evaluation)
-    record["rows"] = {row: figures for row, figures in metrics.items() if row != "gain"}
-    if "gain" in metrics:
-        record["gain"] = metrics["gain"]
+    record["rows"] = evaluation.rows
+    if evaluation.gain is not None:
+        record["gain"] = dataclasses.asdict(evaluation.gain)
     if arguments.note:
         record["note"] = arguments.note
     write_json(arguments.out, record)
-    shown = [f"{row} AP {show(figures['AP'], 2)}" for row, figures in record["rows"].items()]
+    shown = [f"{row} AP {show(figures['AP'], 2)}" for row, figures in evaluation.rows.items()]
     print(f"{arguments.out}: {', '.join(shown)}")
 
 

@@ -1,9 +1,11 @@
-"""Greedy NMS replayed over a file as large as COCO val2017's candidates: seconds with reading, and peak memory.
+"""Replay greedy NMS on a file as large as the candidates of COCO val2017.
 
-    python benchmarks/replay.py [--images 5000] [--candidates 1000] [--classes 80] [--suppressor nms]
+    python benchmarks/replay.py [--images 5000] [--candidates 1000] [--suppressor nms]
 
-The file is made first (random boxes, about ten an object), in a folder that is removed at the end; what is measured
-runs in a process of its own, kernels not yet compiled or cached ones loaded, as a user would meet them.
+It prints the seconds, reading included, and the peak memory. First it writes the file, with random
+boxes, about ten of them for an object, and ``--classes`` classes. The folder of the file is removed
+at the end. The replay runs in a new process, so that it compiles its kernels or loads them from the
+cache, as it does for a user.
 """
 
 import argparse
@@ -24,31 +26,35 @@ from postnms.structures import Candidates
 from postnms.suppression import get_suppressor
 
 IMAGES_AT_ONCE = 50
+"""Number of images that are written together."""
 SIDE = 640
+"""Side in pixels of the square images in which the objects have their centres."""
 
 
 def crowded(images: int, candidates: int, classes: int, random: torch.Generator) -> Candidates:
-    """Images of ``candidates`` boxes each, about ten of them around each object."""
+    """Return images with ``candidates`` boxes each, about ten of them around each object."""
     objects = images * max(candidates // 10, 1)
     image = torch.arange(objects) // max(candidates // 10, 1)
     centre = torch.rand(objects, 2, generator=random) * SIDE
     side = 20 + torch.rand(objects, 2, generator=random) * 150
     label = torch.randint(classes, (objects,), generator=random)
-    which = torch.arange(images * candidates) % objects
-    middle = centre[which] + torch.randn(len(which), 2, generator=random) * 6
-    half = side[which] * (1 + 0.1 * torch.randn(len(which), 2, generator=random).clamp(-2, 2)) / 2
+    count = images * candidates
+    object_of_box = torch.arange(count) % objects
+    middle = centre[object_of_box] + torch.randn(count, 2, generator=random) * 6
+    stretch = 1 + 0.1 * torch.randn(count, 2, generator=random).clamp(-2, 2)
+    half = side[object_of_box] * stretch / 2
     boxes = torch.cat([middle - half, middle + half], dim=1)
-    scores = torch.rand(len(which), generator=random)
-    return Candidates(boxes, scores, label[which], image[which], which // images, images)
+    scores = torch.rand(count, generator=random)
+    labels = label[object_of_box]
+    return Candidates(boxes, scores, labels, image[object_of_box], object_of_box // images, images)
 
 
 def write(path: Path, images: int, candidates: int, classes: int) -> float:
-    """Write the file; returns the seconds that it took."""
+    """Write the file, and return the seconds that this took."""
     random = torch.Generator().manual_seed(0)
     begin = time.perf_counter()
-    with CandidateWriter(
-        path, [Category(i + 1, f"class {i}") for i in range(classes)], None, {}
-    ) as writer:
+    categories = [Category(i + 1, f"class {i}") for i in range(classes)]
+    with CandidateWriter(path, categories, None, {}) as writer:
         for start in range(0, images, IMAGES_AT_ONCE):
             count = min(IMAGES_AT_ONCE, images - start)
             writer.add(crowded(count, candidates, classes, random), range(start, start + count))
@@ -56,15 +62,17 @@ def write(path: Path, images: int, candidates: int, classes: int) -> float:
 
 
 def measure(path: Path, name: str) -> None:
-    """Replay in this process and print what it took."""
+    """Replay a suppressor in this process, and print its time and the peak memory."""
     begin = time.perf_counter()
     file = open_candidates(path)
-    found = replay(file, get_suppressor(name))
+    replayed = replay(file, get_suppressor(name))
     seconds = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    count = f"{len(file)} images, {file.num_candidates} candidates, {len(found.detections.scores)} detections"
+    detections = len(replayed.detections.scores)
     print(
-        f"{name}: {count}: {seconds:.2f} s, {found.milliseconds:.3f} ms an image in the suppressor, peak {peak:.2f} GiB"
+        f"{name}: {len(file)} images, {file.num_candidates} candidates, {detections} detections: "
+        f"{seconds:.2f} s, {replayed.milliseconds:.3f} ms an image in the suppressor, "
+        f"peak {peak:.2f} GiB"
     )
 
 
@@ -75,7 +83,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=80)
     parser.add_argument("--suppressor", default="nms")
     parser.add_argument(
-        "--file", type=Path, help="Replay this file of candidates; the other sizes are not used."
+        "--file", type=Path, help="replay this file of candidates instead of a random one"
     )
     given = parser.parse_args()
     if given.file is not None:

@@ -1,6 +1,8 @@
-"""Pooling a pyramid, forward and backward, against torchvision's ``MultiScaleRoIAlign``: milliseconds and ratio.
+"""Time the pooling of a pyramid beside torchvision's ``MultiScaleRoIAlign``.
 
-python benchmarks/roi_align.py [--rounds 15] [--threads 1]
+    python benchmarks/roi_align.py [--rounds 15] [--threads 1]
+
+It prints milliseconds and ratios of the forward and of the backward pass.
 """
 
 import argparse
@@ -13,7 +15,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    print(report.pooling_sheet(pooling.compare(pooling.SIZES, given.rounds, given.threads)).text())
+    rows = pooling.compare_pooling(pooling.SIZES, given.rounds, given.threads)
+    print(report.pooling_sheet(rows).text())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""Suppressors against public implementations of the same: milliseconds and ratio, one thread each, taking turns.
+"""Time suppressors beside public implementations of the same methods, which are called peers.
 
     python benchmarks/suppressors.py [--rounds 15] [--boxes 1000]
 
-Peers are ensemble-boxes, what is installed of openvino and ultralytics, and plain numpy and numba code
-that is written here as one would write the definition down. All get one image of boxes of one class, the hardest case:
-then every box can meet every other. How many boxes each keeps is printed too; it is the tests that check ours.
+It prints milliseconds and ratios. Both sides have one thread and take turns. The peers are
+ensemble-boxes, openvino and ultralytics if they are installed, and code in plain numpy and numba,
+which follows the definition of each method.
+
+All suppress the boxes of one class in one image. This is the hardest case, because each box can
+overlap each other one. The number of boxes that each side keeps is printed too, but it checks
+nothing: the tests do that.
 """
 
 import argparse
@@ -23,17 +27,19 @@ Peer = Callable[[np.ndarray, np.ndarray], object]
 
 
 def numpy_iou(boxes: np.ndarray, other: np.ndarray) -> np.ndarray:
-    low, high = (
-        np.maximum(boxes[:, None, :2], other[:, :2]),
-        np.minimum(boxes[:, None, 2:], other[:, 2:]),
-    )
+    """Return the IoU of each of n boxes with each of m boxes: (n, m)."""
+    low = np.maximum(boxes[:, None, :2], other[:, :2])
+    high = np.minimum(boxes[:, None, 2:], other[:, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=-1)
     area, other_area = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, other))
     return shared / (area[:, None] + other_area - shared)
 
 
 def numpy_soft(boxes: np.ndarray, scores: np.ndarray, method: str) -> int:
-    scores, kept, alive = scores.copy(), 0, np.arange(len(scores))
+    """Return the number of boxes that Soft-NMS keeps, in numpy. ``method``: linear or gaussian."""
+    scores = scores.copy()
+    kept = 0
+    alive = np.arange(len(scores))
     while len(alive):
         best = alive[np.argmax(scores[alive])]
         kept += 1
@@ -47,12 +53,14 @@ def numpy_soft(boxes: np.ndarray, scores: np.ndarray, method: str) -> int:
 
 
 def numpy_fast(boxes: np.ndarray, scores: np.ndarray) -> int:
+    """Return the number of boxes that Fast NMS keeps, in numpy."""
     order = np.argsort(-scores, kind="stable")
     iou = np.triu(numpy_iou(boxes[order], boxes[order]), 1)
     return int((iou.max(axis=0) <= 0.5).sum())
 
 
 def numpy_matrix(boxes: np.ndarray, scores: np.ndarray) -> int:
+    """Return the number of boxes that Gaussian Matrix NMS keeps, in numpy."""
     order = np.argsort(-scores, kind="stable")
     iou = np.triu(numpy_iou(boxes[order], boxes[order]), 1)
     worst = iou.max(axis=0)[:, None]
@@ -61,7 +69,10 @@ def numpy_matrix(boxes: np.ndarray, scores: np.ndarray) -> int:
 
 
 def ensemble_soft(method: int) -> Peer:
-    """1 linear, 2 Gaussian. It is plain numpy in the package (numba compiles its greedy NMS alone)."""
+    """Return the Soft-NMS of ensemble-boxes. ``method``: 1 is linear, 2 is Gaussian.
+
+    The package has it in plain numpy. Only its greedy NMS is compiled by numba.
+    """
     from ensemble_boxes.ensemble_boxes_nms import cpu_soft_nms_float
 
     return lambda boxes, scores: len(
@@ -73,8 +84,10 @@ def ensemble_soft(method: int) -> Peer:
 def numba_soft(
     boxes: np.ndarray, scores: np.ndarray, gaussian: bool
 ) -> int:  # pragma: no cover: compiled
-    """The definition in plain loops over arrays of rows, compiled by numba as it stands."""
-    scores, alive, kept = scores.copy(), np.ones(len(scores), np.bool_), 0
+    """Return the number of boxes that Soft-NMS keeps: plain loops that numba compiles."""
+    scores = scores.copy()
+    alive = np.ones(len(scores), np.bool_)
+    kept = 0
     while True:
         best = -1
         for i in range(len(scores)):
@@ -90,8 +103,8 @@ def numba_soft(
                 width = min(boxes[i, 2], boxes[best, 2]) - max(boxes[i, 0], boxes[best, 0])
                 height = min(boxes[i, 3], boxes[best, 3]) - max(boxes[i, 1], boxes[best, 1])
                 if width > 0 and height > 0:
-                    own = (boxes[i, 2] - boxes[i, 0]) * (boxes[i, 3] - boxes[i, 1])
-                    iou = width * height / (area + own - width * height)
+                    other = (boxes[i, 2] - boxes[i, 0]) * (boxes[i, 3] - boxes[i, 1])
+                    iou = width * height / (area + other - width * height)
                     if gaussian:
                         scores[i] *= np.exp(-(iou * iou) / 0.5)
                     elif iou > 0.3:
@@ -99,6 +112,10 @@ def numba_soft(
 
 
 def ensemble_wbf(boxes: np.ndarray, scores: np.ndarray) -> int:
+    """Return the number of boxes that the WBF of ensemble-boxes gives.
+
+    The package takes coordinates in [0, 1].
+    """
     from ensemble_boxes import weighted_boxes_fusion
 
     return len(
@@ -109,6 +126,7 @@ def ensemble_wbf(boxes: np.ndarray, scores: np.ndarray) -> int:
 
 
 def ensemble_nmw(boxes: np.ndarray, scores: np.ndarray) -> int:
+    """Return the number of boxes that the NMW of ensemble-boxes gives."""
     from ensemble_boxes import non_maximum_weighted
 
     return len(
@@ -119,7 +137,7 @@ def ensemble_nmw(boxes: np.ndarray, scores: np.ndarray) -> int:
 
 
 def openvino_matrix(boxes: np.ndarray, scores: np.ndarray) -> Peer:
-    """MatrixNms of OpenVINO on the CPU, one thread; compiled for this many boxes."""
+    """Return MatrixNms of OpenVINO on one thread of the CPU, compiled for this number of boxes."""
     import openvino
     from openvino import opset8
 
@@ -144,20 +162,21 @@ def openvino_matrix(boxes: np.ndarray, scores: np.ndarray) -> Peer:
     request = compiled.create_infer_request()
 
     def call(boxes: np.ndarray, scores: np.ndarray) -> int:
-        found = request.infer([boxes[None], scores[None, None]])
-        return int(list(found.values())[2].sum())
+        outputs = request.infer([boxes[None], scores[None, None]])
+        return int(list(outputs.values())[2].sum())
 
     return call
 
 
 def ultralytics_fast(boxes: np.ndarray, scores: np.ndarray) -> int:
+    """Return the number of boxes that the Fast NMS of ultralytics keeps."""
     from ultralytics.utils.nms import TorchNMS
 
     return len(TorchNMS.fast_nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.5))
 
 
 def peers(boxes: np.ndarray, scores: np.ndarray) -> dict[str, dict[str, Peer]]:
-    """What is measured beside each suppressor."""
+    """Return the peers of each suppressor by name. A peer returns the number of kept boxes."""
     installed = {
         name: importlib.util.find_spec(name) is not None for name in ("openvino", "ultralytics")
     }
@@ -191,22 +210,25 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     candidates = crowded(1, given.boxes, 1, torch.Generator().manual_seed(0))
-    boxes, scores = candidates.boxes.numpy(), candidates.scores.numpy()
+    boxes = candidates.boxes.numpy()
+    scores = candidates.scores.numpy()
     print(
-        f"{'suppressor':20s} {'peer':26s} {'ours ms':>9s} {'peer ms':>9s} {'ratio':>7s} {'kept':>5s} {'peer':>5s}"
+        f"{'suppressor':20s} {'peer':26s} {'ours ms':>9s} {'peer ms':>9s} {'ratio':>7s} "
+        f"{'kept':>5s} {'peer':>5s}"
     )
     for name, table in peers(boxes, scores).items():
-        rule = get_suppressor(f"{name}:max_detections={given.boxes}")
+        suppressor = get_suppressor(f"{name}:max_detections={given.boxes}")
         for peer, call in table.items():
             sides = {
-                "ours": lambda r=rule: r(candidates),
+                "ours": lambda s=suppressor: s(candidates),
                 "theirs": lambda c=call: c(boxes, scores),
             }
-            took = milliseconds(sides, given.rounds)
-            kept = f"{len(rule(candidates).scores):5d} {call(boxes, scores):5d}"
-            ratio = took["theirs"] / took["ours"]
+            times = milliseconds(sides, given.rounds)
+            kept = f"{len(suppressor(candidates).scores):5d} {call(boxes, scores):5d}"
+            ratio = times["theirs"] / times["ours"]
             print(
-                f"{name:20s} {peer:26s} {took['ours']:9.2f} {took['theirs']:9.2f} {ratio:7.1f} {kept}"
+                f"{name:20s} {peer:26s} {times['ours']:9.2f} {times['theirs']:9.2f} "
+                f"{ratio:7.1f} {kept}"
             )
 
 

@@ -1,10 +1,11 @@
-"""Training with the stage against training without it, side by side: seconds of an iteration and their ratio.
+"""Time training with the stage beside training without it.
 
     python benchmarks/training_step.py --data FOLDER [--recipe faster_rcnn_r18_small] [--rounds 60]
 
-Two detectors of one recipe, with and without the stage, take turns on the same batches of the train split. Loading a
-batch is timed once and counted for both. With ``--run FOLDER`` the two go on from where a run ended, at its last rate:
-candidates are more, and another mix, than at the start.
+It prints the seconds of an iteration and their ratio. Two detectors of one recipe, with and without
+the stage, take turns on the same batches of the training split. The loading of a batch is timed
+once and counted for both. With ``--run FOLDER`` both continue from the end of a run, at its last
+learning rate. The number and the kind of the candidates differ there from those at the start.
 """
 
 import argparse
@@ -14,11 +15,12 @@ from pathlib import Path
 
 from accelerate.utils import set_seed
 
+from postnms.cli.console import command_line
 from postnms.data.splits import open_splits
 from postnms.detectors import Detector
 from postnms.distributed.processes import get_accelerator
 from postnms.files.atomic import write_json
-from postnms.recipes import Recipe, get_recipe, override
+from postnms.recipes import Recipe, get_recipe, override, parse_changes
 from postnms.runs.checkpoints import load_tensors, own_state
 from postnms.runs.folder import RunFolder, read_recipe
 from postnms.runs.loading import build_run_detector
@@ -29,11 +31,16 @@ from postnms.training.step import training_step
 
 
 def build(recipe: Recipe, num_classes: int, run: RunFolder | None) -> Detector:
-    """The recipe's detector, with what a run has learned of the parts that it has."""
+    """Return the detector of a recipe in training mode.
+
+    Its weights are those of ``run``, which may have a stage that the recipe lacks. None: random
+    weights.
+    """
     set_seed(recipe.seed)
     detector = build_run_detector(recipe, num_classes).train()
     if run is not None:
         learned = own_state(load_tensors(run.weights)[0])
+        # Without the stage, the weights of the run's stage are left over.
         detector.load_state_dict({name: learned[name] for name in detector.state_dict()})
     return detector
 
@@ -58,11 +65,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     run = RunFolder(arguments.run) if arguments.run else None
-    recipe = override(read_recipe(run) if run else get_recipe(arguments.recipe), arguments.set)
-    splits, accelerator = open_splits(recipe, arguments.data), get_accelerator()
+    recipe = read_recipe(run) if run else get_recipe(arguments.recipe)
+    recipe = override(recipe, parse_changes(arguments.set))
+    splits = open_splits(recipe.data, arguments.data, recipe.detector.input_size, recipe.seed)
+    accelerator = get_accelerator()
     sides = {}
-    for name, settings in (("without", ["stage=null"]), ("with", [])):
-        side = override(recipe, settings)
+    for name, changes in (("without", {"stage": None}), ("with", {})):
+        side = override(recipe, changes)
         detector = build(side, len(splits.train.dataset.categories), run).to(accelerator.device)
         sides[name] = (detector, build_optimizer(detector, side.training))
     first = recipe.training.iterations - 1 if run else 0
@@ -89,12 +98,14 @@ def main() -> None:
     ratio = whole["with"] / whole["without"]
     for name in sides:
         print(
-            f"{name:8s} {whole[name]:.3f} s an iteration, {epochs[name]:.1f} s an epoch of {len(splits.train)} images"
+            f"{name:8s} {whole[name]:.3f} s an iteration, "
+            f"{epochs[name]:.1f} s an epoch of {len(splits.train)} images"
         )
     print(f"ratio    {ratio:.2f} (loading, counted in both: {1000 * medians['loading']:.1f} ms)")
     if arguments.out:
         figures = {"seconds_per_iteration": whole, "seconds_per_epoch": epochs, "ratio": ratio}
-        write_json(arguments.out, {**provenance(recipe.seed, arguments.data), **figures})
+        about = provenance(recipe.seed, arguments.data, command_line())
+        write_json(arguments.out, {**about, **figures})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
+"""Functions on boxes, by hand and against torchvision."""
+
 import pytest
 import torch
 import torchvision
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection._utils import BoxCoder
 
@@ -21,6 +23,7 @@ def random_boxes(count, seed=0, least=1.0):
     return torch.cat([corner, corner + least + torch.rand(count, 2, generator=random) * 50], 1)
 
 
+@settings(deadline=None)
 @given(first=box_lists, second=box_lists)
 def test_pairwise_iou_equals_torchvision_where_that_is_defined(first, second):
     expected = torchvision.ops.box_iou(first, second).nan_to_num(0.0)

@@ -1,22 +1,13 @@
+"""NMS read as clustering: clusters, their representative boxes, and the detections of keys."""
+
+import dataclasses
+
 import pytest
 import torch
 
 from postnms.clustering import cluster, keep_keys, nms_again, reduce_members, representative_boxes
-from postnms.structures import Candidates
 from postnms.suppression.greedy import GreedyNMS
-
-
-def make(boxes, scores, labels=None, image=None, num_images=1):
-    count = len(boxes)
-    return Candidates(
-        torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-        torch.tensor(scores, dtype=torch.float32),
-        torch.tensor(labels or [0] * count, dtype=torch.int64),
-        torch.tensor(image or [0] * count, dtype=torch.int64),
-        torch.arange(count),
-        num_images,
-    )
-
+from tests.support.builders import make
 
 # The second and third overlap the first by 9/11, not so the last.
 FOUR = make([(0, 0, 10, 10), (1, 0, 11, 10), (0, 1, 10, 11), (40, 0, 44, 8)], [0.9, 0.6, 0.3, 0.8])
@@ -108,3 +99,14 @@ def test_nms_again_suppresses_what_has_moved_together():
         found.boxes[:1].repeat(2, 1), found.scores, found.labels, found.image, found.source, 1
     )
     assert nms_again(together, 0.5).source.tolist() == [1]
+
+
+def test_kept_keys_carry_the_extra_columns_of_their_candidates():
+    edges = torch.arange(16.0).view(4, 4)
+    rows = dataclasses.replace(FOUR, extra={"iou": torch.arange(4.0), "edges": edges})
+    found, chosen = keep_keys(cluster(rows), 5)
+    assert (found.source.tolist(), chosen.tolist()) == ([0, 3], [0, 1])
+    again = nms_again(found, 0.5)
+    for kept in (found, again):
+        assert kept.extra["iou"].tolist() == [0, 3]
+        assert torch.equal(kept.extra["edges"], edges[[0, 3]])

@@ -1,11 +1,28 @@
+"""The structures of a batch: what they refuse, and how rows are taken, moved and rescaled."""
+
 import dataclasses
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postnms.structures import Candidates, Clusters, Targets, move, of_image, take, top_per_image
+from postnms.structures import (
+    EXTRA_COLUMNS,
+    REFINED,
+    Candidates,
+    Clusters,
+    Detections,
+    Targets,
+    as_detections,
+    concatenate_detections,
+    limit,
+    move,
+    of_image,
+    rescale,
+    take,
+    top_per_image,
+)
 
 
 def candidates(**changes):
@@ -128,6 +145,7 @@ def test_move_keeps_everything():
     assert moved.num_images == 3
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.3]), st.integers(0, 3)), max_size=20),
     st.integers(1, 4),
@@ -151,3 +169,118 @@ def test_extra_columns_go_where_their_rows_go():
     assert taken.extra["iou"].tolist() == pytest.approx([0.3, 0.1])
     assert taken.extra["edge_log_variance"][0].tolist() == [8, 9, 10, 11]
     assert of_image(candidates(extra=extra), 2).extra["iou"].tolist() == pytest.approx([0.2, 0.3])
+
+
+def test_a_column_with_a_gradient_is_named():
+    with pytest.raises(ValueError, match=r"Candidates.scores: expected a constant.*detach it"):
+        candidates(scores=torch.zeros(3, requires_grad=True))
+    with pytest.raises(ValueError, match=r"Candidates.iou: expected a constant"):
+        candidates(extra={"iou": torch.zeros(3, requires_grad=True)})
+
+
+def test_candidates_become_detections_with_all_columns():
+    some = candidates(extra={"iou": torch.tensor([0.1, 0.2, 0.3])})
+    found = as_detections(some)
+    assert isinstance(found, Detections)
+    for name in ("boxes", "scores", "labels", "image", "source"):
+        assert torch.equal(getattr(found, name), getattr(some, name))
+    assert torch.equal(found.extra["iou"], some.extra["iou"])
+    assert found.num_images == 3
+
+
+def test_a_limit_keeps_the_best_of_each_image():
+    assert limit(candidates(), None).source.tolist() == [7, 0, 3]
+    assert limit(candidates(), 1).source.tolist() == [7, 3]
+    assert limit(candidates(), 5).source.tolist() == [7, 3, 0]
+
+
+LOG2 = 0.6931472
+# The factors of x and y of image 0 are 2 and 4; those of image 1 are 1/2 and 1.
+FACTORS = torch.tensor([[2.0, 4.0], [0.5, 1.0]])
+BOXES = torch.tensor([[1.0, 2, 3, 4], [10, 20, 30, 40]])
+SCALED_BOXES = [[2, 8, 6, 16], [5, 20, 15, 40]]
+BY_UNIT = {
+    "none": {1: ([0.25, 0.75], [0.25, 0.75])},
+    "box": {4: ([[1, 2, 3, 4], [10, 20, 30, 40]], SCALED_BOXES)},
+    "edge_log_variance": {
+        4: (
+            [[0, 0, 1, -1], [0, 2, 0, 2]],
+            [[2 * LOG2, 4 * LOG2, 1 + 2 * LOG2, -1 + 4 * LOG2], [-2 * LOG2, 2, -2 * LOG2, 2]],
+        )
+    },
+}
+"""A column before and after scaling, by unit and width, worked by hand."""
+
+
+def scaled_case(kind, **extra):
+    """Return two rows, one of each image, with the extra columns."""
+    two = torch.arange(2)
+    columns = {name: torch.tensor(column, dtype=torch.float32) for name, column in extra.items()}
+    return kind(BOXES, torch.tensor([0.9, 0.8]), two, two, two, 2, columns)
+
+
+@pytest.mark.parametrize("kind", [Candidates, Detections])
+@pytest.mark.parametrize("name", EXTRA_COLUMNS)
+def test_rescaling_converts_boxes_and_every_known_column_by_its_unit(kind, name):
+    known = EXTRA_COLUMNS[name]
+    before, after = BY_UNIT[known.unit][known.width]
+    found = rescale(scaled_case(kind, **{name: before}), FACTORS)
+    assert isinstance(found, kind)
+    assert found.boxes.tolist() == SCALED_BOXES
+    torch.testing.assert_close(found.extra[name], torch.tensor(after, dtype=torch.float32))
+    assert found.scores.tolist() == pytest.approx([0.9, 0.8])
+    assert (found.image.tolist(), found.num_images) == ([0, 1], 2)
+
+
+def test_rescaling_leaves_unknown_columns_as_they_are():
+    columns = {"mine": [0.5, 7.0], "corners": [[1.0, 2, 3, 4], [5, 6, 7, 8]]}
+    found = rescale(scaled_case(Candidates, **columns), FACTORS)
+    assert {name: column.tolist() for name, column in found.extra.items()} == columns
+
+
+def test_undone_scaling_divides_so_that_nothing_is_lost():
+    random = torch.Generator().manual_seed(0)
+    corners = torch.randint(0, 1000, (200, 2), generator=random).float()
+    boxes = torch.cat([corners, corners + torch.randint(0, 50, (200, 2), generator=random)], 1)
+    image = torch.arange(200) % 2
+    variance = torch.zeros(200, 4)
+    extra = {REFINED: boxes.flip(0), "edge_log_variance": variance, "mine": image.float()}
+    given = Candidates(boxes, torch.rand(200), image, image, torch.arange(200), 2, extra)
+    factors = torch.tensor([[3.0, 7.0], [11.0, 1.0]])
+    # Whole numbers of pixels times these factors are exact, and the inverse factors are not.
+    assert not torch.equal(boxes * 7 * (1 / torch.tensor(7.0)), boxes)
+    scaled = rescale(given, factors)
+    assert not torch.equal(scaled.boxes, given.boxes)
+    back = rescale(scaled, factors, undo=True)
+    assert torch.equal(back.boxes, given.boxes)
+    for name, column in extra.items():
+        assert torch.equal(back.extra[name], column)
+
+
+def test_rescaling_nothing():
+    none = take(scaled_case(Candidates, iou=[0.1, 0.2]), torch.zeros(0, dtype=torch.int64))
+    found = rescale(none, FACTORS)
+    assert (found.boxes.shape, found.extra["iou"].shape) == ((0, 4), (0,))
+
+
+def test_concatenated_detections_carry_their_columns():
+    first = scaled_case(Detections, iou=[0.1, 0.2], edges=[[1, 2, 3, 4], [5, 6, 7, 8]])
+    second = dataclasses.replace(first, image=first.image + 2, num_images=4)
+    first = dataclasses.replace(first, num_images=4)
+    found = concatenate_detections([first, second], 4)
+    assert (found.image.tolist(), found.num_images) == ([0, 1, 2, 3], 4)
+    assert found.boxes.tolist() == 2 * BOXES.tolist()
+    assert found.extra["iou"].tolist() == pytest.approx([0.1, 0.2, 0.1, 0.2])
+    assert found.extra["edges"].tolist() == 2 * [[1, 2, 3, 4], [5, 6, 7, 8]]
+
+
+def test_detections_with_other_columns_are_not_concatenated():
+    first = scaled_case(Detections, iou=[0.1, 0.2])
+    for second in (scaled_case(Detections), scaled_case(Detections, density=[0.1, 0.2])):
+        with pytest.raises(ValueError, match=r"parts: expected the extra columns \['iou'\] in all"):
+            concatenate_detections([first, second], 2)
+
+
+def test_no_parts_are_no_detections():
+    found = concatenate_detections([], 3)
+    assert (found.boxes.shape, found.num_images, found.extra) == ((0, 4), 3, {})

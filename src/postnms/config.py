@@ -1,7 +1,11 @@
-"""The base of every config: frozen, strict about names, readable in its errors."""
+"""The base of every settings class: frozen, strict about names, readable in its errors.
+
+The types of settings and of progress that all rooms share are here too.
+"""
 
 import difflib
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,11 +13,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from postnms.errors import UserError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+"""A number in [0, 1]."""
 Positive = Annotated[int, Field(gt=0)]
+"""A whole number above 0."""
+Progress = Callable[[int], None]
+"""Called by a long-running function with the number of steps finished since the last call."""
+
+
+def no_progress(steps: int) -> None:
+    """Do nothing: the default of every ``done`` argument."""
 
 
 class Config(BaseModel):
-    """Immutable settings. An unknown field or a value of a wrong type is an error, never ignored."""
+    """Immutable settings. An unknown field or a value of a wrong type is an error."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
@@ -21,8 +33,11 @@ class Config(BaseModel):
 
     @classmethod
     def parse(cls, values: dict[str, Any], name: str) -> Self:
-        """Build from JSON-able values; ``name`` is what a user calls the whole. UserError names every mistake."""
-        try:  # from JSON, where a list may stand for a tuple
+        """Build the settings from values that JSON can hold.
+
+        ``name`` is how the user calls these settings. Raises UserError that names every mistake.
+        """
+        try:  # By way of JSON, where a list may stand for a tuple.
             return cls.model_validate_json(json.dumps(values))
         except ValidationError as error:
             lines = [_explain(cls, name, mistake) for mistake in error.errors(include_url=False)]
@@ -30,7 +45,7 @@ class Config(BaseModel):
 
 
 def json_or_text(value: str) -> Any:
-    """What a user wrote as a value: JSON, or if it is none a string."""
+    """Return the value that a user wrote: parsed as JSON where it is JSON, else as a string."""
     try:
         return json.loads(value)
     except json.JSONDecodeError:
@@ -38,7 +53,7 @@ def json_or_text(value: str) -> Any:
 
 
 def nearest(wrong: str, valid: list[str]) -> str:
-    """`` (did you mean 'x'?)`` or the list of what is valid."""
+    """Return ``did you mean 'x'?``, or a list of all valid names if none is similar."""
     close = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(valid))}"
 
@@ -54,16 +69,17 @@ def _explain(config: type[BaseModel], name: str, mistake: Any) -> str:
         return f"{where}.{kind}: expected one of {context['expected_tags']}, got {context['tag']!r}"
     if mistake["type"] == "union_tag_not_found":
         return f"{where}: expected a field {mistake['ctx']['discriminator']} that says which"
-    if mistake["type"] == "value_error":  # our own words, which say what came
+    if mistake["type"] == "value_error":  # Raised by this library; its message says what came.
         return f"{where}: {mistake['ctx']['error']}"
     return f"{where}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
 
 
 def _resolve(config: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
-    """The path to a mistake without the tags of unions, and the fields that are valid at its end."""
+    """Return the path to a mistake without the tags of unions, and the valid fields at its end."""
     path: list[str] = []
     options: list[type[BaseModel]] = [config]
     for part in map(str, loc):
+        # pydantic puts the tag of a union into the path. It is no field that the user wrote.
         tagged = [
             option for option in options if "kind" in option.model_fields and _kind(option) == part
         ]
@@ -77,9 +93,8 @@ def _resolve(config: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[
             if part in option.model_fields
         ]
         inside = [kind for field in fields for kind in getattr(field, "__args__", (field,))]
-        options = [
-            kind for kind in inside if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ] or options
+        models = [kind for kind in inside if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        options = models or options
     return path, [name for option in options for name in option.model_fields]
 
 

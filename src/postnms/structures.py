@@ -1,27 +1,69 @@
 """The nouns of the pipeline: flat structures for a whole batch of images, checked when built.
 
-Every structure is a set of columns of equal length plus ``num_images``; the column ``image`` says which image of
-the batch a row belongs to, so images with no row at all need no special case. Boxes are xyxy, float32, absolute
-pixels; labels are 0..K-1 without a background.
+Every structure is a set of columns of equal length plus ``num_images``. The column ``image`` says
+which image of the batch a row belongs to, so an image without any row needs no special case.
+Boxes are xyxy, float32, in absolute pixels. Labels are 0..K-1 without a background class.
 
 n: candidates, k: clusters, m: ground-truth objects, d: detections, B: images of the batch.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+NMS_ROW = "nms"
+"""Name of the result of plain NMS among the results of a detector."""
+POST_NMS_ROW = "post_nms"
+"""Name of the result of the stage."""
+SECOND_NMS_ROW = "post_nms_second_nms"
+"""Name of the result of the stage after a second NMS."""
+
 
 @dataclass(frozen=True)
 class Level:
-    """What a level of a feature pyramid is: (B, channels, H, W), one cell for ``stride`` pixels each way."""
+    """One level of a feature pyramid: a tensor (B, channels, H, W)."""
 
     channels: int
     stride: int
+    """Pixels between neighbouring cells, along either axis."""
+
+
+@dataclass(frozen=True)
+class ExtraColumn:
+    """What is known of an extra column of candidates."""
+
+    width: int
+    """Numbers for each candidate. 1: the column is (n,), otherwise (n, width)."""
+    unit: Literal["none", "box", "edge_log_variance"] = "none"
+    """How the numbers change when the image is scaled.
+
+    ``none``: they stay. ``box``: they are coordinates x1, y1, x2, y2 in pixels.
+    ``edge_log_variance``: they are logarithms of the variances, in square pixels, of the left,
+    top, right and bottom edge.
+    """
+
+
+REFINED = "refined_boxes"
+"""Extra column of detectors with a stage: where the stage would move each candidate."""
+
+EXTRA_COLUMNS: dict[str, ExtraColumn] = {
+    "iou": ExtraColumn(1),  # predicted IoU with the object (IoU-Net)
+    "density": ExtraColumn(
+        1
+    ),  # predicted largest IoU of the object with another one (Adaptive-NMS)
+    "edge_log_variance": ExtraColumn(4, "edge_log_variance"),  # variance voting (Softer-NMS)
+    "model": ExtraColumn(1),  # number of the model that gave the candidate (WBF)
+    REFINED: ExtraColumn(4, "box"),
+}
+"""The extra columns that this library knows, by name.
+
+Heads of networks give them, files of candidates keep them, imports read them, and suppressors ask
+for them. A column of any other name is carried along unchanged, also when boxes are rescaled.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +77,8 @@ class Targets:
     image: Tensor
     """(m,) int64, 0..B-1."""
     crowd: Tensor
-    """(m,) bool: the box stands for a group of objects; it is neither trained on nor counted as missed."""
+    """(m,) bool. True: the box covers a group of objects. Such a box is not trained on, and it is
+    not counted as missed."""
     num_images: int
 
     def __post_init__(self) -> None:
@@ -44,25 +87,40 @@ class Targets:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Decoded boxes with ONE class each, as they go into suppression; detached from the graph."""
+    """Decoded boxes with ONE class each, as they go into suppression. All tensors are detached.
+
+    Example:
+        >>> import torch
+        >>> from postnms import Candidates
+        >>> zeros = torch.zeros(2, dtype=torch.int64)
+        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10]])
+        >>> scores = torch.tensor([0.9, 0.8])
+        >>> candidates = Candidates(
+        ...     boxes, scores, labels=zeros, image=zeros, source=torch.arange(2), num_images=1
+        ... )
+        >>> candidates.groups.tolist()
+        [0, 0]
+    """
 
     boxes: Tensor
     """(n, 4) float32, xyxy, pixels."""
     scores: Tensor
-    """(n,) float32, any finite value, usually [0, 1]."""
+    """(n,) float32, any finite value, usually in [0, 1]."""
     labels: Tensor
     """(n,) int64, 0..K-1."""
     image: Tensor
     """(n,) int64, 0..B-1."""
     source: Tensor
-    """(n,) int64: row of the proposal or anchor, counted within its image, that the candidate was decoded from."""
+    """(n,) int64: the proposal or anchor that the candidate was decoded from, as its row among
+    those of the same image."""
     num_images: int
     extra: Mapping[str, Tensor] = field(default_factory=dict)
-    """Further columns by name, float32 (n,) or (n, c), for suppressors that need them: predicted IoU, density, ..."""
+    """Further columns by name, float32, (n,) or (n, c), for suppressors that need them.
+
+    :data:`EXTRA_COLUMNS` lists the known ones."""
 
     def __post_init__(self) -> None:
         _check_columns(self)
-        _check_extra(self.extra, self.boxes)
         for name, column in (_columns(self) | dict(self.extra)).items():
             if column.requires_grad:
                 raise ValueError(
@@ -71,19 +129,20 @@ class Candidates:
 
     @property
     def groups(self) -> Tensor:
-        """(n,) int64, equal for two candidates exactly if image and label are equal."""
+        """(n,) int64: equal for two candidates if and only if image and label are equal."""
         return self.labels * self.num_images + self.image
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """Candidates with the cluster that each belongs to: NMS read as clustering."""
+    """Candidates, and the cluster that each of them belongs to: NMS read as clustering."""
 
     candidates: Candidates
     keys: Tensor
-    """(k,) int64: rows of ``candidates``, by falling score (ties: lower row); what plain NMS keeps."""
+    """(k,) int64: rows of ``candidates`` by falling score (ties: lower row). NMS keeps these."""
     assignment: Tensor
-    """(n,) int64, 0..k-1: position in ``keys`` of the key that owns the candidate; a key owns itself."""
+    """(n,) int64, 0..k-1: position in ``keys`` of the key that owns the candidate. A key owns
+    itself."""
 
     def __post_init__(self) -> None:
         rows = len(self.candidates.scores)
@@ -91,15 +150,14 @@ class Clusters:
         _check_column("Clusters.assignment", self.assignment, (rows,), torch.int64)
         _check_range("Clusters.keys", self.keys, rows)
         _check_range("Clusters.assignment", self.assignment, len(self.keys))
-        if not torch.equal(
-            self.assignment[self.keys], torch.arange(len(self.keys), device=self.keys.device)
-        ):
+        positions = torch.arange(len(self.keys), device=self.keys.device)
+        if not torch.equal(self.assignment[self.keys], positions):
             raise ValueError("Clusters.assignment: expected that every key owns itself")
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What suppression or the stage leaves: by image, and by falling score within an image."""
+    """The result of suppression or of the stage: by image, then by falling score."""
 
     boxes: Tensor
     """(d, 4) float32, xyxy, pixels."""
@@ -110,34 +168,65 @@ class Detections:
     image: Tensor
     """(d,) int64, 0..B-1."""
     source: Tensor
-    """(d,) int64: as in :class:`Candidates`."""
+    """(d,) int64, as in :class:`Candidates`."""
     num_images: int
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """The extra columns of the candidates that the detections come from."""
 
     def __post_init__(self) -> None:
         _check_columns(self)
 
 
 Structure = TypeVar("Structure", Targets, Candidates, Detections)
+Scored = TypeVar("Scored", Candidates, Detections)
 
 
 def take(structure: Structure, rows: Tensor) -> Structure:
-    """The structure with the given rows only: an index (r,) int64 or a mask (n,) bool over its columns."""
+    """Return the structure with some of its rows.
+
+    ``rows`` is an index (r,) int64 or a mask (n,) bool over the columns.
+    """
     return _map_columns(structure, lambda column: column[rows])
 
 
 def move(structure: Structure, device: torch.device | str) -> Structure:
-    """The structure with its columns on another device."""
+    """Return the structure with its columns on another device."""
     return _map_columns(structure, lambda column: column.to(device, non_blocking=True))
 
 
 def of_image(structure: Structure, index: int) -> Structure:
-    """The rows of one image of the batch, as a batch of that one image."""
+    """Return the rows of one image, as a batch of that one image."""
     rows = take(structure, structure.image == index)
     return dataclasses.replace(rows, image=torch.zeros_like(rows.image), num_images=1)
 
 
+def rescale(structure: Scored, factors: Tensor, *, undo: bool = False) -> Scored:
+    """Return the structure in the pixels of scaled images, extra columns included.
+
+    ``factors`` (B, 2): what x and y of each image are multiplied by. ``undo`` divides by them
+    instead, so that the original factors lead back without a rounding error of their inverse.
+    """
+    factor = factors[structure.image]  # (n, 2)
+    four = factor.repeat(1, 2)  # x, y, x, y, as the columns of a box are
+    extra = {}
+    for name, column in structure.extra.items():
+        known = EXTRA_COLUMNS.get(name)
+        if known is not None and known.unit == "box":
+            column = column / four if undo else column * four
+        elif known is not None and known.unit == "edge_log_variance":
+            # A standard deviation scales as a length does, so a variance by the squared factor.
+            shift = 2 * torch.log(four)
+            column = column - shift if undo else column + shift
+        extra[name] = column
+    boxes = structure.boxes / four if undo else structure.boxes * four
+    return dataclasses.replace(structure, boxes=boxes, extra=extra)
+
+
 def top_per_image(scores: Tensor, image: Tensor, num_images: int, most: int) -> Tensor:
-    """Rows of the ``most`` best-scored entries of each image: by image, then by falling score, then by row."""
+    """Return the rows of the ``most`` best-scored entries of each image.
+
+    The rows are ordered by image, then by falling score, then by row.
+    """
     order = torch.argsort(scores, descending=True, stable=True)
     order = order[torch.argsort(image[order], stable=True)]
     counts = torch.bincount(image, minlength=num_images)
@@ -147,12 +236,45 @@ def top_per_image(scores: Tensor, image: Tensor, num_images: int, most: int) -> 
 
 
 def limit(candidates: Candidates, most: int | None) -> Candidates:
-    """At most ``most`` candidates of each image, by score; None: all, in the order that they have."""
+    """Return at most ``most`` candidates of each image, chosen and ordered by score.
+
+    None: all candidates in their present order.
+    """
     if most is None:
         return candidates
-    return take(
-        candidates, top_per_image(candidates.scores, candidates.image, candidates.num_images, most)
+    rows = top_per_image(candidates.scores, candidates.image, candidates.num_images, most)
+    return take(candidates, rows)
+
+
+def as_detections(candidates: Candidates) -> Detections:
+    """Return the candidates as detections, with all of their columns and in their order."""
+    return Detections(
+        **_columns(candidates), num_images=candidates.num_images, extra=candidates.extra
     )
+
+
+def concatenate_detections(parts: Sequence[Detections], num_images: int) -> Detections:
+    """Return the detections of all parts, one part after another.
+
+    The parts belong to one batch of ``num_images``: their ``image`` columns count through it.
+    Raises ValueError unless all parts have the same extra columns.
+    """
+    if not parts:
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return Detections(
+            torch.zeros(0, 4), torch.zeros(0), nothing, nothing, nothing, num_images=num_images
+        )
+    names = [set(part.extra) for part in parts]
+    if any(other != names[0] for other in names):
+        raise ValueError(
+            f"parts: expected the extra columns {sorted(names[0])} in all, "
+            f"got {[sorted(other) for other in names]}"
+        )
+    columns = {
+        name: torch.cat([getattr(part, name) for part in parts]) for name in _columns(parts[0])
+    }
+    extra = {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra}
+    return Detections(**columns, num_images=num_images, extra=extra)
 
 
 _DTYPES = {
@@ -170,11 +292,9 @@ def _columns(structure: Targets | Candidates | Detections) -> dict[str, Tensor]:
     return {name: value for name, value in named.items() if name not in ("num_images", "extra")}
 
 
-def _map_columns(structure, change):
-    changed: dict[str, object] = {
-        name: change(column) for name, column in _columns(structure).items()
-    }
-    if isinstance(structure, Candidates):
+def _map_columns(structure: Structure, change: Callable[[Tensor], Tensor]) -> Structure:
+    changed: dict[str, Any] = {name: change(column) for name, column in _columns(structure).items()}
+    if isinstance(structure, Candidates | Detections):
         changed["extra"] = {name: change(column) for name, column in structure.extra.items()}
     return dataclasses.replace(structure, **changed)
 
@@ -184,18 +304,15 @@ def _check_columns(structure: Targets | Candidates | Detections) -> None:
     if not isinstance(structure.num_images, int) or structure.num_images < 0:
         raise ValueError(f"{kind}.num_images: expected an int >= 0, got {structure.num_images!r}")
     columns = _columns(structure)
-    rows = (
-        len(structure.labels)
-        if isinstance(structure.labels, Tensor) and structure.labels.ndim
-        else 0
-    )
+    labels = structure.labels
+    rows = len(labels) if isinstance(labels, Tensor) and labels.ndim else 0
     for name, column in columns.items():
-        _check_column(
-            f"{kind}.{name}", column, (rows, 4) if name == "boxes" else (rows,), _DTYPES[name]
-        )
+        shape = (rows, 4) if name == "boxes" else (rows,)
+        _check_column(f"{kind}.{name}", column, shape, _DTYPES[name])
         if column.device != structure.boxes.device:
             raise ValueError(
-                f"{kind}.{name}: expected device {structure.boxes.device} as boxes, got {column.device}"
+                f"{kind}.{name}: expected device {structure.boxes.device} as boxes, "
+                f"got {column.device}"
             )
     check_boxes(f"{kind}.boxes", structure.boxes)
     if isinstance(scores := columns.get("scores"), Tensor):
@@ -203,23 +320,19 @@ def _check_columns(structure: Targets | Candidates | Detections) -> None:
     _check_range(f"{kind}.image", structure.image, structure.num_images)
     if rows and bool((structure.labels < 0).any()):
         raise ValueError(f"{kind}.labels: expected values >= 0, got {int(structure.labels.min())}")
+    if isinstance(structure, Candidates | Detections):
+        _check_extra(kind, structure.extra, structure.boxes)
 
 
-def _check_extra(extra: Mapping[str, Tensor], boxes: Tensor) -> None:
+def _check_extra(kind: str, extra: Mapping[str, Tensor], boxes: Tensor) -> None:
     for name, column in extra.items():
-        where = f"Candidates.extra[{name!r}]"
+        where = f"{kind}.extra[{name!r}]"
         if name in _DTYPES:
             raise ValueError(f"{where}: expected another name than that of a column")
-        if (
-            not isinstance(column, Tensor)
-            or column.dtype != torch.float32
-            or column.ndim not in (1, 2)
-        ):
-            came = (
-                (column.dtype, tuple(column.shape))
-                if isinstance(column, Tensor)
-                else type(column).__name__
-            )
+        is_column = isinstance(column, Tensor) and column.ndim in (1, 2)
+        if not is_column or column.dtype != torch.float32:
+            is_tensor = isinstance(column, Tensor)
+            came = (column.dtype, tuple(column.shape)) if is_tensor else type(column).__name__
             raise ValueError(f"{where}: expected torch.float32 of (n,) or (n, c), got {came}")
         _check_column(where, column, (len(boxes), *column.shape[1:]), torch.float32)
         if column.device != boxes.device:
@@ -253,22 +366,14 @@ def _check_column(name: str, column: object, shape: tuple[int, ...], dtype: torc
         raise ValueError(f"{name}: expected a tensor, got {type(column).__name__}")
     if tuple(column.shape) != shape or column.dtype != dtype:
         raise ValueError(
-            f"{name}: expected {dtype} of shape {shape}, got {column.dtype} of {tuple(column.shape)}"
+            f"{name}: expected {dtype} of shape {shape}, "
+            f"got {column.dtype} of {tuple(column.shape)}"
         )
 
 
 def _check_range(name: str, index: Tensor, size: int) -> None:
     if len(index) and not bool(((index >= 0) & (index < size)).all()):
         raise ValueError(
-            f"{name}: expected values from 0 to {size - 1}, got {int(index.min())} to {int(index.max())}"
+            f"{name}: expected values from 0 to {size - 1}, "
+            f"got {int(index.min())} to {int(index.max())}"
         )
-
-
-def concatenate(parts: Sequence[Detections], num_images: int) -> Detections:
-    """Detections one after the other; those of all parts are of one batch of ``num_images``."""
-    if not parts:
-        nothing = torch.zeros(0, dtype=torch.int64)
-        return Detections(torch.zeros(0, 4), torch.zeros(0), nothing, nothing, nothing, num_images)
-    names = ("boxes", "scores", "labels", "image", "source")
-    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-    return Detections(**columns, num_images=num_images)

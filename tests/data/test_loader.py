@@ -1,14 +1,16 @@
+"""Samples and batches of a split, and the endless order of the training batches."""
+
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postnms.data.dataset import Category, CocoDataset, Record
-from postnms.data.loader import DetectionData, TrainBatches, collate
+from postnms.data.dataset import Category, Dataset, Record, Truth
+from postnms.data.loader import DetectionData, TrainBatches, batches, collate
 from postnms.data.transforms import AugmentationConfig
 
 
@@ -21,7 +23,7 @@ def dataset(*sizes):
         records.append(
             Record(100 + number, Path(f"{number}.png"), height, width, boxes, labels, crowd, pixels)
         )
-    return CocoDataset((Category(1, "a"),), tuple(records), {}, "test")
+    return Dataset(Truth((Category(1, "a"),), {}, "test"), tuple(records))
 
 
 DATA = dataset((40, 60), (80, 40), (30, 30))
@@ -42,6 +44,22 @@ def test_collated_targets_say_which_image_they_are_of():
     assert batch.targets.image.tolist() == [0, 0, 2]
     assert batch.targets.num_images == 3
     assert batch.original_sizes == [(30, 30), (40, 60), (80, 40)]
+
+
+def test_factors_of_a_batch_lead_back_to_the_original_images():
+    data = DetectionData(DATA, 20, 100)
+    batch = collate([data[0], data[1]])  # 30 x 20 and 20 x 40 pixels
+    assert batch.to_original.tolist() == [[2, 2], [2, 2]]
+    assert batch.to_original.dtype == torch.float64
+    uneven = collate([DetectionData(dataset((33, 100)), 10, 100)[0]])
+    assert uneven.images[0].shape == (3, 10, 30)
+    assert uneven.to_original.tolist() == pytest.approx(np.array([[100 / 30, 3.3]]))
+
+
+def test_batches_of_a_split_come_in_order_and_the_last_is_smaller():
+    data = DetectionData(DATA, 20, 100)
+    assert [batch.image_ids for batch in batches(data, range(3), 2)] == [[100, 101], [102]]
+    assert [batch.image_ids for batch in batches(data, range(1, 3), 1)] == [[101], [102]]
 
 
 def test_the_cache_gives_the_same_and_reads_once(monkeypatch):
@@ -81,12 +99,14 @@ def test_aspect_groups():
 group_lists = st.lists(st.integers(0, 1), min_size=1, max_size=25)
 
 
+@settings(deadline=None)
 @given(group_lists, st.integers(1, 6), st.integers(0, 40))
 def test_any_batch_is_the_same_wherever_one_begins(groups, size, start):
     whole = list(islice(TrainBatches(groups, size, seed=3), start + 5))
     assert list(islice(TrainBatches(groups, size, seed=3, start=start), 5)) == whole[start:]
 
 
+@settings(deadline=None)
 @given(group_lists, st.integers(1, 6))
 def test_an_epoch_holds_every_image_in_batches_of_one_group(groups, size):
     order = TrainBatches(groups, size, seed=0)
@@ -112,6 +132,7 @@ def test_epochs_and_seeds_differ():
     assert len({tuple(order) for order in orders}) == 3
 
 
+@settings(deadline=None)
 @given(group_lists, st.integers(1, 3))
 def test_processes_share_each_batch(groups, each):
     whole = list(islice(TrainBatches(groups, 2 * each, seed=1), 6))

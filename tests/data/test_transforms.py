@@ -1,9 +1,11 @@
+"""Resizing and augmentation of one image with its objects."""
+
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -57,6 +59,7 @@ def test_transposing_swaps_the_original_size():
     assert transpose(sample()).original_size == (12, 8)
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([(192, 320), (800, 1333), (64, 64)])
 )
@@ -69,6 +72,7 @@ def test_sizes_meet_one_side_exactly_and_keep_the_aspect(height, width, limits):
     assert abs(min(found) - min(height, width) * scale) <= 1
 
 
+@settings(deadline=None)
 @given(st.integers(20, 90), st.integers(20, 90))
 def test_torchvisions_transform_then_changes_nothing(height, width):
     image = resize(Image.new("RGB", (width, height)), 48, 80)

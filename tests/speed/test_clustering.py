@@ -9,38 +9,32 @@ from postnms.ops import cluster_nms
 from postnms.speed import clustering
 from postnms.speed.clustering import (
     OURS,
-    Comparison,
     bad_inputs,
-    calls,
-    compare,
+    compare_clustering,
     disjoint,
     expected,
     growth,
     libraries,
-    scene,
     sizes,
+    synthetic_scene,
     targets,
     time_bad_inputs,
+    timed_calls,
 )
 from postnms.speed.timing import Timing
-
-
-def row(boxes, groups=1, threads=1, **times):
-    return Comparison(
-        boxes, groups, threads, {name: Timing(spent, 7) for name, spent in times.items()}
-    )
+from tests.support.speed import row
 
 
 def test_a_scene_is_the_same_each_time_and_another_by_seed():
-    for one, other in zip(scene(300, 7), scene(300, 7), strict=True):
+    for one, other in zip(synthetic_scene(300, 7), synthetic_scene(300, 7), strict=True):
         assert torch.equal(one, other)
-    assert not torch.equal(scene(300, 7, seed=1)[0], scene(300, 7)[0])
-    assert scene(300, 7)[2].unique().tolist() == list(range(7))
+    assert not torch.equal(synthetic_scene(300, 7, seed=1)[0], synthetic_scene(300, 7)[0])
+    assert synthetic_scene(300, 7)[2].unique().tolist() == list(range(7))
 
 
 def test_scenes_are_as_dense_at_any_size():
     for count in (1000, 4000, 16_000):
-        boxes, scores, group = scene(count, 1)
+        boxes, scores, group = synthetic_scene(count, 1)
         low, high = boxes[:, :2].amin(0), boxes[:, 2:].amax(0)
         assert float((high - low).prod()) / count == pytest.approx(900, rel=0.3)
         assert len(cluster_nms(boxes, scores, group)[0]) / count == pytest.approx(0.2, rel=0.1)
@@ -68,7 +62,8 @@ def test_peers_keep_what_we_keep(groups, monkeypatch):
     stand_in("powerboxes", monkeypatch)
     stand_in("lsnms", monkeypatch)
     found = {
-        name: torch.as_tensor(call()).tolist() for name, call in calls(scene(400, groups)).items()
+        name: torch.as_tensor(call()).tolist()
+        for name, call in timed_calls(synthetic_scene(400, groups)).items()
     }
     assert list(found) == [OURS, "torchvision", "powerboxes nms", "powerboxes rtree_nms", "lsnms"]
     assert 20 < len(found[OURS]) < 200
@@ -80,19 +75,19 @@ def test_what_is_not_installed_is_left_out(monkeypatch):
         clustering, "_version", lambda name: "1.2" if name == "torchvision" else None
     )
     assert libraries() == {"torchvision": "1.2", "powerboxes": None, "lsnms": None}
-    assert list(calls(scene(10, 1))) == [OURS, "torchvision"]
+    assert list(timed_calls(synthetic_scene(10, 1))) == [OURS, "torchvision"]
     monkeypatch.undo()
     assert clustering._version("no-such-package") is None
 
 
 def test_comparison_leaves_out_what_would_take_too_long(monkeypatch):
     peers = {OURS: lambda: None, "slow": lambda: None}
-    monkeypatch.setattr(clustering, "calls", lambda of: peers)
+    monkeypatch.setattr(clustering, "timed_calls", lambda of: peers)
     spent = {OURS: Timing(20_000, 1), "slow": Timing(20_000, 1)}
     monkeypatch.setattr(
         clustering, "measure", lambda sides, rounds, budget: {name: spent[name] for name in sides}
     )
-    rows = compare([(5, 2), (10, 1), (20, 1), (30, 1)], rounds=1, threads=1)
+    rows = compare_clustering([(5, 2), (10, 1), (20, 1), (30, 1)], rounds=1, threads=1)
     assert [sorted(found.times) for found in rows] == [
         [OURS, "slow"],
         [OURS, "slow"],

@@ -21,7 +21,7 @@ def test_rows_say_what_was_pooled(monkeypatch):
         return {name: Timing(1.0 + len(calls), rounds) for name in sides}
 
     monkeypatch.setattr(pooling, "measure", measure)
-    forward, backward = pooling.compare([(2, 3, 64, 5)], rounds=4, threads=2)
+    forward, backward = pooling.compare_pooling([(2, 3, 64, 5)], rounds=4, threads=2)
     assert calls == [(4, 2), (4, 2)]
     assert (forward.boxes, forward.direction, forward.threads) == (10, "forward", 2)
     assert (backward.direction, backward.ours) == ("backward", Timing(3.0, 4))

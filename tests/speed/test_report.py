@@ -13,7 +13,7 @@ from postnms.speed.report import (
     to_markdown,
 )
 from postnms.speed.timing import Timing
-from tests.speed.test_clustering import row
+from tests.support.speed import row
 
 ABOUT = {
     "machine": "a machine",

@@ -67,7 +67,7 @@ def test_both_orders_give_the_same(monkeypatch, levels):
 
 
 def test_the_number_of_boxes_decides(monkeypatch):
-    """Levels of 2 x (32 x 40 + 16 x 20) = 3,200 pixels, those of 43 boxes with 2,107 cells of 1.5: 3,160."""
+    """Levels have 2 x (32 x 40 + 16 x 20) = 3,200 pixels, 43 boxes 2,107 cells of 1.5: 3,160."""
     monkeypatch.setattr(decoupling, "PIXELS_OF_A_CELL", 1.5)
     layer, features = DecouplingLayer(LEVELS, 6), features_of(LEVELS)
     calls = spied(layer)

@@ -1,94 +1,28 @@
+"""The stage as a whole: its losses are the equations of the paper, and so are its detections."""
+
 import math
 
 import pytest
 import torch
 
 from postnms.clustering import cluster, keep_keys, representative_boxes
-from postnms.errors import UserError
-from postnms.stage import PostNMSStage, StageConfig
-from postnms.stage.encoding import class_encoding
 from postnms.stage.stage import fuse
 from postnms.stage.training_rows import training_rows
-from postnms.structures import Level
-from tests.test_clustering import make
-from tests.test_matching import truths
-
-SIZES = [(64, 80), (64, 64)]
-BOXES = [(0, 0, 20, 20), (2, 0, 22, 20), (40, 40, 60, 60), (0, 0, 20, 20), (5, 30, 25, 50)]
-CANDIDATES = make(BOXES, [0.9, 0.6, 0.3, 0.8, 0.7], [0, 0, 0, 1, 1], [0, 0, 0, 0, 1], 2)
-CLUSTERS = cluster(CANDIDATES)
-TARGETS = truths([(1, 0, 21, 20), (5, 30, 25, 52)], [0, 1], [0, 1], num_images=2)
-
-
-def features(channels=8, requires_grad=False):
-    random = torch.Generator().manual_seed(0)
-    shapes = {"0": (16, 20), "1": (8, 10), "pool": (4, 5)}
-    return {
-        name: torch.randn(2, channels, *shape, generator=random, requires_grad=requires_grad)
-        for name, shape in shapes.items()
-    }
-
-
-def build(**settings):
-    torch.manual_seed(0)
-    return PostNMSStage(StageConfig(width=16, **settings), {"0": Level(8, 4), "1": Level(8, 8)}, 2)
-
-
-def test_class_encoding_by_hand():
-    table = class_encoding(3, 4, base=1000)
-    root = math.sqrt(1000)
-    assert table[0].tolist() == [0, 1, 0, 1]
-    expected = [math.sin(2), math.cos(2), math.sin(2 / root), math.cos(2 / root)]
-    torch.testing.assert_close(table[2], torch.tensor(expected))
-    with pytest.raises(
-        UserError, match=r"class encoding: expected an even number of channels .*, got 5"
-    ):
-        class_encoding(3, 5)
-    assert (
-        PostNMSStage(StageConfig(width=4, encoding="none"), {"0": Level(5, 4)}, 2).heads.join
-        == "none"
-    )
+from tests.support.builders import make, truths
+from tests.support.stages import (
+    CANDIDATES,
+    CLUSTERS,
+    SIZES,
+    TARGETS,
+    build,
+    features,
+    rows_of_heads,
+)
 
 
 def test_fusion_by_hand():
     found = fuse(torch.tensor([0.5]), torch.tensor([1.0]), torch.tensor([0.0]), (0.8, 0.15, 0.05))
     torch.testing.assert_close(found, torch.tensor([0.55]))
-
-
-def test_training_rows_are_members_then_representatives():
-    rows = training_rows(CLUSTERS, TARGETS, StageConfig())
-    assert CLUSTERS.keys.tolist() == [0, 3, 4, 2]
-    assert len(rows.boxes) == 5 + 4
-    assert torch.equal(rows.boxes[:5], CANDIDATES.boxes)
-    assert torch.equal(rows.boxes[5:], representative_boxes(CLUSTERS))
-    assert rows.positive.tolist() == [True, True, False, False, True, True, False, True, False]
-    assert rows.labels.tolist() == [0, 0, 0, 1, 1, 0, 1, 1, 0]
-    assert rows.image.tolist() == [0, 0, 0, 0, 1, 0, 0, 1, 0]
-    assert rows.truths[0].tolist() == rows.truths[5].tolist() == [1, 0, 21, 20]
-    assert rows.truths[4].tolist() == [5, 30, 25, 52]
-    assert torch.equal(rows.truths[~rows.positive], rows.boxes[~rows.positive])
-    assert rows.w_loc[~rows.positive].tolist() == [0, 0, 0, 0]
-    assert rows.w_cls[5:].tolist() == [1, 1, 1, 1]
-    torch.testing.assert_close(rows.w_loc[:2], torch.tensor([1.0, 0.6 / 0.9]))
-
-
-@pytest.mark.parametrize(
-    ("settings", "count"),
-    [({}, 9), ({"members": False}, 8), ({"representative_rows": False}, 5),
-     ({"members": False, "representative_rows": False}, 4)],
-)  # fmt: skip
-def test_switches_choose_the_rows(settings, count):
-    rows = training_rows(CLUSTERS, TARGETS, StageConfig(**settings))
-    assert len(rows.boxes) == count
-    if settings.get("members") is False:
-        assert torch.equal(rows.boxes[:4], CANDIDATES.boxes[CLUSTERS.keys])
-
-
-def test_clusters_on_crowd_regions_give_no_rows():
-    crowd = truths([(1, 0, 21, 20), (38, 38, 62, 62)], [0, 0], [0, 0], [False, True], 2)
-    rows = training_rows(CLUSTERS, crowd, StageConfig())
-    assert len(rows.boxes) == 7
-    assert [40, 40, 60, 60] not in rows.boxes.tolist()
 
 
 @pytest.mark.parametrize("decoupling", [True, False])
@@ -100,20 +34,6 @@ def test_every_switch_of_the_networks_trains(decoupling, encoding, shared):
     losses = stage.losses(features(), CLUSTERS, TARGETS)
     sum(losses.values()).backward()
     assert all(parameter.grad is not None for parameter in stage.parameters())
-
-
-def test_encoding_tells_classes_apart_and_can_be_left_out():
-    pooled = torch.zeros(2, 8, 7, 7)
-    for encoding, same in (("add", False), ("concat", False), ("none", True)):
-        logits, _ = build(encoding=encoding).heads(pooled, torch.tensor([0, 1]))
-        assert bool(logits[0] == logits[1]) == same
-
-
-def rows_of_heads(stage):
-    """Rows that the heads are given, call by call."""
-    seen = []
-    stage.heads.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
-    return seen
 
 
 def test_rows_filled_up_for_training_in_bfloat16_change_nothing():
@@ -239,15 +159,6 @@ def test_a_key_alone_in_its_cluster_is_looked_at_once():
     assert seen == [4 + 1]
 
 
-def test_deltas_of_the_first_rows_alone():
-    for shared in (True, False):
-        stage = build(shared_trunk=shared).eval()
-        given = (features(), CANDIDATES.boxes, CANDIDATES.image, CANDIDATES.labels)
-        (logits, deltas), (same, first) = stage(*given), stage(*given, refined=2)
-        assert torch.equal(same, logits)
-        torch.testing.assert_close(first, deltas[:2])
-
-
 def test_without_representative_rows_the_cluster_score_is_that_of_the_key():
     stage = build(fusion=(0, 1, 0), representative_rows=False)
     other = build(fusion=(0, 0, 1), representative_rows=False)
@@ -255,22 +166,3 @@ def test_without_representative_rows_the_cluster_score_is_that_of_the_key():
         stage.detect(features(), SIZES, CLUSTERS, 9).scores,
         other.detect(features(), SIZES, CLUSTERS, 9).scores,
     )
-
-
-def test_configs_refuse_what_they_do_not_know():
-    with pytest.raises(
-        UserError, match=r"stage.weightin: no such field \(did you mean 'weighting'\?\)"
-    ):
-        StageConfig.parse({"weightin": "cls"}, "stage")
-    with pytest.raises(
-        UserError, match=r"stage.weighting: .*'all', 'cls', 'loc' or 'none', got 'both'"
-    ):
-        StageConfig.parse({"weighting": "both"}, "stage")
-    with pytest.raises(UserError, match=r"stage.positive_iou: .*less than or equal to 1, got 2"):
-        StageConfig.parse({"positive_iou": 2}, "stage")
-    with pytest.raises(UserError, match=r"stage.fusion.0: .*finite number, got nan"):
-        StageConfig.parse({"fusion": [float("nan"), 0, 0]}, "stage")
-    with pytest.raises(UserError, match=r"stage.delta_weights.3: .*greater than 0, got 0"):
-        StageConfig.parse({"delta_weights": [1, 1, 1, 0]}, "stage")
-    with pytest.raises(UserError, match=r"stage.width: .*valid integer, got True"):
-        StageConfig.parse({"width": True}, "stage")

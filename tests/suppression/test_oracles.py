@@ -21,7 +21,7 @@ from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
 from postnms.suppression.soft import SoftNMS, VarianceVoting
 from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
 from postnms.suppression.weighted_fusion import WBF
-from tests.suppression import oracles
+from tests.support import oracles
 
 ORACLES = {
     NoSuppression: oracles.none,
@@ -70,7 +70,10 @@ SETTINGS = [
 
 @st.composite
 def problems(draw):
-    """A few candidates on a coarse grid with few score levels: ties, copies and exact thresholds are common."""
+    """Draw a few candidates on a coarse grid with few levels of the score.
+
+    Ties, copies and exact thresholds are common.
+    """
     count = draw(st.integers(0, 12))
     numbers = st.lists(st.integers(0, 6), min_size=count, max_size=count)
     x, y = torch.tensor(draw(numbers)), torch.tensor(draw(numbers))
@@ -140,18 +143,22 @@ def by_row(detections):
     return sorted(zip(*columns, strict=True))
 
 
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
 @pytest.mark.parametrize("text", SETTINGS)
 @settings(max_examples=30, deadline=None)
 @given(candidates=problems())
-def test_equals_the_definition(text, backend, candidates):
+def test_equals_the_definition_on_both_backends(text, candidates):
     suppressor = get_suppressor(text)
     wanted = limited(expected(suppressor, candidates), candidates, suppressor.max_detections)
-    found = suppressor(candidates, backend=backend)
+    for backend in ("cpu", "eager"):
+        assert_same(suppressor(candidates, backend=backend), wanted)
+
+
+def assert_same(found, wanted):
     assert by_row(found) == by_row(wanted)
     torch.testing.assert_close(found.scores, wanted.scores, rtol=1e-5, atol=1e-6)
-    # Where two scores are equal but for rounding their order is not defined; boxes are compared image by image.
-    for image in range(candidates.num_images):
+    # Where two scores are equal but for rounding, their order is not defined. So boxes are compared
+    # image by image.
+    for image in range(wanted.num_images):
         ours, theirs = found.boxes[found.image == image], wanted.boxes[wanted.image == image]
         torch.testing.assert_close(sort_boxes(ours), sort_boxes(theirs), rtol=1e-4, atol=1e-4)
 

@@ -1,4 +1,6 @@
-"""What suppressors promise beyond their definitions: tables worked by hand, peers, invariants, limits, bad input."""
+"""What suppressors promise beyond their definitions, by hand, against peers, and in general."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from ensemble_boxes import non_maximum_weighted, weighted_boxes_fusion
 from torchvision.ops import batched_nms
 
 from postnms import UserError
-from postnms.structures import Candidates
+from postnms.structures import EXTRA_COLUMNS, Candidates, of_image, rescale
 from postnms.suppression import SUPPRESSORS, get_suppressor
 from postnms.suppression import protocol as suppressor
 from postnms.suppression.greedy import AdaptiveNMS, GreedyNMS, SetNMS
@@ -15,6 +17,7 @@ from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
 from postnms.suppression.soft import SoftNMS, VarianceVoting
 from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
 from postnms.suppression.weighted_fusion import WBF
+from tests.support.builders import random_candidates
 
 NEVER_RISE = [
     name
@@ -33,26 +36,6 @@ def of(boxes, scores, labels=None, source=None, **extra):
         torch.tensor(source or list(range(count)), dtype=torch.int64),
         1,
         {name: torch.tensor(column, dtype=torch.float32) for name, column in extra.items()},
-    )
-
-
-def random_candidates(count, images=2, classes=3, side=100.0, seed=0, extra=True):
-    generator = torch.Generator().manual_seed(seed)
-    corner = side * torch.rand(count, 2, generator=generator)
-    size = 1 + 0.4 * side * torch.rand(count, 2, generator=generator)
-    columns = {
-        "density": torch.rand(count, generator=generator),
-        "iou": torch.rand(count, generator=generator),
-        "edge_log_variance": torch.randn(count, 4, generator=generator),
-    }
-    return Candidates(
-        torch.cat([corner, corner + size], dim=1),
-        torch.rand(count, generator=generator),
-        torch.randint(classes, (count,), generator=generator),
-        torch.randint(images, (count,), generator=generator),
-        torch.arange(count),
-        images,
-        columns if extra else {},
     )
 
 
@@ -121,7 +104,10 @@ def test_table_worked_by_hand(rule, wanted, backend):
 
 
 def test_soft_nms_selects_the_maximum_again():
-    """B decays under C by A's overlap, so C must come before B and decay D; one pass in the first order would not."""
+    """B decays under C by the overlap with A, so C must come before B and decay D.
+
+    One pass in the first order would not do that.
+    """
     boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [30, 0, 40, 10], [30, 0, 40, 8]]
     found = SoftNMS(method="linear", min_score=0)(of(boxes, [0.9, 0.8, 0.7, 0.6]))
     assert found.source.tolist() == [0, 2, 3, 1]
@@ -204,7 +190,10 @@ def test_wbf_joins_over_the_threshold_not_at_it(backend):
 
 @pytest.mark.parametrize("backend", ["cpu", "eager"])
 def test_the_second_round_of_cp_cluster_has_a_higher_threshold(backend):
-    """The first suppresses both others; the second overlaps the third by 0.54, over 0.5 but not over 0.6."""
+    """The first box suppresses both others.
+
+    The second overlaps the third by 0.54, which is over 0.5 but not over 0.6.
+    """
     three = of([[0, 0, 10, 10], [2.4, 0, 10.4, 10], [0, 0, 8, 10]], [0.9, 0.8, 0.3])
     found = SUPPRESSORS["cp_cluster"](three, backend=backend)
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8 * (1 - 7.6 / 10.4), 0.3 * 0.2]))
@@ -247,8 +236,12 @@ def test_is_greedy_nms_of_torchvision(name, backend):
 @pytest.mark.parametrize("weights", [(1.0,), (2.0, 1.0, 0.5)])
 def test_wbf_is_that_of_ensemble_boxes(weights, confidence, backend):
     candidates = random_candidates(400, images=1, side=0.6)
-    candidates = of((candidates.boxes / 45).tolist(), candidates.scores.tolist(), candidates.labels.tolist(),
-                    model=(torch.arange(400) % len(weights)).float().tolist())  # fmt: skip
+    candidates = of(
+        (candidates.boxes / 45).tolist(),
+        candidates.scores.tolist(),
+        candidates.labels.tolist(),
+        model=(torch.arange(400) % len(weights)).float().tolist(),
+    )
     models = [candidates.extra["model"] == model for model in range(len(weights))]
     columns = [
         [column[rows].tolist() for rows in models]
@@ -304,15 +297,52 @@ def test_batches_are_made_of_their_images(name, backend):
     rule = SUPPRESSORS[name]
     whole = rule(candidates, backend=backend)
     for image in range(4):
-        rows = candidates.image == image
-        extra = {column: values[rows] for column, values in candidates.extra.items()}
-        alone = Candidates(
-            candidates.boxes[rows], candidates.scores[rows], candidates.labels[rows],
-            torch.zeros(int(rows.sum()), dtype=torch.int64), candidates.source[rows], 1, extra,
-        )  # fmt: skip
+        alone = of_image(candidates, image)
         found = rule(alone, backend=backend)
         torch.testing.assert_close(found.source, whole.source[whole.image == image])
         torch.testing.assert_close(found.scores, whole.scores[whole.image == image])
+
+
+def with_every_column(candidates):
+    """Return the candidates with every known extra column and two unknown ones."""
+    random = torch.Generator().manual_seed(1)
+    count = len(candidates.scores)
+    extra = {
+        name: torch.rand((count,) if column.width == 1 else (count, column.width), generator=random)
+        for name, column in EXTRA_COLUMNS.items()
+    }
+    extra |= {"row": torch.arange(float(count)), "pair": torch.arange(2.0 * count).view(-1, 2)}
+    return dataclasses.replace(candidates, extra=extra)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+@pytest.mark.parametrize("name", SUPPRESSORS)
+def test_what_is_kept_carries_the_extra_columns_of_its_candidates(name, backend):
+    candidates = with_every_column(random_candidates(150))
+    found = SUPPRESSORS[name](candidates, backend=backend)
+    assert len(found.scores) > 20
+    assert found.extra.keys() == candidates.extra.keys()
+    # The source of random candidates is their row.
+    assert torch.equal(found.extra["row"].long(), found.source)
+    for column, values in candidates.extra.items():
+        assert torch.equal(found.extra[column], values[found.source]), column
+
+
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+def test_variance_voting_does_not_depend_on_the_scale_of_the_images(backend):
+    """Factors of x and y that differ leave every IoU and every ratio of variances as they are."""
+    candidates = random_candidates(200)
+    factors = torch.tensor([[2.0, 0.5], [0.25, 8.0]])
+    rule = VarianceVoting(vote_sigma=0.1, max_detections=1000)
+    before = rule(candidates, backend=backend)
+    after = rule(rescale(candidates, factors), backend=backend)
+    assert (before.boxes != candidates.boxes[before.source]).any(dim=1).sum() > 20  # votes move
+    torch.testing.assert_close(after.source, before.source)
+    torch.testing.assert_close(after.scores, before.scores)
+    four = factors.repeat(1, 2)[before.image]
+    torch.testing.assert_close(after.boxes, before.boxes * four, rtol=1e-4, atol=1e-3)
+    wanted = before.extra["edge_log_variance"] + 2 * four.log()
+    torch.testing.assert_close(after.extra["edge_log_variance"], wanted)
 
 
 @pytest.mark.parametrize("name", NEVER_RISE)
@@ -340,7 +370,10 @@ def test_nothing_in_nothing_out(name, backend, images):
 @pytest.mark.parametrize("backend", ["cpu", "eager"])
 @pytest.mark.parametrize("name", SUPPRESSORS)
 def test_copies_and_boxes_without_an_area(name, backend):
-    """1500 copies with equal scores, then 20 points: finite, and the copies' box where boxes are kept."""
+    """There are many copies with equal scores, then some points.
+
+    The result is finite, and has the box of the copies where boxes are kept.
+    """
     boxes = [[3.0, 4, 13, 24]] * 1500 + [[5.0, 5, 5, 5]] * 20
     count = len(boxes)
     extra = {
@@ -355,10 +388,9 @@ def test_copies_and_boxes_without_an_area(name, backend):
 
 
 def test_huge_coordinates_keep_images_and_classes_apart():
-    """Where classes are told apart by moving their boxes, 1e7 px leaves no digits for the boxes themselves."""
+    """If classes were told apart by moving boxes, 1e7 px would leave no digits for the boxes."""
     candidates = random_candidates(200, images=3, classes=5)
-    moved = Candidates(candidates.boxes * 2.0**17, candidates.scores, candidates.labels, candidates.image,
-                       candidates.source, 3, candidates.extra)  # fmt: skip
+    moved = dataclasses.replace(candidates, boxes=candidates.boxes * 2.0**17)
     for rule in SUPPRESSORS.values():
         torch.testing.assert_close(rule(candidates).source, rule(moved).source)
 
@@ -384,25 +416,8 @@ def test_errors_name_what_is_wrong():
         match=r"Candidates.scores: expected values in \[0, 1\] for SoftNMS, got -1 to 0.5",
     ):
         SoftNMS()(of([[0, 0, 1, 1]] * 2, [0.5, -1]))
-    with pytest.raises(
-        UserError, match=r"no 'soft_nms_gausian' \(did you mean 'soft_nms_gaussian'\?\)"
-    ):
-        get_suppressor("soft_nms_gausian")
-    with pytest.raises(
-        UserError, match=r"nms.iou_treshold: no such field \(did you mean 'iou_threshold'\?\)"
-    ):
-        get_suppressor("nms:iou_treshold=0.3")
-    assert get_suppressor("nms:iou=0.3") == GreedyNMS(iou_threshold=0.3)
-    with pytest.raises(UserError, match="iou_threshold is set twice"):
-        get_suppressor("nms:iou=0.5:iou_threshold=0.6")
     with pytest.raises(ValueError, match="backend: expected 'cpu', 'eager' or None, got 'gpu'"):
         SoftNMS()(plain, backend="gpu")
-    with pytest.raises(UserError, match=r"expected FIELD=VALUE after the colon, got '0.3'"):
-        get_suppressor("nms:0.3")
-    with pytest.raises(
-        UserError, match=r"soft_nms_linear.method: .*'hard', 'linear' or 'gaussian', got 'gauss'"
-    ):
-        get_suppressor("soft_nms_linear:method=gauss")
 
 
 def test_scores_beyond_probabilities_are_fine_where_only_their_order_counts():

@@ -1,1 +1,1 @@
-"""Questions put to files of candidates."""
+"""Analyses of files of candidates: comparisons of suppressors, sweeps, errors and placement."""

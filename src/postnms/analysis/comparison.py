@@ -1,96 +1,157 @@
 """Suppressors side by side on the same candidates, as in the paper's Table 2."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from postnms.analysis.oracle import ORACLE, oracle_boxes
+from postnms.analysis.study import Study
 from postnms.candidate_files.reader import CandidateFile
 from postnms.candidate_files.replays import as_results, replay
-from postnms.data.dataset import Truth
+from postnms.config import Progress, no_progress
 from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
-from postnms.evaluation.metrics import FIGURES, coco_metrics
-from postnms.structures import Detections
-from postnms.suppression import SUPPRESSORS, Suppressor
+from postnms.evaluation.metrics import coco_metrics
+from postnms.evaluation.results import Figures
+from postnms.structures import NMS_ROW, Detections
+from postnms.suppression import SUPPRESSORS, Choice, choose
 
-BASELINE = "nms"
-"""The row that others are compared with: greedy NMS with its defaults."""
-SHOWN = FIGURES[:9]
+BASELINE = NMS_ROW
+"""The suppressor that others are compared with: greedy NMS with its default settings."""
 
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """One line of the table; figures in per cent."""
+    """One line of the table."""
 
     name: str
-    figures: dict[str, float | None]
-    """By the names of :data:`postnms.evaluation.metrics.FIGURES`."""
+    figures: Figures
+    """In per cent, by the names of :data:`postnms.evaluation.metrics.FIGURES`."""
     gain: float | None
-    """AP over the baseline's."""
+    """AP minus the AP of the baseline. None: one of them is undefined."""
     low: float | None
-    """Bounds of the gain's 95 % interval, by paired bootstrap over the images; None without resamples."""
+    """Lower bound of the 95 % interval of the gain, by a paired bootstrap over the images. None: no
+    resamples were drawn."""
     high: float | None
+    """Upper bound."""
     milliseconds: float | None
-    """Time an image; None where it was not measured."""
-    settings: dict[str, object]
-    """Of the suppressor."""
+    """Time for one image. None: it was not measured."""
+    settings: Mapping[str, object]
+    """All settings of the suppressor."""
+    family: str
+    """The name that the row shares with others that differ in settings alone."""
+    is_variant: bool
+    """Whether settings differ from the defaults of the family."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What is known of a row before it is measured."""
+
+    name: str
+    detections: Detections
+    milliseconds: float | None
+    settings: Mapping[str, object]
+    family: str
+    is_variant: bool = False
 
 
 def compare(
-    file: CandidateFile,
-    truth: Truth,
-    suppressors: Mapping[str, Suppressor],
+    study: Study,
+    choices: Sequence[Choice],
     *,
     bootstrap: int = 1000,
     seed: int = 0,
-    done: Callable[[int], None] = lambda rows: None,
+    done: Progress = no_progress,
 ) -> list[ComparedRow]:
-    """The baseline, the suppressors, the rows that the file holds (as ``run NAME``), and the oracle."""
-    if suppressors.get(BASELINE, SUPPRESSORS[BASELINE]) != SUPPRESSORS[BASELINE]:
-        raise ValueError(
-            f"suppressors: {BASELINE!r} is the baseline with its defaults; name one with others otherwise"
-        )
-    baseline, rows = None, []
-    for name, detections, spent, settings in _rows(file, truth, suppressors):
-        results = as_results(detections, file)
-        figures = coco_metrics(truth.content, results)
-        drawn = resampled_precisions(truth.content, results, bootstrap, seed) if bootstrap else None
-        baseline = baseline or (figures["AP"], drawn)
+    """Measure suppressors on the same candidates.
+
+    Args:
+        study: the candidates and their truth.
+        choices: the suppressors. The baseline is always there, and first.
+        bootstrap: number of resamples for the intervals of the gains; 0: no intervals.
+        seed: seed of the resamples.
+        done: called after every row.
+
+    Returns:
+        The baseline, the choices in their order, the rows that the file holds (as ``run NAME``),
+        and the oracle.
+
+    Raises ValueError if a choice takes the name of the baseline with other settings.
+    """
+    for choice in choices:
+        if choice.name == BASELINE and choice.suppressor != SUPPRESSORS[BASELINE]:
+            raise ValueError(
+                f"choices: {BASELINE!r} is the baseline with its default settings; "
+                f"give one with other settings another name"
+            )
+    baseline = None
+    rows = []
+    for row in _rows(study, choices):
+        results = as_results(row.detections, study.candidates)
+        figures = coco_metrics(study.truth, results)
+        precisions = None
+        if bootstrap:
+            precisions = resampled_precisions(study.truth, results, bootstrap, seed)
+        baseline = baseline or (figures["AP"], precisions)
         gain = low = high = None
         if figures["AP"] is not None and baseline[0] is not None:
             gain = figures["AP"] - baseline[0]
-            if drawn is not None and baseline[1] is not None:
-                low, high = gain_interval(baseline[1], drawn)
-        rows.append(ComparedRow(name, figures, gain, low, high, spent, settings))
+            if precisions is not None and baseline[1] is not None:
+                low, high = gain_interval(baseline[1], precisions)
+        rows.append(
+            ComparedRow(
+                row.name,
+                figures,
+                gain,
+                low,
+                high,
+                row.milliseconds,
+                row.settings,
+                row.family,
+                row.is_variant,
+            )
+        )
         done(1)
     return rows
 
 
-def count_rows(file: CandidateFile, suppressors: Mapping[str, Suppressor]) -> int:
-    """How many rows :func:`compare` gives."""
-    return len({BASELINE, *suppressors}) + len(file.rows) + 1
+def count_rows(file: CandidateFile, choices: Sequence[Choice]) -> int:
+    """Return the number of rows that :func:`compare` gives."""
+    return len({BASELINE, *(choice.name for choice in choices)}) + len(file.rows) + 1
 
 
-def usable(file: CandidateFile) -> dict[str, Suppressor]:
-    """All named suppressors that the file has the extra columns and, where they must be in [0, 1], the scores for."""
+def suppressors_for(file: CandidateFile) -> list[Choice]:
+    """Return all named suppressors that the candidates of a file are sufficient for.
+
+    A suppressor may need extra columns, or scores in [0, 1].
+    """
     scores = [candidates.scores for _, candidates in file.chunks()]
-    probable = all(bool(((some >= 0) & (some <= 1)).all()) for some in scores)
-    rules = (
-        SUPPRESSORS.items()
-        if probable
-        else ((n, r) for n, r in SUPPRESSORS.items() if not r.needs_probabilities)
-    )
-    return {name: rule for name, rule in rules if set(rule.columns) <= set(file.extra)}
+    are_probabilities = all(bool(((part >= 0) & (part <= 1)).all()) for part in scores)
+    return [
+        choose(name)
+        for name, suppressor in SUPPRESSORS.items()
+        if set(suppressor.columns) <= set(file.extra)
+        and (are_probabilities or not suppressor.needs_probabilities)
+    ]
 
 
-def _rows(
-    file: CandidateFile, truth: Truth, suppressors: Mapping[str, Suppressor]
-) -> Iterator[tuple[str, Detections, float | None, dict[str, object]]]:
-    """Name, detections, milliseconds and settings of each row, the baseline first."""
-    for name, rule in ({BASELINE: SUPPRESSORS[BASELINE]} | dict(suppressors)).items():
-        replayed = replay(file, rule)
-        yield name, replayed.detections, replayed.milliseconds, rule.model_dump(mode="json")
-    for name in file.rows:
-        yield f"run {name}", file.row(name), file.milliseconds.get(name), {}
+def _rows(study: Study, choices: Sequence[Choice]) -> Iterator[_Row]:
+    """Replay one suppressor after another, so that memory holds the detections of one."""
+    file = study.candidates
+    by_name = {BASELINE: choose(BASELINE)} | {choice.name: choice for choice in choices}
+    for name, choice in by_name.items():
+        replayed = replay(file, choice.suppressor)
+        settings = choice.suppressor.model_dump(mode="json")
+        yield _Row(
+            name,
+            replayed.detections,
+            replayed.milliseconds,
+            settings,
+            choice.family,
+            choice.is_variant,
+        )
+    for row in file.rows:
+        name = f"run {row}"
+        yield _Row(name, file.row(row), file.milliseconds.get(row), {}, name)
     greedy = SUPPRESSORS[BASELINE].model_dump()
-    settings = {name: greedy[name] for name in ("iou_threshold", "max_detections")}
-    yield ORACLE, oracle_boxes(file, truth, **settings), None, settings
+    limits = {name: greedy[name] for name in ("iou_threshold", "max_detections")}
+    yield _Row(ORACLE, oracle_boxes(study, **limits), None, limits, ORACLE)

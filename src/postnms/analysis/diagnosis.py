@@ -1,81 +1,98 @@
-"""What the rows of a file get wrong, and how well its clusters are placed before and after the stage."""
+"""The errors of every row of a file, and the placement of its clusters."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from postnms.analysis.placement import ClusterIoUs, cluster_ious, concatenate
-from postnms.candidate_files.columns import REFINED
-from postnms.candidate_files.reader import CandidateFile
+from postnms.analysis.oracle import IMAGES_AT_ONCE
+from postnms.analysis.placement import ClusterIoUs, cluster_ious, concatenate_cluster_ious
+from postnms.analysis.study import Study
 from postnms.candidate_files.replays import as_results, replay
 from postnms.clustering import cluster
-from postnms.data.dataset import Truth
+from postnms.config import Progress, no_progress
 from postnms.data.targets import group_by_image, targets_of
 from postnms.evaluation.duplicates import duplicate_rate, max_recall
 from postnms.evaluation.tide import ErrorTypes, error_types
-from postnms.structures import Detections
-from postnms.suppression import Suppressor
+from postnms.structures import REFINED, Detections
+from postnms.suppression import Choice
 
 RECALL_STEPS = 20
-"""Of the recalls from 0 to 1 that duplicates are counted at."""
+"""Number of steps of the recall from 0 to 1. Duplicates are counted at one of them."""
 CLUSTER_IOU = 0.5
+"""IoU threshold of the NMS whose clusters are looked at."""
 
 
 @dataclass(frozen=True)
 class AnalysedRow:
-    """Errors of one row."""
+    """The errors of one row."""
 
     errors: ErrorTypes
     max_recall: float
-    """[0, 1], at IoU 0.5 over all classes."""
+    """Recall of all detections, in [0, 1], at IoU 0.5 over all classes."""
     duplicates: float | None
-    """Per cent of the detections down to the analysis' recall that find an object again; None if it is not reached."""
+    """Share of detections, in per cent, that find an object again, among those that are needed to
+    reach the recall of the analysis. None: the row does not reach it."""
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Rows by name, and the clusters of the candidates."""
+    """The errors of all rows, and the clusters of the candidates."""
 
     rows: dict[str, AnalysedRow]
     recall: float
-    """The recall that duplicates are counted at, [0, 1]."""
+    """The recall at which duplicates are counted, in [0, 1]."""
     before: ClusterIoUs
-    """Of the positive clusters of plain NMS over IoU 0.5."""
+    """IoUs of the positive clusters of plain NMS at IoU 0.5."""
     after: ClusterIoUs | None
-    """Of the same clusters as the stage moves their members; None if the file does not tell."""
+    """IoUs of the same clusters after the stage has moved their members. None: the file does not
+    hold the refined boxes."""
 
 
 def analyse(
-    file: CandidateFile,
-    truth: Truth,
-    suppressors: Mapping[str, Suppressor],
+    study: Study,
+    choices: Sequence[Choice],
     recall: float | None = None,
-    done: Callable[[int], None] = lambda rows: None,
+    done: Progress = no_progress,
 ) -> Analysis:
-    """The suppressors' rows and those of the file. ``recall`` None: the highest step that all rows reach."""
-    found: dict[str, Detections] = {
-        name: replay(file, rule).detections for name, rule in suppressors.items()
+    """Analyse the rows of the suppressors and the rows that the file holds (as ``run NAME``).
+
+    ``recall`` is where duplicates are counted. None: the highest of 20 steps that all rows reach.
+    ``done`` is called after every row. Raises ValueError if there is no row at all.
+    """
+    file = study.candidates
+    if not choices and not file.rows:
+        raise ValueError("choices: expected at least one suppressor for a file without rows")
+    truth = study.truth
+    detections: dict[str, Detections] = {
+        choice.name: replay(file, choice.suppressor).detections for choice in choices
     }
-    found |= {f"run {name}": file.row(name) for name in file.rows}
-    results = {name: as_results(detections, file) for name, detections in found.items()}
-    reached = {name: max_recall(truth.content, row) for name, row in results.items()}
+    detections |= {f"run {name}": file.row(name) for name in file.rows}
+    results = {name: as_results(row, file) for name, row in detections.items()}
+    reached = {name: max_recall(truth, row) for name, row in results.items()}
     if recall is None:
-        recall = max(math.floor(min(reached.values()) * RECALL_STEPS + 1e-9), 1) / RECALL_STEPS
+        steps = math.floor(min(reached.values()) * RECALL_STEPS + 1e-9)
+        recall = max(steps, 1) / RECALL_STEPS
     rows = {}
     for name, row in results.items():
-        rate = duplicate_rate(truth.content, row, recall)
-        rows[name] = AnalysedRow(error_types(truth.content, row), reached[name], rate)
+        rate = duplicate_rate(truth, row, recall)
+        rows[name] = AnalysedRow(error_types(truth, row), reached[name], rate)
         done(1)
-    return Analysis(rows, recall, *_placement(file, truth))
+    return Analysis(rows, recall, *_placement(study))
 
 
-def _placement(file: CandidateFile, truth: Truth) -> tuple[ClusterIoUs, ClusterIoUs | None]:
-    before, after, by_image = [], [], group_by_image(truth)
-    for ids, candidates in file.chunks(
-        images=8
-    ):  # few: each candidate meets each object of its chunk
-        clusters, targets = cluster(candidates, CLUSTER_IOU), targets_of(truth, ids, by_image)
+def _placement(study: Study) -> tuple[ClusterIoUs, ClusterIoUs | None]:
+    """Return the IoUs of the positive clusters before and after the stage."""
+    by_image = group_by_image(study.truth)
+    before = []
+    after = []
+    for ids, candidates in study.candidates.chunks(IMAGES_AT_ONCE):
+        clusters = cluster(candidates, CLUSTER_IOU)
+        targets = targets_of(study.truth, ids, by_image)
         before.append(cluster_ious(clusters, targets))
         if REFINED in candidates.extra:
             after.append(cluster_ious(clusters, targets, candidates.extra[REFINED]))
-    return concatenate(before), concatenate(after) if REFINED in file.extra else None
+    has_refined = REFINED in study.candidates.extra
+    return (
+        concatenate_cluster_ious(before),
+        concatenate_cluster_ious(after) if has_refined else None,
+    )

@@ -1,4 +1,6 @@
-"""How well the members of a cluster are placed: its key, its best member, their mean (paper: Figure 2).
+"""IoU of the members of a cluster with its truth: the key, the best member, the mean.
+
+The paper shows histograms of them in its Figure 2.
 
 n: candidates, p: positive clusters.
 """
@@ -15,25 +17,36 @@ from postnms.stage.matching import match_clusters
 from postnms.structures import Clusters, Targets
 
 BINS = 20
+"""Number of bins of a histogram."""
 
 
 @dataclass(frozen=True)
 class ClusterIoUs:
-    """IoU with the truth of its cluster, for each positive cluster."""
+    """IoUs of the members of each positive cluster with the truth of the cluster."""
 
     key: Tensor
-    """(p,) [0, 1]: of the key, what NMS keeps."""
+    """(p,) in [0, 1]: IoU of the key, which is the box that NMS keeps."""
     best: Tensor
-    """(p,) [0, 1]: of the member that has the highest."""
+    """(p,) in [0, 1]: highest IoU of a member."""
     mean: Tensor
-    """(p,) [0, 1]: mean over the members."""
+    """(p,) in [0, 1]: mean IoU of the members, the key included."""
 
 
 def cluster_ious(clusters: Clusters, targets: Targets, boxes: Tensor | None = None) -> ClusterIoUs:
-    """Positive clusters are those of :func:`postnms.stage.matching.match_clusters`, in the order of ``clusters.keys``.
+    """Return the IoUs of the positive clusters, in the order of ``clusters.keys``.
 
-    ``boxes`` (n, 4): where something has moved the candidates to; clusters, which of them are positive and their
-    truths stay as they are, only the IoUs are taken with these.
+    Which clusters are positive, and their truths, follow from
+    :func:`postnms.stage.matching.match_clusters`.
+
+    Args:
+        clusters: the candidates and their clusters.
+        targets: the ground truth of the same images.
+        boxes: (n, 4), boxes that take the place of the candidates, for example those to which the
+            stage moved them. Only the IoUs change. Clusters and truths stay as they are. None: the
+            boxes of the candidates.
+
+    Raises:
+        ValueError: ``boxes`` has another shape than the boxes of the candidates.
     """
     candidates = clusters.candidates
     moved = candidates.boxes if boxes is None else boxes
@@ -44,6 +57,7 @@ def cluster_ious(clusters: Clusters, targets: Targets, boxes: Tensor | None = No
     matches = match_clusters(clusters, targets)
     iou = matches.iou
     if boxes is not None and len(targets.boxes):
+        # A cluster without a truth has -1. It is not positive, so any object may stand in for it.
         iou = paired_iou(boxes, targets.boxes[matches.truth.clamp(min=0)[clusters.assignment]])
     members = reduce_members(torch.ones_like(iou), clusters, "sum")
     return ClusterIoUs(
@@ -53,8 +67,8 @@ def cluster_ious(clusters: Clusters, targets: Targets, boxes: Tensor | None = No
     )
 
 
-def concatenate(parts: Sequence[ClusterIoUs]) -> ClusterIoUs:
-    """One after the other, as of chunks of images; no parts: no clusters."""
+def concatenate_cluster_ious(parts: Sequence[ClusterIoUs]) -> ClusterIoUs:
+    """Return the IoUs of several chunks of images as one. Without parts, there are no clusters."""
     columns = (
         [getattr(part, name) for part in parts] or [torch.zeros(0)]
         for name in ("key", "best", "mean")
@@ -63,10 +77,20 @@ def concatenate(parts: Sequence[ClusterIoUs]) -> ClusterIoUs:
 
 
 def histogram(values: Tensor) -> Tensor:
-    """Counts (20,) int64 of values in [0, 1], by equal bins with their lower bound; 1 is in the last.
+    """Count values in :data:`BINS` equal bins over [0, 1].
 
-    Raises ValueError for a value that is not in [0, 1].
+    A bin includes its lower bound and excludes its upper bound. The last bin includes 1.
+
+    Args:
+        values: (p,), in [0, 1].
+
+    Returns:
+        (BINS,) int64, the number of values in each bin.
+
+    Raises:
+        ValueError: a value is not in [0, 1], for example NaN.
     """
+    # NaN fails both comparisons, so it counts as outside.
     outside = ~((values >= 0) & (values <= 1))
     if bool(outside.any()):
         raise ValueError(f"values: expected 0 to 1, got {float(values[outside][0])}")

@@ -1,4 +1,7 @@
-"""Plots of comparisons and analyses, as PNG files."""
+"""Charts of comparisons and analyses, as PNG files.
+
+This file imports Matplotlib, which is slow to load.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +14,24 @@ from matplotlib.ticker import FuncFormatter
 from postnms.analysis.comparison import BASELINE, ComparedRow
 from postnms.analysis.diagnosis import Analysis
 from postnms.analysis.placement import histogram
-from postnms.drawing.charts import COLOURS, MARKERS, _save
+from postnms.drawing.charts import COLOURS, MARKERS, save_chart
 from postnms.evaluation.tide import ERROR_TYPES, ErrorTypes
 
 
 def plot_comparison(rows: Sequence[ComparedRow], path: Path) -> None:
-    """AP against milliseconds an image: a colour and marker a suppressor, sweeps as lines, the rest as levels."""
+    """Write a chart of AP against the time of suppression for an image.
+
+    Each family of suppressors has a colour and a marker, and a line joins its variants. A family
+    without times is a dashed level at its best AP. A thin black level is the AP of the baseline.
+    The axis of the time is logarithmic. The legend lists the families by falling best AP.
+
+    Raises UserError if the operating system refuses to write.
+    """
     series: dict[str, list[ComparedRow]] = {}
     for row in rows:
-        series.setdefault(row.name.split(":")[0], []).append(row)
+        series.setdefault(row.family, []).append(row)
     best = {
-        name: max(row.figures["AP"] or 0.0 for row in of_name) for name, of_name in series.items()
+        name: max(row.figures["AP"] or 0.0 for row in members) for name, members in series.items()
     }
     figure = Figure(figsize=(11, 7), layout="constrained")
     axes = figure.add_subplot(
@@ -36,14 +46,19 @@ def plot_comparison(rows: Sequence[ComparedRow], path: Path) -> None:
     if greedy is not None:
         axes.axhline(greedy, color="black", linewidth=0.6)
     axes.grid(alpha=0.3, which="both")
+    # Matplotlib writes powers of ten on a logarithmic axis. Plain numbers are easier to read here.
     for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         formatted(FuncFormatter(lambda value, _: f"{value:g}"))
     figure.legend(loc="outside right upper", title="best AP", fontsize=8, frameon=False)
-    _save(figure, path)
+    save_chart(figure, path)
 
 
 def plot_errors(analysis: Analysis, path: Path) -> None:
-    """What each type of error costs each row, in AP50."""
+    """Write a bar chart of the AP50 that each type of error costs each row.
+
+    Each bar also shows the number of errors. Raises UserError if the operating system refuses to
+    write.
+    """
     rows = {name: row.errors for name, row in analysis.rows.items()}
     figure = Figure(
         figsize=(10, 2 + 0.35 * len(ERROR_TYPES) * max(len(rows), 1) ** 0.7), layout="constrained"
@@ -59,11 +74,15 @@ def plot_errors(analysis: Analysis, path: Path) -> None:
     axes.margins(x=0.12)
     axes.grid(alpha=0.3, axis="x")
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    _save(figure, path)
+    save_chart(figure, path)
 
 
 def plot_placement(analysis: Analysis, path: Path) -> None:
-    """Histograms of KeyIoU, MaxIoU and AvgIoU of positive clusters, before and after the stage (paper: Figure 2)."""
+    """Write histograms of KeyIoU, MaxIoU and AvgIoU of the positive clusters (paper: Figure 2).
+
+    They show the IoUs before the stage, and after it where the analysis has them. Raises UserError
+    if the operating system refuses to write.
+    """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     sides = {"before the stage": analysis.before} | (
         {"after": analysis.after} if analysis.after else {}
@@ -85,20 +104,25 @@ def plot_placement(analysis: Analysis, path: Path) -> None:
             means.append(f"{values.mean():.3f}" if len(values) else "-")
         axes.set_title(f"{title}: mean {' -> '.join(means)}")
         axes.legend(loc="upper left", fontsize=8, frameon=False)
-    _save(figure, path)
+    save_chart(figure, path)
 
 
 def _plot_series(
     axes: Axes, rows: Sequence[ComparedRow], colour: str, marker: str, label: str
 ) -> None:
-    """A larger marker is the suppressor with its defaults, the line its sweeps in their order."""
+    """Draw one family of suppressors.
+
+    A large marker is the suppressor with its default settings. The line joins its variants in
+    their order.
+    """
     points = [(row.milliseconds, row.figures["AP"] or 0.0) for row in rows]
+    # Without a time a row has no position on the x-axis, so it is drawn as a level.
     if any(spent is None for spent, _ in points):
         axes.axhline(
             max(ap for _, ap in points), color=colour, linestyle="--", linewidth=0.9, label=label
         )
         return
-    swept = [point for point, row in zip(points, rows, strict=True) if ":" in row.name]
+    swept = [point for point, row in zip(points, rows, strict=True) if row.is_variant]
     for chosen, size, line in (
         (swept, 4, "-"),
         ([point for point in points if point not in swept], 8, ""),
@@ -115,13 +139,22 @@ def _plot_series(
                 linewidth=0.8,
                 label=label,
             )
+            # The legend names a family once, although it may have two sets of points.
             label = "_nolegend_"
 
 
 def _plot_costs(
-    axes: Axes, name: str, errors: ErrorTypes, places: np.ndarray, height: float, number: int
+    axes: Axes, name: str, errors: ErrorTypes, positions: np.ndarray, height: float, number: int
 ) -> None:
+    """Draw the bars of one row, which is the row ``number`` of the chart."""
     costs = [errors.costs[kind] for kind in ERROR_TYPES]
-    bars = axes.barh(places, costs, height, color=COLOURS[number % len(COLOURS)], label=name)
-    axes.bar_label(bars, [f"{cost:.1f} ({errors.counts[kind]})" for cost, kind in zip(costs, ERROR_TYPES, strict=True)],
-                   padding=2, fontsize=7)  # fmt: skip
+    bars = axes.barh(positions, costs, height, color=COLOURS[number % len(COLOURS)], label=name)
+    axes.bar_label(
+        bars,
+        [
+            f"{cost:.1f} ({errors.counts[kind]})"
+            for cost, kind in zip(costs, ERROR_TYPES, strict=True)
+        ],
+        padding=2,
+        fontsize=7,
+    )

@@ -1,16 +1,53 @@
-"""Comparisons and analyses as CSV and JSON."""
+"""Comparisons and analyses as files: CSV, JSON and charts in a folder."""
 
 import csv
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from postnms.analysis.comparison import ComparedRow
 from postnms.analysis.diagnosis import Analysis
-from postnms.analysis.placement import histogram
+from postnms.analysis.placement import ClusterIoUs, histogram
+from postnms.files.atomic import write_json, write_text
 
-_PLACEMENT = {"KeyIoU": "key", "MaxIoU": "best", "AvgIoU": "mean"}
+PLACEMENT = {"KeyIoU": "key", "MaxIoU": "best", "AvgIoU": "mean"}
+"""The paper's names of the IoUs of a cluster (Figure 2), and the fields that hold them."""
+NOT_IN_JSON = ("family", "is_variant")
+"""Fields of a row that its name tells as well."""
+
+
+def write_comparison(
+    rows: Sequence[ComparedRow], about: Mapping[str, Any], folder: Path
+) -> tuple[str, ...]:
+    """Write ``compare.csv``, ``compare.json`` and ``compare.png``; return their names.
+
+    ``about`` says where the figures come from. It is written in front of them.
+    """
+    from postnms.analysis.plots import plot_comparison
+
+    write_text(folder / "compare.csv", _comparison_csv(rows))
+    described = []
+    for row in rows:
+        fields = dataclasses.asdict(row)
+        described.append({name: fields[name] for name in fields if name not in NOT_IN_JSON})
+    write_json(folder / "compare.json", {**about, "rows": described})
+    plot_comparison(rows, folder / "compare.png")
+    return ("compare.csv", "compare.json", "compare.png")
+
+
+def write_analysis(analysis: Analysis, about: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    """Write ``analyse.json``, ``errors.png`` and ``placement.png``; return their names.
+
+    ``about`` says where the figures come from. It is written in front of them.
+    """
+    from postnms.analysis.plots import plot_errors, plot_placement
+
+    write_json(folder / "analyse.json", {**about, **_analysis_json(analysis)})
+    plot_errors(analysis, folder / "errors.png")
+    plot_placement(analysis, folder / "placement.png")
+    return ("analyse.json", "errors.png", "placement.png")
 
 
 def _comparison_csv(rows: Sequence[ComparedRow]) -> str:
@@ -19,32 +56,28 @@ def _comparison_csv(rows: Sequence[ComparedRow]) -> str:
     names = list(rows[0].figures)
     writer.writerow(["suppressor", *names, "milliseconds", "gain", "gain_low", "gain_high"])
     for row in rows:
-        numbers = [
-            *(row.figures[name] for name in names),
-            row.milliseconds,
-            row.gain,
-            row.low,
-            row.high,
-        ]
-        writer.writerow(
-            [row.name, *("" if number is None else f"{number:.6g}" for number in numbers)]
-        )
+        figures = [row.figures[name] for name in names]
+        numbers = [*figures, row.milliseconds, row.gain, row.low, row.high]
+        cells = ["" if number is None else f"{number:.6g}" for number in numbers]
+        writer.writerow([row.name, *cells])
     return text.getvalue()
 
 
 def _analysis_json(analysis: Analysis) -> dict[str, Any]:
-    sides = {"before": analysis.before, "after": analysis.after}
-    placement: dict[str, Any] = {}
-    for side, ious in sides.items():
-        columns: Mapping[str, Any] = (
-            {} if ious is None else {name: getattr(ious, c) for name, c in _PLACEMENT.items()}
-        )
-        placement[side] = {
-            name: {
-                "mean": values.mean().item() if len(values) else None,
-                "histogram": histogram(values).tolist(),
-            }
-            for name, values in columns.items()
-        }
+    placement = {"before": _describe(analysis.before), "after": _describe(analysis.after)}
     rows = {name: dataclasses.asdict(row) for name, row in analysis.rows.items()}
     return {"recall": analysis.recall, "rows": rows, "placement": placement}
+
+
+def _describe(ious: ClusterIoUs | None) -> dict[str, Any]:
+    """Return mean and histogram of every IoU by its name in the paper; empty without IoUs."""
+    if ious is None:
+        return {}
+    described = {}
+    for name, field in PLACEMENT.items():
+        values = getattr(ious, field)
+        described[name] = {
+            "mean": values.mean().item() if len(values) else None,
+            "histogram": histogram(values).tolist(),
+        }
+    return described

@@ -1,11 +1,11 @@
-"""Candidates from a file of COCO results (https://cocodataset.org/#format-results), of whatever made them.
+"""Candidates from a file of COCO results (https://cocodataset.org/#format-results) of any detector.
 
-The list is read entry by entry into columns of numbers, about 32 bytes an entry: one of millions never lies in memory
-as Python objects.
+The list is read entry by entry into columns of numbers, which take about 32 bytes for an entry. So
+memory never holds a list of millions of entries as Python objects.
 """
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from postnms.candidate_files.columns import EXTRA
 from postnms.candidate_files.writer import CandidateWriter
-from postnms.config import nearest
+from postnms.config import Progress, nearest, no_progress
 from postnms.data.dataset import Truth
-from postnms.data.formats.coco import is_number, read_bbox
+from postnms.data.formats.fields import is_number, read_bbox
 from postnms.errors import UserError
-from postnms.files.json_stream import read_list
-from postnms.structures import Candidates
+from postnms.files.json_stream import read_json_list
+from postnms.structures import EXTRA_COLUMNS, Candidates
 
-_OPTIONAL = {"source", *EXTRA}
+_OPTIONAL = {"source", *EXTRA_COLUMNS}
+"""Fields that an entry may have beyond those of COCO."""
 _COCO = {
     "image_id",
     "category_id",
@@ -34,11 +34,13 @@ _COCO = {
     "segmentation",
     "keypoints",
 }
+"""Fields of COCO results, of any of its tasks."""
 _KNOWN = _OPTIONAL | _COCO
-"""Fields that an entry may have. Those of COCO that candidates do not need are read over."""
+"""Fields that an entry may have. Fields of COCO that candidates do not need are ignored."""
 _IMAGES_AT_ONCE = 256
-_LARGEST = float(np.finfo(np.float32).max)
-_MOST = np.iinfo(np.int32).max
+"""Number of images that are written together."""
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+_LARGEST_INT32 = np.iinfo(np.int32).max
 
 
 def import_results(
@@ -47,21 +49,38 @@ def import_results(
     annotations_name: str,
     out: Path,
     provenance: Mapping[str, Any],
-    done: Callable[[int], None] = lambda images: None,
+    done: Progress = no_progress,
 ) -> tuple[int, int]:
-    """Write results, plain or gzip, as a file of candidates; returns how many images and candidates it has.
+    """Convert COCO results to a file of candidates.
 
-    An entry may have ``source`` (default: its place among those of its image) and the fields of ``EXTRA``; a field
-    that some have, all must have; one that is neither COCO's nor known here is an error. All images of ``truth`` are
-    in the file, in its order, also those without an entry.
-    ``done`` is called as images are written. Raises UserError that names the file, the entry and the field.
+    An entry may have the field ``source`` and the extra columns that the library knows
+    (:data:`postnms.structures.EXTRA_COLUMNS`). If one entry has such a field, all entries must have
+    it. Without the field ``source``, the source of an entry is its position among the entries of
+    its image. Any other field that is not one of COCO's is an error.
+
+    Args:
+        results: the file of results, plain or compressed with gzip.
+        truth: the annotations of the images. The candidates have all its images, also those
+            without an entry, in its order.
+        annotations_name: the name of the annotations, which is written to the file.
+        out: the file of candidates to write.
+        provenance: facts about the origin of the candidates, which JSON can hold.
+        done: called after every few hundred images with their number.
+
+    Returns:
+        The number of images and the number of candidates of the file.
+
+    Raises:
+        UserError: the results are malformed, or an entry does not fit the annotations. The message
+            names the file, the entry and the field. Nothing is written.
     """
     entries = _Entries(truth, results.name)
-    for entry in read_list(results):
+    for entry in read_json_list(results):
         entries.add(entry)
     columns = entries.columns()
     image = columns.pop("image")
-    image_ids = [entry["id"] for entry in truth.content["images"]]
+    image_ids = [entry["id"] for entry in truth.images]
+    # A stable sort by image keeps the order that entries of one image have in the file.
     order = np.argsort(image, kind="stable")
     ends = np.append(0, np.bincount(image, minlength=len(image_ids)).cumsum())
     with CandidateWriter(out, truth.categories, annotations_name, provenance) as writer:
@@ -77,30 +96,37 @@ def import_results(
 def _candidates(
     columns: dict[str, torch.Tensor], image: torch.Tensor, num_images: int
 ) -> Candidates:
-    extra = {name: columns[name] for name in EXTRA if name in columns}
-    labels, source = columns["labels"].long(), columns["source"].long()
+    """Return candidates from their columns by name. ``image`` has the image of each of them."""
+    extra = {name: columns[name] for name in EXTRA_COLUMNS if name in columns}
+    labels = columns["labels"].long()
+    source = columns["source"].long()
     return Candidates(
         columns["boxes"], columns["scores"], labels, image.long(), source, num_images, extra
     )
 
 
 class _Entries:
-    """Entries as columns, in the order of the file."""
+    """Entries of results as columns of numbers, in the order of the file.
+
+    Arrays of the module ``array`` grow without a Python object for each number.
+    """
 
     def __init__(self, truth: Truth, name: str) -> None:
         self._name = name
-        self._images = {
-            image["id"]: position for position, image in enumerate(truth.content["images"])
-        }
+        self._images = {image["id"]: position for position, image in enumerate(truth.images)}
         self._labels = {category.id: label for label, category in enumerate(truth.categories)}
         self._counts = [0] * len(self._images)
-        self._boxes, self._scores = array("f"), array("f")
+        self._boxes = array("f")
+        self._scores = array("f")
         self._integers = {name: array("i") for name in ("image", "labels", "source")}
         self._extra: dict[str, array[float]] = {}
         self._fields: set[str] | None = None
 
     def add(self, entry: Any) -> None:
-        """Check an entry and put its numbers at the ends of the columns."""
+        """Check an entry and append its numbers to the columns.
+
+        Raises UserError that names the entry and the field if the entry is not valid.
+        """
         index = len(self._scores)
         where = f"{self._name}: [{index}]"
         if not isinstance(entry, dict):
@@ -110,14 +136,15 @@ class _Entries:
         x, y, width, height = read_bbox(entry.get("bbox"), f"{where}.bbox")
         corners = (x, y, x + width, y + height)
         _check_size(corners, f"{where}.bbox")
+        # The first entry decides which extra columns there are, so they are filled after this.
         self._check_fields(entry, index)
         score = _numbers(entry.get("score"), 1, f"{where}.score")
         for name, column in self._extra.items():
-            column.extend(_numbers(entry[name], EXTRA[name], f"{where}.{name}"))
+            column.extend(_numbers(entry[name], EXTRA_COLUMNS[name].width, f"{where}.{name}"))
         source = entry.get("source", self._counts[image])
-        if type(source) is not int or not 0 <= source <= _MOST:
+        if type(source) is not int or not 0 <= source <= _LARGEST_INT32:
             raise UserError(
-                f"{where}.source: expected an integer from 0 to {_MOST}, got {source!r}"
+                f"{where}.source: expected an integer from 0 to {_LARGEST_INT32}, got {source!r}"
             )
         self._counts[image] += 1
         self._boxes.extend(corners)
@@ -126,18 +153,24 @@ class _Entries:
             self._integers[name].append(value)
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """By the names that candidates have for them, and ``EXTRA``'s."""
+        """Return all columns by the names of the fields of candidates and of the extra columns."""
         columns = {
             name: np.asarray(column) for name, column in (self._integers | self._extra).items()
         }
-        for name in self._extra.keys() & {name for name, width in EXTRA.items() if width > 1}:
-            columns[name] = columns[name].reshape(-1, EXTRA[name])
+        for name in self._extra.keys() & {
+            name for name, column in EXTRA_COLUMNS.items() if column.width > 1
+        }:
+            columns[name] = columns[name].reshape(-1, EXTRA_COLUMNS[name].width)
         return columns | {
             "boxes": np.asarray(self._boxes).reshape(-1, 4),
             "scores": np.asarray(self._scores),
         }
 
     def _check_fields(self, entry: dict[str, Any], index: int) -> None:
+        """Raise UserError for an unknown field, or for a field that only one of two entries has.
+
+        All entries are compared with the first one.
+        """
         if unknown := entry.keys() - _KNOWN:
             field = min(unknown)
             hint = nearest(field, sorted(_KNOWN))
@@ -145,7 +178,7 @@ class _Entries:
         fields = entry.keys() & _OPTIONAL
         if self._fields is None:
             self._fields = fields
-            self._extra = {name: array("f") for name in EXTRA if name in fields}
+            self._extra = {name: array("f") for name in EXTRA_COLUMNS if name in fields}
         if fields != self._fields:
             field = min(fields ^ self._fields)
             without, having = (0, index) if field in fields else (index, 0)
@@ -155,7 +188,9 @@ class _Entries:
 
 
 def _position(entry: dict[str, Any], field: str, positions: dict[int, int], where: str) -> int:
+    """Return the position of the id in a field. Raise UserError if the id is unknown."""
     value = entry.get(field)
+    # True is equal to 1 and would be found in the dict, so the type must be exact.
     if type(value) is not int or value not in positions:
         known = f"one of {list(positions)[:20]}" if field == "category_id" else "the id of an image"
         raise UserError(f"{where}.{field}: expected {known}, got {value!r}")
@@ -163,18 +198,23 @@ def _position(entry: dict[str, Any], field: str, positions: dict[int, int], wher
 
 
 def _numbers(value: Any, count: int, where: str) -> list[float]:
+    """Return ``count`` finite numbers as a list. Raise UserError if the value is something else.
+
+    A single number stands for itself. More than one are a list.
+    """
     numbers = [value] if count == 1 else value
     if (
         not isinstance(numbers, list)
         or len(numbers) != count
         or not all(is_number(number) for number in numbers)
     ):
-        wanted = "a finite number" if count == 1 else f"{count} finite numbers"
-        raise UserError(f"{where}: expected {wanted}, got {value!r}")
+        expected = "a finite number" if count == 1 else f"{count} finite numbers"
+        raise UserError(f"{where}: expected {expected}, got {value!r}")
     _check_size(numbers, where)
     return numbers
 
 
 def _check_size(numbers: Any, where: str) -> None:
-    if max(numbers) > _LARGEST or min(numbers) < -_LARGEST:
+    """Raise UserError if a number would become infinite in float32."""
+    if max(numbers) > _LARGEST_FLOAT32 or min(numbers) < -_LARGEST_FLOAT32:
         raise UserError(f"{where}: expected what float32 can hold, got {list(numbers)}")

@@ -1,21 +1,17 @@
-"""Names and types of the columns of a file of candidates."""
+"""Names and types of the tensors in a file of candidates.
+
+The extra columns that may lie beside them are :data:`postnms.structures.EXTRA_COLUMNS`.
+"""
 
 import numpy as np
 
 FORMAT = "postnms-candidates-1"
+"""Name of the format in the metadata of a file."""
 
-
-_COLUMNS = {
+COLUMNS = {
     "boxes": np.dtype("<f4"),
     "scores": np.dtype("<f4"),
     "labels": np.dtype("<i4"),
     "source": np.dtype("<i4"),
 }
-
-
-EXTRA = {"iou": 1, "density": 1, "edge_log_variance": 4, "model": 1}
-"""Fields of an entry that become extra columns, and how many numbers each has."""
-
-
-REFINED = "refined_boxes"
-"""Extra column of runs with a stage: where it would move each candidate."""
+"""The columns of candidates, and of every row of detections, by name."""

@@ -1,10 +1,26 @@
-"""Files of the candidates of a whole split, before suppression: one safetensors file, written and read as a stream.
+"""Reader of files with the candidates of a whole split, before suppression.
 
-``boxes`` (n, 4) and ``scores`` (n,) are float32, ``labels`` and ``source`` (n,) int32. The candidates of image i, whose
-id is ``image_ids[i]``, are rows ``offsets[i]:offsets[i + 1]``; both are int64, (B,) and (B + 1,). Beside them lie
-``extra.NAME``, float32 (n,) or (n, c), and detections of the same images: each row has the same five columns, as
-``rows.NAME.boxes`` and so on. Boxes are in original pixels. The metadata has ``format`` and ``about``: JSON of the
-categories in the order of the labels, the name of the annotations, the provenance, and the milliseconds an image took.
+Such a file is one safetensors file, which is written and read as a stream. It has these tensors:
+
+- ``boxes`` (n, 4) float32: x1, y1, x2, y2 in pixels of the original images.
+- ``scores`` (n,) float32.
+- ``labels`` (n,) int32: positions in the list of categories.
+- ``source`` (n,) int32: as in :class:`postnms.Candidates`.
+- ``image_ids`` (B,) int64: the id of each image.
+- ``offsets`` (B + 1,) int64: the candidates of image i, whose id is ``image_ids[i]``, are the rows
+  ``offsets[i]:offsets[i + 1]``.
+- ``extra.NAME`` (n,) or (n, c) float32: any number of further columns of the candidates.
+- ``rows.NAME.boxes``, ``rows.NAME.scores``, ``rows.NAME.labels``, ``rows.NAME.source`` and
+  ``rows.NAME.offsets``: the same five tensors of detections, for any number of rows. The images are
+  those of ``image_ids``.
+
+The metadata has two texts. ``format`` is the name of the format. ``about`` is JSON with these
+fields:
+
+- ``categories``: a list of objects with ``id`` and ``name``, in the order of the labels.
+- ``annotations``: the name of the annotations of the images, or null.
+- ``provenance``: an object that says where the candidates come from.
+- ``milliseconds``: the mean time for an image, by the name of the row.
 
 n: candidates, B: images of the file, b: images of a chunk.
 """
@@ -21,7 +37,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from postnms.candidate_files.columns import _COLUMNS, FORMAT
+from postnms.candidate_files.columns import COLUMNS, FORMAT
 from postnms.config import nearest
 from postnms.data.dataset import Category
 from postnms.errors import UserError
@@ -29,39 +45,52 @@ from postnms.files.tensor_stream import KINDS
 from postnms.structures import Candidates, Detections
 
 _CHECKED_AT_ONCE = 1 << 20
-"""Labels."""
+"""Number of labels that are in memory together while a file is checked."""
 
 
 @dataclass(frozen=True)
 class CandidateFile:
-    """A file of candidates, as :func:`open_candidates` found it; boxes are read when asked for."""
+    """A file of candidates that has been checked. Its boxes are read when they are asked for."""
 
     path: Path
     image_ids: tuple[int, ...]
     offsets: Tensor
     """(B + 1,) int64: the candidates of image i are rows ``offsets[i]:offsets[i + 1]``."""
     categories: tuple[Category, ...]
-    """In the order of the labels."""
+    """The classes, in the order of the labels."""
     annotations: str | None
-    """Name of the annotations that the images are of."""
+    """Name of the annotations of the images. None: it is not known."""
     provenance: dict[str, Any]
+    """Facts about the origin of the candidates."""
     milliseconds: dict[str, float]
-    """Mean time an image, by row."""
+    """Mean time for an image, by the name of the row."""
     rows: tuple[str, ...]
+    """Names of the rows of detections, sorted."""
     extra: tuple[str, ...]
+    """Names of the extra columns, sorted."""
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     @property
     def num_candidates(self) -> int:
-        """Of all images."""
+        """Number of candidates of all images together."""
         return int(self.offsets[-1])
 
     def chunks(self, images: int = 64) -> Iterator[tuple[tuple[int, ...], Candidates]]:
-        """(ids, candidates) of ``images`` images after another, in order; the last chunk may have fewer.
+        """Yield the candidates of all images in chunks, in the order of ``image_ids``.
 
-        Raises UserError that names the file if it holds what candidates cannot be, for one NaN.
+        Args:
+            images: number of images of a chunk, at least 1. The last chunk may have fewer.
+
+        Yields:
+            The ids of the images of a chunk, and their candidates. The column ``image`` counts
+            within the chunk.
+
+        Raises:
+            ValueError: ``images`` is less than 1.
+            UserError: the file holds values that candidates cannot have, for example NaN, or it
+                cannot be read. The message names the file.
         """
         if images < 1:
             raise ValueError(f"chunks.images: expected at least 1, got {images}")
@@ -81,7 +110,11 @@ class CandidateFile:
                 yield ids, candidates
 
     def row(self, name: str) -> Detections:
-        """A row over all images: ``image`` is the position in ``image_ids``."""
+        """Return the detections of one row for all images.
+
+        Their column ``image`` is the position in ``image_ids``. Raises UserError that names the
+        file if it has no such row, or if the row holds values that detections cannot have.
+        """
         if name not in self.rows:
             valid = nearest(name, list(self.rows)) if self.rows else "it has none"
             raise UserError(f"{self.path}: no row {name!r} ({valid})")
@@ -94,7 +127,13 @@ class CandidateFile:
 
 
 def open_candidates(path: Path) -> CandidateFile:
-    """Open what :class:`CandidateWriter` wrote. Raises UserError that names the file if it is missing or not that."""
+    """Open a file that :class:`postnms.candidate_files.CandidateWriter` wrote.
+
+    The names, dtypes and shapes of the tensors are checked, and so are ids, offsets and labels.
+    Boxes and scores are checked when they are read. The writer has an example.
+
+    Raises UserError that names the file if it is missing or has another format.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     with _open(path) as file:
@@ -116,6 +155,7 @@ def open_candidates(path: Path) -> CandidateFile:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
+    """Open a safetensors file within a block. Raise UserError if it cannot be read."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file
@@ -123,12 +163,17 @@ def _open(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from error
 
 
-def _read(file: Any, prefix: str, offsets: Tensor) -> dict[str, Tensor]:
-    """The columns under ``prefix`` of the b images between ``offsets``, (b + 1,), as the structures have them."""
+def _read(file: Any, prefix: str, offsets: Tensor) -> dict[str, Any]:
+    """Return the columns under ``prefix``, as arguments of the structures, for some images.
+
+    ``offsets`` (b + 1,) are those of the images. The column ``image`` counts from 0 to b - 1.
+    """
     rows = slice(int(offsets[0]), int(offsets[-1]))
     columns = {"image": torch.arange(len(offsets) - 1).repeat_interleave(offsets.diff())}
-    for name in _COLUMNS:
+    for name in COLUMNS:
         column = file.get_slice(prefix + name)[rows]
+        # A slice shares the memory of the mapped file. Without a copy, a later change of the file
+        # would change the tensor.
         columns[name] = column.long() if column.dtype == torch.int32 else column.clone()
     return columns
 
@@ -136,15 +181,20 @@ def _read(file: Any, prefix: str, offsets: Tensor) -> dict[str, Tensor]:
 def _check_file(
     path: Path, file: Any, categories: tuple[Category, ...], facts: dict[str, Any]
 ) -> CandidateFile:
+    """Check the tensors of an open file, and return it.
+
+    ``facts`` are the fields of :class:`CandidateFile` that come from the metadata.
+    """
     names = sorted(file.keys())
     extra = tuple(name.removeprefix("extra.") for name in names if name.startswith("extra."))
     rows = {
         name.removeprefix("rows.").rpartition(".")[0] for name in names if name.startswith("rows.")
     }
+    # The tensors of the candidates have no prefix.
     prefixes = ["", *(f"rows.{name}." for name in sorted(rows))]
     for name in (
         "image_ids",
-        *(prefix + column for prefix in prefixes for column in ("offsets", *_COLUMNS)),
+        *(prefix + column for prefix in prefixes for column in ("offsets", *COLUMNS)),
     ):
         if name not in names:
             raise UserError(f"{path}: {name}: no such tensor")
@@ -166,15 +216,17 @@ def _check_file(
 
 
 def _check_columns(path: Path, file: Any, prefix: str, images: int, classes: int) -> None:
+    """Raise UserError unless the offsets and columns under ``prefix`` fit together."""
     _check_tensor(path, file, prefix + "offsets", "I64", [images + 1])
     offsets = file.get_tensor(prefix + "offsets")
     if int(offsets[0]) != 0 or bool((offsets.diff() < 0).any()):
         raise UserError(f"{path}: {prefix}offsets: expected numbers that rise from 0")
     count = int(offsets[-1])
-    for name, kind in _COLUMNS.items():
+    for name, kind in COLUMNS.items():
         _check_tensor(
             path, file, prefix + name, KINDS[kind], [count, 4] if name == "boxes" else [count]
         )
+    # Labels are checked in pieces, so that memory does not hold those of a whole split.
     labels = file.get_slice(prefix + "labels")
     for start in range(0, count, _CHECKED_AT_ONCE):
         least, most = (int(value) for value in labels[start : start + _CHECKED_AT_ONCE].aminmax())
@@ -185,7 +237,11 @@ def _check_columns(path: Path, file: Any, prefix: str, images: int, classes: int
 
 
 def _check_tensor(path: Path, file: Any, name: str, kind: str, shape: list[int]) -> None:
+    """Raise UserError unless a tensor has the given dtype and shape.
+
+    ``kind`` is the name that safetensors has for the dtype.
+    """
     column = file.get_slice(name)
     if (column.get_dtype(), column.get_shape()) != (kind, shape):
-        came = f"{column.get_dtype()} of {column.get_shape()}"
-        raise UserError(f"{path}: {name}: expected {kind} of {shape}, got {came}")
+        got = f"{column.get_dtype()} of {column.get_shape()}"
+        raise UserError(f"{path}: {name}: expected {kind} of {shape}, got {got}")

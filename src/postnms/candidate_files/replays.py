@@ -1,57 +1,58 @@
-"""Suppressors on candidates from a file: no network runs."""
+"""Suppressors on the candidates of a file. No network runs."""
 
 import dataclasses
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from postnms.candidate_files.reader import CandidateFile
+from postnms.config import Progress, no_progress
 from postnms.errors import UserError
 from postnms.evaluation.results import Result, to_results
-from postnms.structures import Detections, concatenate
+from postnms.structures import Detections, concatenate_detections
 from postnms.suppression import Suppressor
 
 IMAGES_AT_ONCE = 64
+"""Number of images whose candidates are in memory together."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a suppressor leaves of a file."""
+    """The result of a suppressor on a file."""
 
     detections: Detections
     """``image`` is the position in the file's ``image_ids``."""
     milliseconds: float
-    """Mean time of the suppressor alone, an image."""
+    """Mean time of the suppressor alone for one image."""
 
 
-def replay(
-    file: CandidateFile, suppressor: Suppressor, done: Callable[[int], None] = lambda images: None
-) -> Replayed:
-    """Suppress a file's candidates, chunk by chunk: memory for the detections and one chunk.
+def replay(file: CandidateFile, suppressor: Suppressor, done: Progress = no_progress) -> Replayed:
+    """Run a suppressor on the candidates of a file, one chunk of images after another.
 
-    What a first call alone costs, as compiling kernels, is not in the time. Raises UserError that names the file if
-    the candidates are not what the suppressor needs.
+    Memory holds the detections and one chunk. The time excludes one-off costs of the first call,
+    such as compiling kernels. ``done`` is called after every chunk with the number of its images.
+    Raises UserError that names the file if the candidates are not what the suppressor needs.
     """
-    parts, seconds = [], 0.0
+    parts = []
+    seconds = 0.0
     for start, (ids, candidates) in enumerate(file.chunks(IMAGES_AT_ONCE)):
         try:
             if not parts:
-                suppressor(candidates)
+                suppressor(candidates)  # compiles the kernels
             begin = time.perf_counter()
-            found = suppressor(candidates)
+            detections = suppressor(candidates)
             seconds += time.perf_counter() - begin
         except ValueError as error:
             raise UserError(f"{file.path}: {error}") from error
-        parts.append(
-            dataclasses.replace(
-                found, image=found.image + start * IMAGES_AT_ONCE, num_images=len(file)
-            )
-        )
+        image = detections.image + start * IMAGES_AT_ONCE
+        parts.append(dataclasses.replace(detections, image=image, num_images=len(file)))
         done(len(ids))
-    return Replayed(concatenate(parts, len(file)), 1000 * seconds / max(len(file), 1))
+    milliseconds = 1000 * seconds / max(len(file), 1)
+    return Replayed(concatenate_detections(parts, len(file)), milliseconds)
 
 
 def as_results(detections: Detections, file: CandidateFile) -> list[Result]:
-    """Detections of a file's images as COCO results."""
-    ids = [category.id for category in file.categories]
-    return to_results(detections, file.image_ids, [(1.0, 1.0)] * len(file), ids)
+    """Return detections of a file's images, which are in original pixels, as COCO results."""
+    category_ids = [category.id for category in file.categories]
+    return to_results(detections, file.image_ids, torch.ones(len(file), 2), category_ids)

@@ -4,18 +4,19 @@ import dataclasses
 from pathlib import Path
 
 from postnms.candidate_files.reader import CandidateFile
+from postnms.data.config import DataConfig
 from postnms.data.dataset import Truth
 from postnms.data.formats.coco import open_annotations
 from postnms.data.splits import open_dataset
 from postnms.errors import UserError
-from postnms.recipes import Recipe
 
 
 def open_truth(file: CandidateFile, data: Path | None) -> Truth:
-    """The annotations of the images that candidates are of; ``data``: a file or folder, None: the built-in scenes.
+    """Return the annotations of the images that the candidates come from.
 
-    Classes may be fewer than those of the candidates. Raises UserError if they are of other images or classes, or if
-    there are none.
+    ``data`` is an annotation file or the folder with it. None: the built-in scenes. The
+    annotations may have fewer classes than the candidates. Raises UserError if they are those of
+    other images or classes, or if there are none.
     """
     truth = _built_in(file) if data is None else open_annotations(data, file.annotations)
     if not truth.annotated:
@@ -23,21 +24,28 @@ def open_truth(file: CandidateFile, data: Path | None) -> Truth:
     if strangers := [category for category in truth.categories if category not in file.categories]:
         named = ", ".join(f"{category.id} {category.name!r}" for category in strangers[:3])
         raise UserError(
-            f"{truth.source}: categories: expected a subset of those of {file.path}, got also {named}"
+            f"{truth.source}: categories: expected a subset of those of {file.path}, "
+            f"got also {named}"
         )
-    images, own = {entry["id"] for entry in truth.content["images"]}, set(file.image_ids)
-    if images != own:
-        counts = f"{len(own - images)} that are not in {truth.source}, which has {len(images - own)} more"
+    annotated = {entry["id"] for entry in truth.images}
+    dumped = set(file.image_ids)
+    if annotated != dumped:
+        counts = (
+            f"{len(dumped - annotated)} that are not in {truth.source}, "
+            f"which has {len(annotated - dumped)} more"
+        )
         raise UserError(f"{file.path}: expected the images of the annotations, got {counts}")
     return dataclasses.replace(truth, categories=file.categories)
 
 
 def _built_in(file: CandidateFile) -> Truth:
+    """Make the scenes again that a run without a data folder was dumped from."""
     if file.annotations is not None or "recipe" not in file.provenance:
         named = f" ({file.annotations})" if file.annotations else ""
         raise UserError(
-            f"--data: {file.path} needs the annotations of its images{named}: name their file or folder"
+            f"{file.path} needs the annotations of its images{named}: name their file or folder",
+            argument="data",
         )
-    recipe = Recipe.parse(file.provenance["recipe"], f"{file.path}: recipe")
-    dataset = open_dataset(recipe, None, "val").with_label_map(file.categories)
-    return Truth(dataset.categories, dataset.truth, dataset.source, dataset.annotated)
+    recipe = file.provenance["recipe"]
+    config = DataConfig.parse(recipe["data"], f"{file.path}: recipe.data")
+    return open_dataset(config, None, "val", recipe["seed"]).truth

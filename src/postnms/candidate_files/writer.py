@@ -1,4 +1,9 @@
-"""Writing a file of candidates as a stream."""
+"""Writer of files of candidates, which grow batch by batch.
+
+:mod:`postnms.candidate_files.reader` describes the format.
+
+n: candidates, B: images of a batch.
+"""
 
 import json
 import math
@@ -11,16 +16,45 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from postnms.candidate_files.columns import _COLUMNS, FORMAT
+from postnms.candidate_files.columns import COLUMNS, FORMAT
 from postnms.data.dataset import Category
 from postnms.files.tensor_stream import TensorStream
 from postnms.structures import Candidates, Detections
 
 
 class CandidateWriter:
-    """Writes candidates batch by batch, with one batch in memory; the file is there when the ``with`` block ends.
+    """A file of candidates that is being written, with one batch in memory at a time.
 
-    If the block fails, nothing is left, and an older file of that name is as it was.
+    The writer is used in a ``with`` block. The file appears when the block ends. If the block
+    fails, nothing is written, and an older file of that name is left as it was.
+
+    Args:
+        path: the file to write.
+        categories: the classes in the order of the labels.
+        annotations: the name of the annotations of the images. None: it is not known.
+        provenance: facts about the origin of the candidates, which JSON can hold.
+
+    Raises:
+        ValueError: ``provenance`` holds NaN or infinity, which JSON cannot hold.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from postnms import Candidates
+        >>> from postnms.candidate_files import CandidateWriter, open_candidates
+        >>> from postnms.data.dataset import Category
+        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10]])
+        >>> scores = torch.tensor([0.9, 0.8])
+        >>> zeros = torch.zeros(2, dtype=torch.int64)
+        >>> batch = Candidates(boxes, scores, zeros, zeros, source=torch.arange(2), num_images=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "candidates.safetensors"
+        ...     with CandidateWriter(path, [Category(1, "cell")], None, {}) as writer:
+        ...         writer.add(batch, image_ids=[7])
+        ...     for image_ids, candidates in open_candidates(path).chunks():
+        ...         image_ids, candidates.boxes.tolist()
+        ((7,), [[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
     """
 
     def __init__(
@@ -52,10 +86,20 @@ class CandidateWriter:
         rows: Mapping[str, Detections] | None = None,
         milliseconds: Mapping[str, float] | None = None,
     ) -> None:
-        """Append a batch of images: candidates in any order; by name, rows and the time that each took for the batch.
+        """Append the candidates of a batch of images.
 
-        Raises ValueError if an id came before, or if the extra columns, rows or times are not those of the batches
-        before; UserError that names the file if the operating system refuses.
+        A batch that raises ValueError changes nothing, and other batches can follow.
+
+        Args:
+            candidates: candidates in original pixels, in any order.
+            image_ids: the id of each image of the batch.
+            rows: detections of the same images, by the name of the row.
+            milliseconds: the time that a row took for the whole batch, by the name of the row.
+
+        Raises:
+            ValueError: an id occurs twice in the file, or the names and shapes of extra columns,
+                rows and times differ from those of the batches before.
+            UserError: the operating system refuses. The message names the file.
         """
         milliseconds = milliseconds or {}
         twice = [
@@ -74,7 +118,8 @@ class CandidateWriter:
         for prefix, structure in structures.items():
             if structure.num_images != len(image_ids):
                 raise ValueError(
-                    f"add: {prefix}num_images: expected {len(image_ids)} ids, got {structure.num_images}"
+                    f"add: {prefix}num_images: expected {len(image_ids)} ids, "
+                    f"got {structure.num_images}"
                 )
             parts |= self._parts(prefix, structure)
         self._stream.append(parts)
@@ -84,12 +129,14 @@ class CandidateWriter:
         }
 
     def _check_times(self, milliseconds: Mapping[str, float]) -> None:
+        """Raise ValueError unless the times are finite and have the names of the batches before."""
         if (
             self._stream.rows("scores") is not None
             and milliseconds.keys() != self._milliseconds.keys()
         ):
             raise ValueError(
-                f"add.milliseconds: expected {sorted(self._milliseconds)}, got {sorted(milliseconds)}"
+                f"add.milliseconds: expected {sorted(self._milliseconds)}, "
+                f"got {sorted(milliseconds)}"
             )
         for name, spent in milliseconds.items():
             if not 0 <= spent < math.inf:
@@ -98,28 +145,33 @@ class CandidateWriter:
                 )
 
     def _parts(self, prefix: str, structure: Candidates | Detections) -> dict[str, NDArray[Any]]:
-        """What a batch adds to the tensors under ``prefix``, by image."""
+        """Return the rows that a batch appends to the tensors under ``prefix``, sorted by image."""
         classes = len(self._about["categories"])
         if bool((structure.labels >= classes).any()):
             raise ValueError(
-                f"add: {prefix}labels: expected 0 to {classes - 1}, got {int(structure.labels.max())}"
+                f"add: {prefix}labels: expected 0 to {classes - 1}, "
+                f"got {int(structure.labels.max())}"
             )
         if not torch.equal(structure.source.int().long(), structure.source):
             raise ValueError(
-                f"add: {prefix}source: expected values that int32 holds, got {int(structure.source.max())}"
+                f"add: {prefix}source: expected values that int32 holds, "
+                f"got {int(structure.source.max())}"
             )
-        columns = {name: getattr(structure, name) for name in _COLUMNS}
+        columns = {name: getattr(structure, name) for name in COLUMNS}
         if isinstance(structure, Candidates):
             columns |= {f"extra.{name}": column for name, column in structure.extra.items()}
+        # A stable sort keeps the order of the candidates of an image.
         order = structure.image.argsort(stable=True)
         ends = structure.image.bincount(minlength=structure.num_images).cumsum(0).cpu().numpy()
+        # Offsets begin with a 0, which the first batch writes.
         before = self._stream.rows(prefix + "scores")
         parts = {"offsets": np.append(0, ends) if before is None else ends + before}
         for name, column in columns.items():
-            parts[name] = column[order].cpu().numpy().astype(_COLUMNS.get(name, "<f4"))
+            parts[name] = column[order].cpu().numpy().astype(COLUMNS.get(name, "<f4"))
         return {prefix + name: part for name, part in parts.items()}
 
     def _finish(self) -> None:
+        """Write the file with its metadata. Without any batch, the file has no candidates."""
         if self._stream.rows("scores") is None:
             none = torch.zeros(0, dtype=torch.int64)
             self.add(Candidates(torch.zeros(0, 4), torch.zeros(0), none, none, none, 0), ())

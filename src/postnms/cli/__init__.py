@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line: one file for each verb. ``postnms --help`` lists them."""
 
 from postnms.cli.app import main
 

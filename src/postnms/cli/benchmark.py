@@ -1,48 +1,79 @@
-"""What ``postnms benchmark`` does."""
+"""``postnms benchmark``: the speed of the library on this machine."""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
+import typer
 
-from postnms.cli.train import progress_bar
-from postnms.files.atomic import write_json, write_text
-from postnms.runs.provenance import provenance
-from postnms.speed import clustering, memory, pooling, report
+from postnms.cli.console import command_line, progress_bar, say
+
+if TYPE_CHECKING:
+    from postnms.speed.report import Figures
 
 
-def benchmark(folder: Path, rounds: int, threads: int | None, quick: bool, out: Console) -> None:
-    """Measure, print the tables, write them with a plot. ``threads``: of the second pass; None: all cores."""
+def benchmark(
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--out", help="Folder to write benchmark.json, benchmark.md and clustering.png to."
+        ),
+    ],
+    rounds: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Number of timed calls of each library; slow calls are timed less often."
+        ),
+    ] = 7,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the largest inputs.")] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads of the second pass, after one with a single thread; default: all cores.",
+        ),
+    ] = None,
+) -> None:
+    """Time clustering and pooling on this machine, beside torchvision and other libraries."""
+    from postnms.files.atomic import write_json, write_text
+    from postnms.runs.provenance import provenance
+    from postnms.speed import clustering, report
+
     folder.mkdir(parents=True, exist_ok=True)
-    for line in report.library_lines(libraries := clustering.libraries()):
-        out.print(line, soft_wrap=True)
-    figures = _measure(rounds, sorted({1, threads or os.cpu_count() or 1}), quick, libraries)
+    libraries = clustering.libraries()
+    for line in report.library_lines(libraries):
+        say(line)
+    passes = sorted({1, threads or os.cpu_count() or 1})
+    figures = _measure(rounds, passes, quick, libraries)
     for sheet in report.sheets(figures):
-        out.print(f"\n{sheet.text()}", soft_wrap=True)
-    about = {**provenance(0, None), "rounds": rounds, "quick": quick}
+        say(f"\n{sheet.text()}")
+    about = {**provenance(0, None, command_line()), "rounds": rounds, "quick": quick}
     write_json(folder / "benchmark.json", report.to_json(figures, about))
     write_text(folder / "benchmark.md", report.to_markdown(figures, about))
     report.plot_clustering(figures.clustering, folder / "clustering.png")
-    out.print(f"\nbenchmark.json, benchmark.md and clustering.png in {folder}", soft_wrap=True)
+    say(f"\nbenchmark.json, benchmark.md and clustering.png in {folder}")
 
 
 def _measure(
     rounds: int, threads: list[int], quick: bool, libraries: dict[str, str | None]
-) -> report.Figures:
-    sizes, pyramids = clustering.sizes(quick), pooling.SIZES[:1] if quick else pooling.SIZES
-    most = memory.SIZES[:1] if quick else memory.SIZES
+) -> "Figures":
+    from postnms.speed import clustering, memory, pooling, report
+
+    sizes = clustering.sizes(quick)
+    pyramids = pooling.SIZES[:1] if quick else pooling.SIZES
+    memory_sizes = memory.SIZES[:1] if quick else memory.SIZES
     compared: list[clustering.Comparison] = []
     pooled: list[pooling.Pooling] = []
-    with progress_bar("measurements", 2 * len(threads) + 1 + len(most)) as done:
+    with progress_bar("measurements", 2 * len(threads) + 1 + len(memory_sizes)) as done:
         for count in threads:
-            compared += clustering.compare(sizes, rounds, count)
+            compared += clustering.compare_clustering(sizes, rounds, count)
             done(1)
-            pooled += pooling.compare(pyramids, rounds, count)
+            pooled += pooling.compare_pooling(pyramids, rounds, count)
             done(1)
         bad = clustering.time_bad_inputs(rounds, clustering.BAD_INPUT_BOXES)
         done(1)
-        taken: dict[int, float | None] = {}
-        for count in most:
-            taken[count] = memory.bytes_a_box(count)
+        bytes_a_box: dict[int, float | None] = {}
+        for count in memory_sizes:
+            bytes_a_box[count] = memory.bytes_a_box(count)
             done(1)
-    return report.Figures(libraries, compared, bad, clustering.BAD_INPUT_BOXES, pooled, taken)
+    return report.Figures(libraries, compared, bad, clustering.BAD_INPUT_BOXES, pooled, bytes_a_box)

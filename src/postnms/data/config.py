@@ -1,4 +1,4 @@
-"""Where the images and annotations of a run lie, and how they are read."""
+"""Settings of the data of a run: where images and annotations lie, and how they are read."""
 
 from typing import Annotated
 
@@ -10,15 +10,31 @@ from postnms.data.transforms import AugmentationConfig
 
 
 class DataConfig(Config):
-    """Where images and annotations lie under the data folder, and how they are read."""
+    """Where images and annotations lie under the data folder, and how they are read.
+
+    The data folder itself is not a setting. It is an argument of the functions in
+    :mod:`postnms.data.splits`.
+    """
 
     train_annotations: str = "instances_train.json"
+    """Path of the annotation file of the training split, relative to the data folder."""
     train_images: str = "images"
+    """Path of the folder with the images of the training split, relative to the data folder."""
     val_annotations: str = "instances_val.json"
+    """Path of the annotation file of the validation split, relative to the data folder."""
     val_images: str = "images"
+    """Path of the folder with the images of the validation split, relative to the data folder."""
     scenes: ScenesConfig | None = None
-    """The built-in data set, generated in memory when no data folder is given."""
+    """Settings of the built-in data set, which is generated in memory if no data folder is given.
+
+    None: the run needs a data folder.
+    """
     augmentation: AugmentationConfig = AugmentationConfig()
+    """Random changes of the training images. Validation images are never augmented."""
     cache: bool = False
-    """Keep decoded, resized images in memory: for data sets that fit."""
+    """True: keep decoded and resized images in memory, for data sets that fit into it.
+
+    Every worker process keeps its own copy.
+    """
     workers: Annotated[int, Field(ge=0)] = 4
+    """Number of processes that load training batches, at least 0. 0: the training process does."""

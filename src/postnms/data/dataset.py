@@ -1,6 +1,10 @@
-"""What a data set is, whatever its format: categories, records of images, and the truth to evaluate against.
+"""The structures of a data set, which are the same for every annotation format.
 
-Labels 0..K-1 are positions in ``categories``.
+A data set has classes, images with their objects, and the truth for the evaluation. Labels 0..K-1
+are positions in ``categories``. Labels and the ids of categories are translated only where data
+come in (``postnms.data.formats``, ``postnms.data.targets``) and in the evaluation.
+
+m: objects of an image.
 """
 
 from collections.abc import Sequence
@@ -18,7 +22,7 @@ from postnms.errors import UserError
 
 @dataclass(frozen=True)
 class Category:
-    """A class of the data set: its COCO id and its name."""
+    """A class of the data set: its id in the annotations, and its name."""
 
     id: int
     name: str
@@ -26,20 +30,34 @@ class Category:
 
 @dataclass(frozen=True)
 class Truth:
-    """An annotation file: what results are evaluated against."""
+    """The annotations that results are evaluated against."""
 
     categories: tuple[Category, ...]
     """In the order of the labels."""
     content: dict[str, Any]
-    """COCO's dict as it came, with ``area`` and ``iscrowd`` in every annotation."""
+    """COCO's dict as it was read, with ``area`` and ``iscrowd`` in every annotation."""
     source: str
-    annotated: bool
-    """False for a test split: its file has no ``annotations``."""
+    """The file, or the name of the built-in data: for messages."""
+    annotated: bool = True
+    """False for a test split, whose file has no ``annotations``."""
+
+    @property
+    def images(self) -> list[dict[str, Any]]:
+        """Entries of the images, in the order of the file."""
+        return self.content["images"]
+
+    @property
+    def annotations(self) -> list[dict[str, Any]]:
+        """Entries of the objects, in the order of the file."""
+        return self.content["annotations"]
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image and its objects, to train on: boxes are clipped to the image, slivers (LEAST_SIDE) dropped."""
+    """One image and its objects, to train on.
+
+    Boxes are clipped to the image. Degenerate boxes are left out.
+    """
 
     id: int
     path: Path
@@ -50,40 +68,57 @@ class Record:
     labels: NDArray[np.int64]
     """(m,) 0..K-1."""
     crowd: NDArray[np.bool_]
-    """(m,)."""
+    """(m,). True: the box covers a group of objects."""
     pixels: NDArray[np.uint8] | None = None
-    """(height, width, 3) if the image is made in memory."""
+    """(height, width, 3) where the image is made in memory, else None."""
 
     def load(self) -> Image.Image:
-        """The image, RGB. Raises UserError if it cannot be read or has another size than the annotations say."""
+        """Return the image in RGB.
+
+        Raises UserError if it cannot be read or has another size than the annotations say.
+        """
         if self.pixels is not None:
             return Image.fromarray(self.pixels)
         return load_image(self.path, size=(self.height, self.width))
 
 
 @dataclass(frozen=True)
-class CocoDataset:
-    """A split: records in the order of the file, and the annotations as they came, to evaluate against."""
+class Dataset:
+    """One split of a data set: its images to train on, and its truth to evaluate against."""
 
-    categories: tuple[Category, ...]
-    """In the order of the labels."""
+    truth: Truth
     records: tuple[Record, ...]
-    truth: dict[str, Any]
-    """COCO's dict: ``images``, ``annotations``, ``categories``."""
-    source: str
-    annotated: bool = True
-    """False for a test split: its file has no ``annotations``."""
+    """In the order of the file."""
 
-    def with_label_map(self, categories: Sequence[Category]) -> "CocoDataset":
-        """Labelled by another split's categories, of which this one's must be a subset, ids and names alike."""
-        wanted = {category.id: (label, category) for label, category in enumerate(categories)}
-        strangers = [c for c in self.categories if c.id not in wanted or wanted[c.id][1] != c]
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """In the order of the labels."""
+        return self.truth.categories
+
+    @property
+    def source(self) -> str:
+        """The file, or the name of the built-in data: for messages."""
+        return self.truth.source
+
+    @property
+    def annotated(self) -> bool:
+        """False for a test split, whose file has no ``annotations``."""
+        return self.truth.annotated
+
+    def with_label_map(self, categories: Sequence[Category]) -> "Dataset":
+        """Return the split with the labels of another split.
+
+        Raises UserError unless ``categories`` has all classes of this split, with the same ids
+        and names.
+        """
+        label_of = {category: label for label, category in enumerate(categories)}
+        strangers = [category for category in self.categories if category not in label_of]
         if strangers:
             named = ", ".join(f"{c.id} {c.name!r}" for c in strangers[:3])
             raise UserError(
                 f"{self.source}: categories: expected a subset of "
                 f"{[f'{c.id} {c.name}' for c in categories]}, got also {named}"
             )
-        table = np.array([wanted[category.id][0] for category in self.categories], np.int64)
+        table = np.array([label_of[category] for category in self.categories], np.int64)
         records = tuple(replace(record, labels=table[record.labels]) for record in self.records)
-        return replace(self, categories=tuple(categories), records=records)
+        return Dataset(replace(self.truth, categories=tuple(categories)), records)

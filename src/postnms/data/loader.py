@@ -1,4 +1,10 @@
-"""Samples, batches, and an endless order of training batches that is a pure function of seed and position."""
+"""Samples, batches, and the order of the training batches.
+
+The order is endless. It depends on the seed and on the position alone, so a run can be resumed
+at any batch.
+
+B: images of a batch.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,45 +12,67 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils import data as torch_data
+from torch.utils.data import Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from postnms.data.dataset import CocoDataset
+from postnms.data.dataset import Dataset
 from postnms.data.transforms import AugmentationConfig, Sample, augment, resize
 from postnms.structures import Targets
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one training or test step; the detector pads them."""
+    """The images of one training step or one evaluation step, before padding.
+
+    The detector pads them to one size.
+    """
 
     images: list[Tensor]
-    """(3, height, width) uint8 each."""
+    """(3, height, width) uint8 for each image, RGB. The sizes may differ."""
     targets: Targets
-    """In pixels of ``images``."""
+    """The objects of all images, in pixels of ``images``."""
     image_ids: list[int]
+    """The id of each image in the annotations."""
     original_sizes: list[tuple[int, int]]
-    """(height, width) of each image before resizing."""
+    """(height, width) in pixels of each image before resizing."""
 
     @property
-    def scales(self) -> list[tuple[float, float]]:
-        """(x, y) factors of each image that lead back to its pixels before resizing."""
+    def to_original(self) -> Tensor:
+        """(B, 2) float64: factors of x and y from ``images`` back to the original images."""
         pairs = zip(self.images, self.original_sizes, strict=True)
-        return [
+        factors = [
             (width / image.shape[2], height / image.shape[1]) for image, (height, width) in pairs
         ]
+        return torch.tensor(factors, dtype=torch.float64).view(-1, 2)
 
 
-class DetectionData(Dataset[Sample]):
-    """Resized samples of a split; item ``(epoch, index)`` is augmented, item ``index`` is not.
+class DetectionData(torch_data.Dataset[Sample]):
+    """Resized samples of a split.
 
-    The augmentation of (epoch, index) depends on nothing but these and the seed: not on workers, nor on resuming.
-    ``cache``: keep resized images in memory.
+    Item ``(epoch, index)`` is image ``index`` with augmentation. Item ``index`` is the same image
+    without augmentation. The augmentation of ``(epoch, index)`` depends on the two numbers and on
+    the seed alone. It does not depend on the number of workers or on where a run was resumed.
+
+    Args:
+        dataset: the split.
+        min_size: length in pixels of the shorter side after resizing.
+        max_size: largest length in pixels of the longer side after resizing.
+        augmentation: the random changes. None: items are never augmented.
+        cache: True: keep the resized images in memory.
+        seed: seed of the augmentation.
+
+    Example:
+        >>> from postnms.data.scenes.generator import ScenesConfig, scenes_dataset
+        >>> scenes = scenes_dataset(ScenesConfig(val=2, size=96), seed=0, split="val")
+        >>> data = DetectionData(scenes, min_size=64, max_size=64)
+        >>> len(data), data[0].image.shape
+        (2, torch.Size([3, 64, 64]))
     """
 
     def __init__(
         self,
-        dataset: CocoDataset,
+        dataset: Dataset,
         min_size: int,
         max_size: int,
         augmentation: AugmentationConfig | None = None,
@@ -53,8 +81,10 @@ class DetectionData(Dataset[Sample]):
         seed: int = 0,
     ) -> None:
         self.dataset = dataset
-        self.min_size, self.max_size = min_size, max_size
-        self.augmentation, self.seed = augmentation, seed
+        self.min_size = min_size
+        self.max_size = max_size
+        self.augmentation = augmentation
+        self.seed = seed
         self.cache: dict[int, Tensor] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -62,13 +92,17 @@ class DetectionData(Dataset[Sample]):
 
     @property
     def aspect_groups(self) -> list[int]:
-        """Of each image: 0 if it is taller than wide, else 1; batches are of one group, so they need less padding."""
+        """The aspect group of each image: 0 if it is taller than wide, else 1.
+
+        A training batch has images of one group only, which keeps the padding small.
+        """
         return [int(record.width >= record.height) for record in self.dataset.records]
 
     def __getitem__(self, item: int | tuple[int, int]) -> Sample:
         epoch, index = item if isinstance(item, tuple) else (None, item)
         record = self.dataset.records[index]
         image = self._image(index)
+        # Rounding gives the two axes slightly different factors.
         factor = torch.tensor([image.shape[2] / record.width, image.shape[1] / record.height])
         sample = Sample(
             image=image,
@@ -83,6 +117,7 @@ class DetectionData(Dataset[Sample]):
         return augment(sample, self.augmentation, seeded_generator(self.seed, epoch, index))
 
     def _image(self, index: int) -> Tensor:
+        """Return the resized image (3, height, width), from the cache if it is there."""
         if self.cache is not None and index in self.cache:
             return self.cache[index]
         image = pil_to_tensor(
@@ -94,7 +129,10 @@ class DetectionData(Dataset[Sample]):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples -> a batch with flat targets."""
+    """Return the samples as one batch, in their order.
+
+    The objects of all images form one flat structure, see :class:`Targets`.
+    """
     counts = torch.tensor([len(sample.labels) for sample in samples])
     targets = Targets(
         boxes=torch.cat([sample.boxes for sample in samples]),
@@ -112,11 +150,32 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class TrainBatches(Sampler[list[tuple[int, int]]]):
-    """Endless batches of (epoch, index); batch ``i`` is a pure function of the arguments and ``i``.
+    """Endless batches of items ``(epoch, index)`` of :class:`DetectionData`.
 
-    Each epoch is a permutation cut into batches of one aspect group each; a group's rest that fills no batch is
-    filled up with images of that group from the start of its order, so every image comes at least once an epoch.
-    Process ``rank`` of ``world`` gets its slice of every batch. Yields batches ``start``, ``start + 1``, ...
+    Batch ``i`` depends on the arguments and on ``i`` alone. Each epoch is a random permutation of
+    all images, cut into batches. A batch has images of one aspect group only. If the last batch
+    of a group is not full, it is filled with the first images of the group's order. Every image
+    therefore comes at least once in an epoch.
+
+    Iteration yields batches ``start``, ``start + 1`` and so on, without end.
+
+    Args:
+        groups: aspect group of each image.
+        batch_size: images of a batch, over all processes.
+        seed: seed of the permutations.
+        start: number of the first batch that is yielded.
+        rank: number of this process. It gets images ``rank``, ``rank + world``, ... of a batch.
+        world: number of processes.
+
+    Raises:
+        ValueError: ``groups`` is empty.
+
+    Example:
+        >>> order = TrainBatches([0, 0, 0, 1], batch_size=2, seed=0)
+        >>> order.per_epoch
+        3
+        >>> sorted({index for batch in order.epoch(0) for _, index in batch})
+        [0, 1, 2, 3]
     """
 
     def __init__(
@@ -130,32 +189,32 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
         world: int = 1,
     ) -> None:
         self.groups = np.asarray(groups)
-        self.batch_size, self.seed, self.start, self.rank, self.world = (
-            batch_size,
-            seed,
-            start,
-            rank,
-            world,
-        )
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        self.rank = rank
+        self.world = world
         if not len(self.groups):
             raise ValueError("groups: expected at least one image, got none")
 
     @property
     def per_epoch(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches of an epoch."""
         return sum(
             -(-count // self.batch_size)
             for count in np.unique(self.groups, return_counts=True)[1].tolist()
         )
 
     def epoch(self, number: int) -> list[list[tuple[int, int]]]:
-        """All batches of an epoch, whole."""
+        """Return all batches of an epoch, each with the images of all processes."""
         random = np.random.default_rng((self.seed, number))
         batches = []
         for group in np.unique(self.groups):
             members = random.permutation(np.flatnonzero(self.groups == group))
             count = -(-len(members) // self.batch_size) * self.batch_size
+            # np.resize repeats the members from the start until the last batch is full.
             batches += np.resize(members, count).reshape(-1, self.batch_size).tolist()
+        # The batches are shuffled too, so that the groups alternate within the epoch.
         return [[(number, index) for index in batches[i]] for i in random.permutation(len(batches))]
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
@@ -163,16 +222,23 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
         while True:
             for batch in self.epoch(number)[first:]:
                 yield batch[self.rank :: self.world]
-            number, first = number + 1, 0
+            number += 1
+            first = 0
 
 
 def seeded_generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of random numbers that is a pure function of the key."""
+    """Return a new generator of random numbers that depends on the key alone.
+
+    ``key`` is any count of integers that are at least 0, for example seed, epoch and index.
+    """
     seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(seed) & (2**63 - 1))
 
 
 def batches(data: DetectionData, indices: range, batch_size: int) -> Iterator[Batch]:
-    """The given images of a split, in order."""
+    """Yield batches of the given images of a split, in order and without augmentation.
+
+    The last batch may be smaller than ``batch_size``.
+    """
     for start in range(0, len(indices), batch_size):
         yield collate([data[index] for index in indices[start : start + batch_size]])

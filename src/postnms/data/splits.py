@@ -1,31 +1,55 @@
-"""From a recipe and a data folder (or the built-in scenes) to the train and val splits, read as the recipe says."""
+"""The training and the validation split of a run.
+
+They come from the data folder in COCO format, or from the built-in scenes if there is no folder.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from postnms.data.dataset import Category, CocoDataset
+from postnms.data.config import DataConfig
+from postnms.data.dataset import Category, Dataset
 from postnms.data.formats.coco import read_coco
 from postnms.data.loader import DetectionData
 from postnms.data.scenes.generator import scenes_dataset
-from postnms.data.transforms import AugmentationConfig
+from postnms.data.transforms import AugmentationConfig, InputSize
 from postnms.errors import UserError
-from postnms.recipes import Recipe
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The data of a run; val has the label map of train."""
+    """The data of a run. The validation split has the label map of the training split."""
 
     train: DetectionData
+    """The training split. Its items ``(epoch, index)`` are augmented."""
     val: DetectionData
+    """The validation split. It is never augmented."""
     folder: Path | None = None
-    """None: the recipe's built-in scenes."""
+    """The data folder. None: the data are the built-in scenes."""
 
 
-def open_splits(recipe: Recipe, root: Path | None) -> Splits:
-    """Both splits of the data folder ``root``, or of the recipe's built-in scenes if it is None."""
-    train = _prepared(recipe, open_dataset(recipe, root, "train"), recipe.data.augmentation)
-    val = open_val(recipe, root, train.dataset.categories)
+def open_splits(config: DataConfig, root: Path | None, size: InputSize, seed: int = 0) -> Splits:
+    """Open both splits of the data folder ``root``, or of the built-in scenes if it is None.
+
+    Args:
+        config: the names of the files, and how they are read.
+        root: the data folder.
+        size: limits of the image size in pixels, see :data:`InputSize`.
+        seed: seed of the scenes and of the augmentation.
+
+    Raises:
+        UserError: a split has no image or no annotations, a file is not as it must be, or the
+            validation split has a class that the training split lacks.
+
+    Example:
+        >>> from postnms.data.scenes.generator import ScenesConfig
+        >>> config = DataConfig(scenes=ScenesConfig(train=3, val=2, size=96))
+        >>> splits = open_splits(config, None, size=(96, 96))
+        >>> len(splits.train), len(splits.val)
+        (3, 2)
+    """
+    dataset = open_dataset(config, root, "train", seed)
+    train = _prepare(dataset, size, config.augmentation, cache=config.cache, seed=seed)
+    val = open_val(config, root, dataset.categories, size, seed)
     for split in (train, val):
         if not split.dataset.annotated:
             raise UserError(f"{split.dataset.source}: annotations: expected a list, got nothing")
@@ -34,30 +58,48 @@ def open_splits(recipe: Recipe, root: Path | None) -> Splits:
     return Splits(train, val, root)
 
 
-def open_val(recipe: Recipe, root: Path | None, categories: tuple[Category, ...]) -> DetectionData:
-    """The val split, labelled by ``categories`` and not augmented."""
-    dataset = open_dataset(recipe, root, "val").with_label_map(categories)
-    return _prepared(recipe, dataset, None)
+def open_val(
+    config: DataConfig,
+    root: Path | None,
+    categories: tuple[Category, ...],
+    size: InputSize,
+    seed: int = 0,
+) -> DetectionData:
+    """Open the validation split, without augmentation.
+
+    Its labels are positions in ``categories``. Raises UserError unless ``categories`` has all
+    classes of the split. The other arguments are those of :func:`open_splits`.
+    """
+    dataset = open_dataset(config, root, "val", seed).with_label_map(categories)
+    return _prepare(dataset, size, None, cache=config.cache, seed=seed)
 
 
-def open_dataset(recipe: Recipe, root: Path | None, split: str) -> CocoDataset:
-    """``train`` or ``val`` as the recipe's data section names them."""
-    data = recipe.data
+def open_dataset(config: DataConfig, root: Path | None, split: str, seed: int = 0) -> Dataset:
+    """Read the split ``train`` or ``val``, whose files are named in ``config``.
+
+    If ``root`` is None, the split is generated from ``config.scenes``. Raises UserError if that is
+    None too, or if a file is not as it must be.
+    """
     if root is None:
-        if data.scenes is None:
+        if config.scenes is None:
             raise UserError(
-                f"--data: recipe {recipe.name!r} has no built-in data; name a folder in COCO format"
+                "the recipe has no built-in data; name a folder in COCO format", argument="data"
             )
-        return scenes_dataset(data.scenes, recipe.seed, split)
+        return scenes_dataset(config.scenes, seed, split)
     annotations, images = {
-        "train": (data.train_annotations, data.train_images),
-        "val": (data.val_annotations, data.val_images),
+        "train": (config.train_annotations, config.train_images),
+        "val": (config.val_annotations, config.val_images),
     }[split]
     return read_coco(root / annotations, root / images)
 
 
-def _prepared(
-    recipe: Recipe, dataset: CocoDataset, augmentation: AugmentationConfig | None
+def _prepare(
+    dataset: Dataset,
+    size: InputSize,
+    augmentation: AugmentationConfig | None,
+    *,
+    cache: bool,
+    seed: int,
 ) -> DetectionData:
-    sizes = (recipe.detector.min_size, recipe.detector.max_size)
-    return DetectionData(dataset, *sizes, augmentation, cache=recipe.data.cache, seed=recipe.seed)
+    """Return the resized and, on request, augmented samples of a split."""
+    return DetectionData(dataset, *size, augmentation, cache=cache, seed=seed)

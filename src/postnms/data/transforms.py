@@ -1,32 +1,50 @@
-"""Resizing and augmentation of one sample. Random decisions come from the generator that is passed in."""
+"""Resizing and augmentation of one image with its objects.
+
+Every random decision comes from a generator that the caller passes in.
+
+m: objects of an image.
+"""
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Generator, Tensor
 from torchvision.transforms import v2
 
-from postnms.config import Config
+from postnms.config import Config, Fraction
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
+InputSize = tuple[int, int]
+"""(min_size, max_size) in pixels, the limits of :func:`resized_size`.
+
+``min_size`` is the length of the shorter side after resizing. ``max_size`` is the largest length
+of the longer side. Where both cannot be met, the shorter side becomes shorter than ``min_size``.
+"""
 
 
 class AugmentationConfig(Config):
-    """Random changes of training images."""
+    """Random changes of training images. Each change is drawn independently for each image."""
 
     horizontal_flip: Fraction = 0.5
-    """Probability."""
+    """Probability of mirroring left and right, in [0, 1]."""
     vertical_flip: Fraction = 0.0
+    """Probability of mirroring top and bottom, in [0, 1]."""
     transpose: Fraction = 0.0
-    """Probability of swapping x and y; for pictures without an up, with both flips: all eight orientations."""
+    """Probability of swapping x and y, in [0, 1].
+
+    Together with both flips it gives all eight orientations. It suits images without an upright
+    direction, such as aerial images.
+    """
     brightness: Fraction = 0.0
-    """Largest relative change, up or down."""
+    """Largest relative change of the brightness, in [0, 1].
+
+    The factor is drawn uniformly from [1 - brightness, 1 + brightness]. 0: no change.
+    """
     contrast: Fraction = 0.0
+    """Largest relative change of the contrast, in [0, 1]. It is drawn as for ``brightness``."""
     saturation: Fraction = 0.0
+    """Largest relative change of the saturation, in [0, 1]. It is drawn as for ``brightness``."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +52,36 @@ class Sample:
     """One image with its objects, in pixels of ``image``."""
 
     image: Tensor
-    """(3, height, width) uint8."""
+    """(3, height, width) uint8, RGB."""
     boxes: Tensor
     """(m, 4) float32, xyxy."""
     labels: Tensor
-    """(m,) int64."""
+    """(m,) int64, 0..K-1."""
     crowd: Tensor
-    """(m,) bool."""
+    """(m,) bool. True: the box covers a group of objects."""
     image_id: int
+    """The id of the image in the annotations."""
     original_size: tuple[int, int]
-    """(height, width) before resizing."""
+    """(height, width) in pixels before resizing."""
 
 
 def resized_size(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
-    """(height, width) with the shorter side ``min_size``, or less so that the longer is at most ``max_size``.
+    """Return the (height, width) to which an image of the given size is resized.
 
-    One side is met exactly, so torchvision's detection transform with the same sizes then changes nothing.
+    The aspect ratio stays, up to rounding. The shorter side becomes ``min_size``, or less where
+    the longer side would otherwise exceed ``max_size``. All values are in pixels.
+
+    One of the two limits is always met exactly. The detection transform of torchvision with the
+    same limits therefore leaves the resized image as it is.
+
+    Example:
+        >>> resized_size(480, 640, min_size=800, max_size=1333)
+        (800, 1067)
+        >>> resized_size(480, 1920, min_size=800, max_size=1333)
+        (333, 1333)
     """
     short, long = min(height, width), max(height, width)
+    # In whole numbers, so that rounding cannot decide which of the two limits applies.
     if long * min_size <= max_size * short:
         short, long = min_size, min(round(long * min_size / short), max_size)
     else:
@@ -60,7 +90,10 @@ def resized_size(height: int, width: int, min_size: int, max_size: int) -> tuple
 
 
 def resize(image: Image.Image, min_size: int, max_size: int) -> Image.Image:
-    """The image in :func:`resized_size`, bilinear and anti-aliased."""
+    """Return the image in the size of :func:`resized_size`, bilinear and anti-aliased.
+
+    An image that has this size already is returned itself.
+    """
     height, width = resized_size(image.height, image.width, min_size, max_size)
     return (
         image
@@ -70,7 +103,11 @@ def resize(image: Image.Image, min_size: int, max_size: int) -> Image.Image:
 
 
 def augment(sample: Sample, config: AugmentationConfig, generator: Generator) -> Sample:
-    """Random flips, transposition and colour changes; always draws the same count of random numbers."""
+    """Return the sample after random flips, transposition and changes of colour.
+
+    It draws the same count of random numbers from ``generator`` whatever the settings are. So a
+    change of one setting leaves the decisions for all others as they are.
+    """
     flip, flip_vertical, swap, brightness, contrast, saturation = torch.rand(
         6, generator=generator
     ).tolist()
@@ -92,7 +129,7 @@ def augment(sample: Sample, config: AugmentationConfig, generator: Generator) ->
 
 
 def hflip(sample: Sample) -> Sample:
-    """Mirror left and right."""
+    """Return the sample with left and right mirrored."""
     left, top, right, bottom = sample.boxes.unbind(1)
     width = sample.image.shape[2]
     boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
@@ -100,7 +137,7 @@ def hflip(sample: Sample) -> Sample:
 
 
 def vflip(sample: Sample) -> Sample:
-    """Mirror top and bottom."""
+    """Return the sample with top and bottom mirrored."""
     left, top, right, bottom = sample.boxes.unbind(1)
     height = sample.image.shape[1]
     boxes = torch.stack([left, height - bottom, right, height - top], dim=1)
@@ -108,7 +145,7 @@ def vflip(sample: Sample) -> Sample:
 
 
 def transpose(sample: Sample) -> Sample:
-    """Swap x and y."""
+    """Return the sample with x and y swapped, in the image, the boxes and the original size."""
     height, width = sample.original_size
     return dataclasses.replace(
         sample,

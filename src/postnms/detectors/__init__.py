@@ -1,9 +1,10 @@
-"""Detectors: a network that gives candidates, and the pipeline around it."""
+"""A network that gives candidates, and the pipeline around it."""
 
 from postnms.detectors.build import AnyDetectorConfig, build_detector
 from postnms.detectors.config import BackboneConfig, DetectorConfig
-from postnms.detectors.detector import Detector, Output, attach
+from postnms.detectors.detector import Detector, Output, Trace, attach
 from postnms.detectors.image_batch import ImageBatch, prepare_images
+from postnms.detectors.modes import as_at_test
 from postnms.detectors.network import Network, Selection
 from postnms.detectors.networks.cascade_rcnn import CascadeRCNNConfig
 from postnms.detectors.networks.faster_rcnn import FasterRCNNConfig
@@ -24,6 +25,8 @@ __all__ = [
     "RetinaNetConfig",
     "Selection",
     "TorchvisionConfig",
+    "Trace",
+    "as_at_test",
     "attach",
     "build_detector",
     "from_torchvision",

@@ -1,7 +1,7 @@
-"""From configs to a detector."""
+"""From settings to a detector."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -20,16 +20,31 @@ NETWORKS: dict[type[DetectorConfig], Callable[[Any, int], Network]] = {
     CascadeRCNNConfig: build_cascade_rcnn,
     TorchvisionConfig: build_torchvision,
 }
-"""What makes a network of settings and a number of classes."""
+"""The function that builds a network from its settings and the number of classes."""
 
-if TYPE_CHECKING:
-    AnyDetectorConfig = DetectorConfig
-else:
-    AnyDetectorConfig = Annotated[Union[tuple(NETWORKS)], Field(discriminator="kind")]  # noqa: UP007
+AnyDetectorConfig = Annotated[
+    FasterRCNNConfig | RetinaNetConfig | CascadeRCNNConfig | TorchvisionConfig,
+    Field(discriminator="kind"),
+]
+"""Settings of any detector in ``NETWORKS``, told apart by their field ``kind``."""
 
 
 def build_detector(
     config: DetectorConfig, stage: StageConfig | None, num_classes: int, *, frozen: bool = False
 ) -> Detector:
-    """A detector for ``num_classes`` classes; ``stage=None``: the bare one, ``frozen``: only the stage is trained."""
-    return attach(NETWORKS[type(config)](config, num_classes), stage, frozen=frozen)
+    """Build a detector with random heads, and with the weights that its settings name.
+
+    Args:
+        config: settings of the network, such as :class:`postnms.FasterRCNNConfig`.
+        stage: settings of the stage. None: the bare detector.
+        num_classes: number of classes, without a background class.
+        frozen: train only the stage.
+
+    Example:
+        >>> from postnms import FasterRCNNConfig, StageConfig, build_detector
+        >>> detector = build_detector(FasterRCNNConfig(), StageConfig(), num_classes=3)
+        >>> detector.row_names
+        ('nms', 'post_nms')
+    """
+    network = NETWORKS[type(config)](config, num_classes)
+    return attach(network, stage, frozen=frozen)

@@ -1,4 +1,8 @@
-"""What the settings of several detectors share. Names are torchvision's where it has them; so are the defaults."""
+"""Settings that several detectors share.
+
+Names and defaults are those of torchvision, where it has the setting. All scores, IoUs and shares
+are in [0, 1], and all numbers of boxes and channels are above 0.
+"""
 
 from typing import Annotated, Literal, Self
 
@@ -7,7 +11,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 from postnms.config import Config, Fraction, Positive
 
 BLOCKS = 5
-"""Blocks of a backbone that can be frozen one by one: the stem and four stages."""
+"""Number of blocks of a backbone that can be frozen one by one: the stem and four stages."""
 
 BackboneName = Literal[
     "resnet18",
@@ -19,6 +23,9 @@ BackboneName = Literal[
     "resnext101_64x4d",
     "mobilenet_v3_large",
 ]
+"""Names of the classification networks that can be a backbone.
+
+They are torchvision's, except for ``resnext101_32x4d``, of which torchvision has no weights."""
 
 
 def _one_a_level(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -28,74 +35,119 @@ def _one_a_level(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 AnchorSizes = Annotated[tuple[Positive, ...], AfterValidator(_one_a_level)]
-"""Of the anchors of each pyramid level, in pixels."""
+"""Side of the anchors of each of the five pyramid levels, in pixels, from fine to coarse."""
 
 
 class BackboneConfig(Config):
-    """A classification network with a feature pyramid on its stages C2 to C5 (strides 4 to 32)."""
+    """Settings of a classification network with a feature pyramid (FPN, arXiv 1612.03144).
+
+    The pyramid stands on the stages C2 to C5 of the network, of strides 4 to 32.
+
+    Example:
+        >>> from postnms import BackboneConfig, FasterRCNNConfig
+        >>> backbone = BackboneConfig(name="resnet18", weights="imagenet", norm="frozen")
+        >>> FasterRCNNConfig(backbone=backbone).backbone.fpn_channels
+        256
+    """
 
     name: BackboneName = "resnet50"
+    """Architecture of the classification network."""
     weights: str | None = None
-    """None: random; "imagenet": torchvision's file from its server or cache; else a local state-dict file."""
+    """Weights of the classification network. None: random. ``imagenet``: torchvision's file, from
+    its server or cache. Any other text: path of a local state-dict file."""
     fpn_channels: Positive = 256
+    """Number of channels of every pyramid level."""
     norm: Literal["frozen", "trained"] = "trained"
-    """Batch norm with fixed statistics (for ImageNet weights) or trained (from random weights)."""
+    """``frozen``: batch norm with fixed statistics and parameters, for weights that are loaded.
+    ``trained``: ordinary batch norm."""
     trainable_layers: Annotated[int, Field(ge=0, le=BLOCKS)] = BLOCKS
-    """How many of the five blocks are trained, from the last to the first."""
+    """Number of the five blocks that are trained, counted from the last block, 0 to 5."""
 
     @model_validator(mode="after")
     def _nothing_random_is_frozen(self) -> "BackboneConfig":
         if self.weights is None and (self.norm == "frozen" or self.trainable_layers < BLOCKS):
             raise ValueError(
-                "weights: random ones (null) cannot be frozen, they need norm 'trained' and trainable_layers 5; "
-                f"got norm {self.norm!r} and trainable_layers {self.trainable_layers}"
+                "weights: random ones (null) cannot be frozen, they need norm 'trained' and "
+                f"trainable_layers 5; got norm {self.norm!r} and trainable_layers "
+                f"{self.trainable_layers}"
             )
         return self
 
 
 class DetectorConfig(Config):
-    """What is known of every detector."""
+    """Settings that every detector has."""
 
     min_size: Positive = 800
-    """Shorter side of the network's input in pixels, unless the longer side would pass ``max_size``."""
+    """Shorter side of each image in the network's input, in pixels. It is smaller if the longer
+    side would exceed ``max_size``."""
     max_size: Positive = 1333
+    """Upper limit of the longer side of each image in the network's input, in pixels."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(min_size, max_size) in pixels."""
+        return self.min_size, self.max_size
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the settings name weights of the whole detector, not only of its backbone."""
+        return False
 
     def without_weights(self) -> Self:
-        """The same with random weights, for a detector whose own are loaded next."""
+        """Return the settings with random weights, for a detector that is loaded from elsewhere."""
         return self
 
 
 class PyramidConfig(DetectorConfig):
-    """A detector on a backbone with a feature pyramid."""
+    """Settings of a detector on a backbone with a feature pyramid."""
 
     backbone: BackboneConfig = BackboneConfig()
+    """Settings of the backbone."""
     aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
-    """Of the anchors."""
+    """Height over width of the anchors. There is one anchor of each ratio for each size."""
 
     def without_weights(self) -> Self:
-        """The same with a random backbone."""
+        """Return the settings with random weights of the backbone."""
         return self.model_copy(
             update={"backbone": self.backbone.model_copy(update={"weights": None})}
         )
 
 
 class TwoStageConfig(PyramidConfig):
-    """Region proposals on levels P2 to P6, and heads on P2 to P5."""
+    """Settings of a detector with region proposals on levels P2 to P6 and box heads on P2 to P5."""
 
     anchor_sizes: AnchorSizes = (32, 64, 128, 256, 512)
-    """One a pyramid level, in pixels."""
+    """Side of the anchors of each pyramid level, P2 to P6, in pixels."""
     rpn_pre_nms_top_n_train: Positive = 2000
+    """Largest number of boxes of each image and level before the NMS of the proposals, in
+    training."""
     rpn_pre_nms_top_n_test: Positive = 1000
+    """Largest number of boxes of each image and level before the NMS of the proposals, in
+    evaluation mode."""
     rpn_post_nms_top_n_train: Positive = 2000
+    """Largest number of proposals of each image, in training."""
     rpn_post_nms_top_n_test: Positive = 1000
+    """Largest number of proposals of each image, in evaluation mode."""
     rpn_nms_thresh: Fraction = 0.7
+    """The NMS of the proposals suppresses boxes that overlap a key with an IoU over this."""
     rpn_fg_iou_thresh: Fraction = 0.7
+    """An anchor is positive from this IoU with an object on. The anchors with the best IoU of each
+    object are positive too."""
     rpn_bg_iou_thresh: Fraction = 0.3
+    """An anchor is negative below this IoU with every object."""
     rpn_batch_size_per_image: Positive = 256
+    """Largest number of anchors of each image that the proposal network is trained on."""
     rpn_positive_fraction: Fraction = 0.5
+    """Largest share of positive anchors among these."""
     box_batch_size_per_image: Positive = 512
+    """Largest number of proposals of each image that a box head is trained on."""
     box_positive_fraction: Fraction = 0.25
+    """Largest share of positive proposals among these."""
     box_head_width: Positive = 1024
+    """Outputs of each of the two fully connected layers of a box head."""
     box_score_thresh: Fraction = 0.05
+    """Candidates score more than this."""
     box_nms_thresh: Fraction = 0.5
+    """NMS suppresses boxes that overlap a key with an IoU over this."""
     box_detections_per_img: Positive = 100
+    """Largest number of detections for each image."""

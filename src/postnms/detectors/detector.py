@@ -1,9 +1,12 @@
-"""The pipeline of a detector with its post-NMS stage: images -> features -> candidates -> clusters -> both results.
+"""The pipeline of a detector with its post-NMS stage, on one screen.
+
+images -> features -> candidates -> clusters -> the rows of plain NMS and of the stage.
 
 B: images of the batch.
 """
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -12,28 +15,66 @@ import torch
 from torch import Tensor, nn
 
 from postnms.clustering import cluster, keep_keys, nms_again
-from postnms.detectors.image_batch import ImageBatch, check_images, pad_alike, to_given, to_network
+from postnms.detectors.image_batch import (
+    ImageBatch,
+    check_images,
+    pad_alike,
+    to_given,
+    to_network,
+)
+from postnms.detectors.modes import eval_mode
 from postnms.detectors.network import Network, Selection
 from postnms.stage import PostNMSStage, StageConfig
-from postnms.structures import Candidates, Detections, Targets
+from postnms.structures import (
+    NMS_ROW,
+    POST_NMS_ROW,
+    REFINED,
+    SECOND_NMS_ROW,
+    Candidates,
+    Detections,
+    Targets,
+)
+
+ROW_TITLES = {
+    NMS_ROW: "NMS",
+    POST_NMS_ROW: "post-NMS",
+    SECOND_NMS_ROW: "post-NMS, second NMS",
+}
+"""Every row that a detector can give, and its title for people."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What one forward pass gives."""
+    """The result of one forward pass."""
 
     losses: dict[str, Tensor] = field(default_factory=dict)
-    """Scalars that sum to the total loss; empty without targets."""
+    """Scalars that sum to the total loss. Empty without targets."""
     rows: dict[str, Detections] = field(default_factory=dict)
-    """Results by name, in pixels of the images as given: ``nms``, and with a stage ``post_nms`` (and
-    ``post_nms_second_nms`` if the stage has a second NMS)."""
+    """Detections by row, in pixels of the images as given: ``nms``, with a stage ``post_nms``, and
+    with a second NMS ``post_nms_second_nms``."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The steps of one forward pass in evaluation mode, in pixels of the images as given."""
+
+    candidates: Candidates
+    """The boxes before suppression. With a stage they have the extra column ``refined_boxes``."""
+    rows: dict[str, Detections]
+    """As in :class:`Output`."""
+    milliseconds: dict[str, float]
+    """By row, the time of clustering and the stage together for the whole batch. Empty without a
+    stage."""
 
 
 class Detector(nn.Module):
-    """A network that gives candidates, plain NMS, and the stage (None: the bare detector).
+    """A network that gives candidates, plain NMS on them, and the stage.
 
-    ``frozen``: the network is not trained; it stays as at test time, and the losses are the stage's alone, on the
-    candidates of the test.
+    Args:
+        network: a module with the members of :class:`postnms.Network`.
+        stage: None: the bare detector.
+        frozen: train only the stage. The network stays in evaluation mode without gradients, and
+            the stage learns from the candidates that the network gives in evaluation mode.
     """
 
     def __init__(
@@ -45,7 +86,8 @@ class Detector(nn.Module):
         if frozen:
             if stage is None:
                 raise ValueError(
-                    "frozen: expected a stage, without one there is nothing to train; got stage None"
+                    "frozen: expected a stage, without one there is nothing to train; "
+                    "got stage None"
                 )
             if stage.config.candidates == "sampled":
                 raise ValueError(
@@ -53,10 +95,20 @@ class Detector(nn.Module):
                 )
             network.requires_grad_(False).eval()
         self.network: Network = network
-        self.stage, self.frozen = stage, frozen
+        self.stage = stage
+        self.frozen = frozen
+
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        """Names of the rows that this detector gives, in their order."""
+        if self.stage is None:
+            return (NMS_ROW,)
+        if self.stage.config.second_nms is None:
+            return (NMS_ROW, POST_NMS_ROW)
+        return (NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW)
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module; a frozen network stays as at test time."""
+        """Set the mode, as for any module. A frozen network stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.get_submodule("network").eval()
@@ -70,76 +122,113 @@ class Detector(nn.Module):
         detect: bool | None = None,
         generators: Sequence[torch.Generator] | None = None,
     ) -> Output:
-        """Losses if there are targets; detections on request, and by default if there are none.
+        """Compute losses if there are targets, and detections otherwise or on request.
 
-        Images (3, h, w), uint8 or float in [0, 1]; targets in pixels of these images. ``generators``: of each image,
-        where the random draws of its losses come from; None: torch's own.
+        Args:
+            images: tensors (3, h, w), uint8 or float in [0, 1], of any sizes.
+            targets: the ground truth in pixels of these images.
+            detect: whether to compute detections. None: only without targets.
+            generators: the source of the random draws of the losses, one for each image. None:
+                torch's own generator.
         """
         check_images(images)
         batch = self.network.prepare(images)
-        truth = None if targets is None else to_network(targets, batch, self.network.num_classes)
-        if truth is not None:
+        truth = None
+        if targets is not None:
+            truth = to_network(targets, batch, self.network.num_classes)
             batch = dataclasses.replace(pad_alike(batch), generators=generators)
         features = self.network.features(batch)
         losses = {} if truth is None else self.losses(features, batch, truth)
-        rows = (
-            self.detect(features, batch) if detect or (detect is None and targets is None) else {}
-        )
+        if detect is None:
+            detect = targets is None
+        rows = self.detect(features, batch) if detect else {}
         return Output(losses, {name: to_given(row, batch) for name, row in rows.items()})
 
     def losses(
         self, features: dict[str, Tensor], batch: ImageBatch, targets: Targets
     ) -> dict[str, Tensor]:
-        """L = alpha * L_pre + beta * L_post, term by term; targets in the network's pixels."""
+        """Return the terms of L = alpha * L_pre + beta * L_post (paper: section 3.3).
+
+        The targets are in pixels of the network's input.
+        """
         if self.stage is None:
-            return self.network.candidates(features, batch, targets, Selection(origin="none"))[1]
+            return self.network.candidates(features, batch, targets, Selection(losses_only=True))[1]
         config = self.stage.config
         selection = Selection(config.candidates, config.max_candidates, config.score_threshold)
-        trained = None if self.frozen else targets
-        candidates, losses = self.network.candidates(features, batch, trained, selection)
+        # Without targets a frozen network gives the candidates of evaluation mode and no losses.
+        trained_on = None if self.frozen else targets
+        candidates, losses = self.network.candidates(features, batch, trained_on, selection)
         clusters = cluster(candidates, self.network.nms_threshold)
         weighted = {name: config.alpha * loss for name, loss in losses.items()}
         return weighted | self.stage.losses(features, clusters, targets)
 
     def detect(self, features: dict[str, Tensor], batch: ImageBatch) -> dict[str, Detections]:
-        """Both results of the same clusters, in the network's pixels."""
-        return self.finish(features, batch, self.network.candidates(features, batch)[0])
+        """Return all rows of the same candidates, in pixels of the network's input."""
+        return self.suppress(features, batch, self.network.candidates(features, batch)[0])
 
-    def finish(
+    def suppress(
         self, features: dict[str, Tensor], batch: ImageBatch, candidates: Candidates
     ) -> dict[str, Detections]:
-        """The pipeline from the candidates on."""
+        """Return all rows of the given candidates: the pipeline from the clusters on."""
         clusters = cluster(candidates, self.network.nms_threshold)
         most = self.network.max_detections
-        rows = {"nms": keep_keys(clusters, most)[0]}
+        rows = {NMS_ROW: keep_keys(clusters, most)[0]}
         if self.stage is None:
             return rows
-        rows["post_nms"] = self.stage.detect(features, batch.sizes, clusters, most)
+        rows[POST_NMS_ROW] = self.stage.detect(features, batch.sizes, clusters, most)
         if (threshold := self.stage.config.second_nms) is not None:
-            rows["post_nms_second_nms"] = nms_again(rows["post_nms"], threshold)
+            rows[SECOND_NMS_ROW] = nms_again(rows[POST_NMS_ROW], threshold)
         return rows
+
+    @torch.no_grad()
+    def trace(self, images: Sequence[Tensor], selection: Selection = Selection()) -> Trace:
+        """Run the pipeline in evaluation mode and keep the candidates as well.
+
+        The rows come from the detector's own selection of candidates, the candidates from the
+        ``selection`` that is asked for.
+        """
+        with eval_mode(self):
+            return self._trace(images, selection)
+
+    def _trace(self, images: Sequence[Tensor], selection: Selection) -> Trace:
+        check_images(images)
+        batch = self.network.prepare(images)
+        features = self.network.features(batch)
+        own, _ = self.network.candidates(features, batch)
+        begin = time.perf_counter()
+        rows = self.suppress(features, batch, own)
+        if batch.pixels.device.type != "cpu":
+            torch.accelerator.synchronize()
+        milliseconds = 1000 * (time.perf_counter() - begin)
+        candidates, _ = self.network.candidates(features, batch, None, selection)
+        if self.stage is not None:
+            refined = self.stage.refine(features, batch.sizes, candidates)
+            extra = {**candidates.extra, REFINED: refined}
+            candidates = dataclasses.replace(candidates, extra=extra)
+        return Trace(
+            to_given(candidates, batch),
+            {name: to_given(row, batch) for name, row in rows.items()},
+            {} if self.stage is None else {POST_NMS_ROW: milliseconds},
+        )
 
 
 def attach(
     network: Network, stage: StageConfig | None = StageConfig(), *, frozen: bool = False
 ) -> Detector:
-    """A detector of any network with a new stage on it, on the network's device; ``stage=None``: the bare detector.
+    """Put a new stage on any network, on the network's device.
 
-    ``frozen``: only the stage is trained. Raises ValueError for a frozen network without a stage.
+    Args:
+        network: a module with the members of :class:`postnms.Network`.
+        stage: settings of the stage. None: the bare detector.
+        frozen: train only the stage.
+
+    Raises ValueError for a frozen network without a stage.
     """
-    built = None if stage is None else PostNMSStage(stage, network.levels, network.num_classes)
+    built = None
+    if stage is not None:
+        built = PostNMSStage(stage, network.levels, network.num_classes)
     detector = Detector(network, built, frozen=frozen)
-    if (
-        built is not None
-        and (first := next(detector.get_submodule("network").parameters(), None)) is not None
-    ):
+    first = next(detector.get_submodule("network").parameters(), None)
+    if built is not None and first is not None:
         built.to(first.device)
     return detector
-
-
-def row_names(detector: Detector) -> tuple[str, ...]:
-    """Names of the rows that a detector gives."""
-    if detector.stage is None:
-        return ("nms",)
-    second = () if detector.stage.config.second_nms is None else ("post_nms_second_nms",)
-    return ("nms", "post_nms", *second)

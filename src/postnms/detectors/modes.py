@@ -9,7 +9,10 @@ from torch import nn
 
 @contextmanager
 def as_at_test(module: nn.Module) -> Iterator[None]:
-    """Batch norm and dropout of a module as at test time and without gradients; its mode is restored afterwards."""
+    """Run a part of a network in evaluation mode and without gradients, also during training.
+
+    The mode of each submodule is restored afterwards.
+    """
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -22,7 +25,7 @@ def as_at_test(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def eval_mode(detector: nn.Module) -> Iterator[None]:
-    """The detector as at test time; its mode is restored afterwards."""
+    """Put a whole detector into evaluation mode; its own mode is restored afterwards."""
     training = detector.training
     detector.eval()
     try:

@@ -1,6 +1,8 @@
-"""What a detector must give to get the stage: :class:`Network`. ``docs/your_detector.md`` walks through one.
+"""What a detector must provide to get the stage: :class:`Network`.
 
-B: images, C: outputs of a classifier, K: classes, n: candidates.
+``docs/your_detector.md`` walks through an example.
+
+B: images of the batch, K: classes, n: candidates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,24 +14,31 @@ from torch import Tensor
 from postnms.detectors.image_batch import ImageBatch
 from postnms.structures import Candidates, Level, Targets
 
-Origin = Literal["proposals", "sampled", "none"]
+Origin = Literal["proposals", "sampled"]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which candidates are asked for."""
+    """Which candidates a network is asked for."""
 
     origin: Origin = "proposals"
-    """With targets: the step's own ``proposals`` (or anchors) without injected ground truth, scored as at test time;
-    the proposals ``sampled`` for the detector's own losses, which a detector without proposals refuses; or ``none``,
-    where only the losses are of interest."""
+    """Where candidates come from when there are targets.
+
+    ``proposals``: the proposals (or anchors) of this step without injected ground truth, scored in
+    evaluation mode. ``sampled``: the sample of proposals that the detector's own losses are
+    computed on. A detector without proposals refuses these.
+    """
     most: int | None = None
-    """At most so many an image, by score; None: no limit beyond the detector's own."""
+    """Largest number of candidates for each image, chosen by score. None: only the detector's own
+    limits hold."""
     score_threshold: float | None = None
-    """Candidates score more than this; None: the detector's own threshold at test time."""
+    """Candidates score more than this. None: the detector's own threshold in evaluation mode."""
+    losses_only: bool = False
+    """Only the losses are of interest. The candidates may be empty, which saves the time to score
+    them."""
 
     def threshold(self, own: float) -> float:
-        """What candidates must score more than; ``own``: the detector's own threshold."""
+        """Return what candidates must score more than; ``own`` is the detector's own threshold."""
         return own if self.score_threshold is None else self.score_threshold
 
 
@@ -38,30 +47,30 @@ class Network(Protocol):
 
     @property
     def levels(self) -> Mapping[str, Level]:
-        """The feature maps that the stage pools from, by name, each twice as coarse as the one before."""
+        """Feature maps that the stage pools from, by name, each twice as coarse as the last."""
         ...
 
     @property
     def num_classes(self) -> int:
-        """Classes, a background not counted."""
+        """Number of classes, without a background class."""
         ...
 
     @property
     def nms_threshold(self) -> float:
-        """IoU over which NMS suppresses."""
+        """NMS suppresses boxes that overlap a key with an IoU over this."""
         ...
 
     @property
     def max_detections(self) -> int:
-        """Most detections of an image."""
+        """Largest number of detections for each image."""
         ...
 
     def prepare(self, images: Sequence[Tensor]) -> ImageBatch:
-        """Images as given (3, h, w), uint8 or float in [0, 1] -> the network's input."""
+        """Make the input of the network from images (3, h, w), uint8 or float in [0, 1]."""
         ...
 
     def features(self, images: ImageBatch) -> dict[str, Tensor]:
-        """Feature maps (B, C, H, W) by name, those of ``levels`` among them."""
+        """Return feature maps (B, C, H, W) by name, among them those of ``levels``."""
         ...
 
     def candidates(
@@ -71,9 +80,9 @@ class Network(Protocol):
         targets: Targets | None = None,
         selection: Selection = Selection(),
     ) -> tuple[Candidates, dict[str, Tensor]]:
-        """Candidates in pixels of the input, and with ``targets`` the losses of training: scalars by name.
+        """Return the candidates, and with ``targets`` the losses of training.
 
-        Candidates are constants; the losses are means over the batch of all processes
-        (``postnms.distributed.collectives``).
+        Boxes are in pixels of the network's input. Candidates are detached. Losses are scalars by
+        name. Each is the mean over the batch of all processes (:func:`postnms.divisor`).
         """
         ...

@@ -1,1 +1,1 @@
-"""Several processes that train together."""
+"""Training in several processes: starting them, and agreeing on numbers."""

@@ -1,8 +1,12 @@
-"""Numbers that the processes of a run agree on, so that a batch gives the same losses however it is spread.
+"""Numbers on which the processes of a run agree.
 
-Each process has its share of a batch, and gradients are averaged over the processes. A loss that is divided by a
-count of the whole batch therefore divides by the MEAN of the processes' counts: the average of the parts is then the
-loss of the whole. With one process, or none of ``torch.distributed``, every function here is the identity.
+With them, a batch gives the same losses however it is divided among the processes. Each process
+computes the losses of its share, and the gradients are averaged over the processes. A loss that is
+normalised by a count over the whole batch must therefore divide by the MEAN of the counts of the
+processes. The average of the shares then equals the loss of the whole batch.
+
+If there is one process, or ``torch.distributed`` is not initialised, nothing is communicated and
+the values of the process are returned.
 """
 
 from collections.abc import Sequence
@@ -12,7 +16,7 @@ from torch import distributed
 
 
 def world_size() -> int:
-    """Processes of the run."""
+    """Return the number of processes of the run. It is 1 without ``torch.distributed``."""
     return (
         distributed.get_world_size()
         if distributed.is_available() and distributed.is_initialized()
@@ -21,7 +25,11 @@ def world_size() -> int:
 
 
 def mean_over_processes(values: Sequence[float], device: torch.device) -> list[float]:
-    """Mean of each value over the processes; all of them must call this together."""
+    """Return the mean of each value over the processes.
+
+    Every process must call this at the same point, with as many values. The values are added up in
+    float64 on ``device``, the device of this process.
+    """
     if (world := world_size()) == 1:
         return list(values)
     totals = torch.tensor(values, dtype=torch.float64, device=device)
@@ -30,7 +38,11 @@ def mean_over_processes(values: Sequence[float], device: torch.device) -> list[f
 
 
 def max_over_processes(values: Sequence[int], device: torch.device) -> list[int]:
-    """Largest of each value over the processes; all of them must call this together."""
+    """Return the largest of each value over the processes.
+
+    Every process must call this at the same point, with as many values. The values are compared in
+    int64 on ``device``, the device of this process.
+    """
     if world_size() == 1:
         return list(values)
     largest = torch.tensor(values, device=device)
@@ -39,8 +51,21 @@ def max_over_processes(values: Sequence[int], device: torch.device) -> list[int]
 
 
 def divisor(count: float, device: torch.device) -> float:
-    """What a sum over the rows of this process is divided by to give its part of the mean over all rows.
+    """Return the number by which each process divides its sum over rows in place of a mean.
 
-    That is the mean count, but at least one row over all processes: no rows give 0, not 0/0.
+    The average of the results over the processes is then the mean over all rows. The number is the
+    mean of ``count`` over the processes. It is at least 1 / number of processes, as if there were
+    one row in all. A sum over no rows thus gives 0 and not 0 / 0. Every process must call this at
+    the same point.
+
+    Args:
+        count: rows of this process.
+        device: device of this process.
+
+    Example:
+        >>> import torch
+        >>> from postnms.distributed.collectives import divisor
+        >>> divisor(5.0, torch.device("cpu")), divisor(0.0, torch.device("cpu"))  # one process
+        (5.0, 1.0)
     """
     return max(mean_over_processes([count], device)[0], 1 / world_size())

@@ -1,8 +1,9 @@
-"""The processes that a run is spread over, and the device of each; one process on one device is the usual case.
+"""The processes of a run, and the device of each.
 
-``accelerate launch -m postnms ...`` or ``torchrun --nproc-per-node N -m postnms ...`` start several. On a machine
-without an accelerator they meet over gloo, but accelerate lets them meet only if it is told that the CPU is meant:
-otherwise each would train alone, into the same folder.
+Usually a run is one process on one device. ``accelerate launch -m postnms ...`` and ``torchrun
+--nproc-per-node N -m postnms ...`` start several. Without a GPU the processes communicate over
+gloo. accelerate sets that up only when the CPU is requested explicitly. Otherwise every process
+would train alone and write to the same folder.
 """
 
 from typing import Any
@@ -13,15 +14,32 @@ from accelerate.utils import parse_flag_from_env
 
 
 def this_process() -> PartialState:
-    """This process: its number, how many there are, whether it is the main one, its device."""
+    """Return the state of this process.
+
+    It holds the number of the process, the number of all processes, whether this one is the main
+    process, and its device.
+    """
     return PartialState(cpu=_on_cpu())
 
 
 def get_accelerator(**options: Any) -> Accelerator:
-    """The accelerator of this process, with further options of ``accelerate.Accelerator``."""
+    """Return the accelerator of this process.
+
+    ``options`` are passed on to ``accelerate.Accelerator``, except for ``cpu``, which is set here.
+    """
     return Accelerator(cpu=_on_cpu(), **options)
 
 
+def this_device() -> torch.device:
+    """Return the device of this process."""
+    return torch.device(this_process().device or "cpu")
+
+
+def end_processes() -> None:
+    """Leave the group of processes, once all of them have finished their common work."""
+    this_process().destroy_process_group()
+
+
 def _on_cpu() -> bool:
-    """There is nothing else, or ``accelerate launch --cpu`` wants it so."""
+    """Return True without an accelerator, or if ``accelerate launch --cpu`` asks for the CPU."""
     return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()

@@ -1,8 +1,15 @@
-"""Pictures of detections, with PIL: boxes in class colours, small labels, panels side by side."""
+"""Pictures of detections, drawn with PIL.
+
+Each class has its colour. A box carries a small text label with its class and score. Several
+pictures can be put side by side, for example to compare two results.
+"""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from postnms.files.atomic import atomic_path
 
 PALETTE = (
     "#0072B2",
@@ -16,15 +23,22 @@ PALETTE = (
     "#8C564B",
     "#5F9E0F",
 )
-"""Told apart by colour-blind people too (after Okabe and Ito); class i has colour i modulo its length."""
+"""Colours of the classes, extended from the palette of Okabe and Ito.
+
+Colour-blind people can tell that palette apart. Class i has colour i modulo the number of colours.
+"""
 
 SHORTEST_SIDE = 480
-"""Smaller images are enlarged to this, so that labels can be read."""
+"""Length in pixels to which the shorter side of a small image is enlarged.
+
+The factor is rounded to a whole number. Labels would not be readable in a smaller picture.
+"""
 
 LONGEST_SIDE = 4096
-"""But no longer than this."""
+"""Largest length in pixels to which the longer side of an image is enlarged."""
 
 Box = Sequence[float]
+"""Coordinates x1, y1, x2, y2 in pixels."""
 
 
 def draw_boxes(
@@ -35,12 +49,36 @@ def draw_boxes(
     scores: Sequence[float] | None = None,
     min_score: float = 0.0,
 ) -> Image.Image:
-    """The RGB image with its boxes (x1, y1, x2, y2 in its pixels), best score on top; without scores no labels."""
+    """Return a copy of an image with boxes drawn on it.
+
+    A small image is enlarged by a whole factor first, see :data:`SHORTEST_SIDE` and
+    :data:`LONGEST_SIDE`. The boxes are scaled with it.
+
+    Args:
+        image: RGB image. It is not changed.
+        boxes: corners x1, y1, x2, y2 of each box, in pixels of ``image``.
+        labels: class of each box, 0..K-1.
+        names: name of each class. They are read only with ``scores``.
+        scores: score of each box. Boxes are then drawn by rising score, so that the best box is on
+            top, and each gets a text label with its class and score. None: the boxes are drawn in
+            the given order, without text labels.
+        min_score: least score of a box that is drawn. It has no effect without ``scores``.
+
+    Example:
+        >>> from PIL import Image
+        >>> from postnms.drawing.boxes import draw_boxes
+        >>> picture = draw_boxes(Image.new("RGB", (300, 240)), [(20, 30, 90, 80)], [0], ["car"])
+        >>> picture.size  # enlarged by 2
+        (600, 480)
+        >>> picture.getpixel((40, 60))  # the corner of the box
+        (0, 114, 178)
+    """
     factor = max(1, min(round(SHORTEST_SIDE / min(image.size)), LONGEST_SIDE // max(image.size)))
     picture = image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     line = max(2, round(min(picture.size) / 220))
     font = ImageFont.load_default(size=max(11, round(min(picture.size) / 42)))
+    # The best box comes last, since later boxes are drawn over earlier ones.
     order = (
         range(len(boxes)) if scores is None else sorted(range(len(boxes)), key=scores.__getitem__)
     )
@@ -57,7 +95,25 @@ def draw_boxes(
 
 
 def side_by_side(panels: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
-    """Panels of equal height in a row, each under its title."""
+    """Return one RGB picture with all panels in a row, each under its title.
+
+    The picture is as high as the highest panel and the bar of titles above the panels. The
+    background is white.
+
+    Args:
+        panels: RGB images, at least one, from left to right.
+        titles: one title for each panel.
+
+    Raises:
+        ValueError: if there are not as many titles as panels.
+
+    Example:
+        >>> from PIL import Image
+        >>> from postnms.drawing.boxes import side_by_side
+        >>> panels = [Image.new("RGB", (100, 320)), Image.new("RGB", (50, 320))]
+        >>> side_by_side(panels, ["before", "after"]).size  # a gap of 6 and a bar of 24 pixels
+        (156, 344)
+    """
     height = max(panel.height for panel in panels)
     bar = max(24, height // 16)
     font = ImageFont.load_default(size=bar * 0.62)
@@ -73,6 +129,18 @@ def side_by_side(panels: Sequence[Image.Image], titles: Sequence[str]) -> Image.
     return sheet
 
 
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture as a PNG file.
+
+    The file appears only when it is complete. Missing folders are created.
+
+    Raises:
+        UserError: if the operating system refuses. An older file of this name is left as it was.
+    """
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
 def _label(
     draw: ImageDraw.ImageDraw,
     size: tuple[int, int],
@@ -81,9 +149,13 @@ def _label(
     colour: str,
     font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
 ) -> None:
-    """Text on a filled tag above the corner, moved so that it stays in the picture."""
+    """Draw text on a filled rectangle above the top left corner of a box.
+
+    ``size`` is the (width, height) of the picture. The rectangle is moved so that it lies inside.
+    """
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 4, bottom - top + 4
+    width = right - left + 4
+    height = bottom - top + 4
     x = min(max(corner[0], 0), max(size[0] - width, 0))
     y = min(max(corner[1] - height, 0), max(size[1] - height, 0))
     draw.rectangle((x, y, x + width, y + height), fill=colour)
@@ -91,5 +163,7 @@ def _label(
 
 
 def _readable_on(colour: str) -> str:
+    """Return black for text on a bright colour and white for text on a dark one."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    # Luma of the standard ITU-R BT.601: how bright a colour looks, from 0 to 255.
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"

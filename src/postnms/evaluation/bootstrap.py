@@ -1,25 +1,37 @@
-"""Paired bootstrap over images: how sure a difference of AP is, given the images it was measured on.
+"""A paired bootstrap over the images: the interval of a difference of AP.
 
-Detections are matched once, by COCO's greedy rule; a resample is then a number of copies of each image, so its AP
-needs only weighted sums over the detections in score order.
-
-T: the 10 IoU thresholds, d: detections of a class, B: images.
+The interval says how much the difference depends on the images on which it was measured. Results
+are matched to the truth once, because COCO matches each image on its own. A resample is then a
+number of copies of each image. Its AP needs only weighted sums over the detections by falling
+score.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from postnms.evaluation.average_precision import average_precision, match_results
+from postnms.data.dataset import Truth
+from postnms.evaluation.average_precision import average_precision, matches_by_class
+from postnms.evaluation.results import Result
 
 
 def resampled_precisions(
-    truth: dict[str, Any], results: Sequence[dict[str, Any]], resamples: int, seed: int
+    truth: Truth, results: Sequence[Result], resamples: int, seed: int
 ) -> NDArray[np.float64]:
-    """AP in per cent on each of (resamples,) sets of images drawn with replacement; equal seeds draw equal sets."""
-    matches, count = match_results(truth, results), len(truth["images"])
+    """Return AP on sets of images that are drawn with replacement, (resamples,) in per cent.
+
+    Every set has as many images as the truth. Calls with equal seeds and the same truth draw equal
+    sets, so the values of two detectors can be compared pair by pair. NaN: a set has no object.
+
+    Args:
+        truth: the annotations.
+        results: the results of one detector.
+        resamples: number of sets.
+        seed: an integer that is at least 0.
+    """
+    matches = matches_by_class(truth, results)
+    count = len(truth.images)
     random = np.random.default_rng(seed)
     draws = (random.integers(0, count, count) for _ in range(resamples))
     return np.array(
@@ -30,9 +42,18 @@ def resampled_precisions(
 def gain_interval(
     before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> tuple[float, float] | tuple[None, None]:
-    """95 % percentile interval of AP(after) - AP(before), from :func:`resampled_precisions` of one seed; per cent.
+    """Return the 95 % interval (low, high) of AP(after) - AP(before), in per cent.
 
-    (None, None) if no resample has an object.
+    The ends are the percentiles 2.5 and 97.5 of the differences. Resamples without an object (NaN)
+    are left out. The result is (None, None) if no other resample is there.
+
+    Args:
+        before: AP of each resample, from :func:`resampled_precisions`.
+        after: AP of the other results on the same resamples, drawn with the same seed.
+
+    Example:
+        >>> gain_interval(np.array([40.0, 41.0, 42.0]), np.array([41.0, 42.0, 43.0]))
+        (1.0, 1.0)
     """
     gains = after - before
     if np.isnan(gains).all():

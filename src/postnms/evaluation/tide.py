@@ -1,21 +1,24 @@
-"""What each type of error costs a detector (Bolya et al., TIDE, arXiv 2008.08115, section 2).
+"""Types of errors and their costs in AP50 (Bolya et al., TIDE, arXiv 2008.08115, section 2).
 
-At IoU 0.5 every wrong detection has one type, and so has every object that no detection reaches. A type costs what
-AP50 gains when its errors alone are fixed. Matching, limits (100 detections of an image AND class) and AP are COCO's:
-detections on crowd regions are neither right nor wrong, classes without objects have no AP.
+At IoU 0.5 every wrong detection has exactly one type. An object that no detection reaches is an
+error too, of the type ``missed``. The cost of a type is the gain in AP50 when all errors of this
+type, and no others, are fixed.
 
-m: objects and crowd regions, d: detections, K: classes.
+The matching, the limit of 100 detections of an image and class, and AP follow COCO. Detections on
+crowd regions are neither right nor wrong. Classes without objects have no AP.
+
+m: objects and crowd regions, d: detections.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from postnms.data.dataset import Truth
 from postnms.evaluation.average_precision import RECALLS, average_precisions
-from postnms.evaluation.matching import Matching, closest_objects, match
+from postnms.evaluation.matching import Matching, closest_objects, match_results
 from postnms.evaluation.results import Result
 
 ERROR_TYPES: tuple[str, ...] = (
@@ -26,64 +29,104 @@ ERROR_TYPES: tuple[str, ...] = (
     "background",
     "missed",
 )
-"""``missed`` is an object's, the others are a detection's."""
+"""Names of the types. ``missed`` is a type of objects, the others are types of detections."""
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(ERROR_TYPES))
+"""Positions of the types in :data:`ERROR_TYPES`."""
 POSITIVE_IOU = 0.5
+"""IoU with an object from which a detection is right, if the class is the object's."""
 BACKGROUND_IOU = 0.1
+"""IoU under which a detection does not belong to an object at all."""
 
 
 @dataclass(frozen=True)
 class ErrorTypes:
-    """Figures in AP50 points, per cent; what fixing gains is never less than 0 and does not add up."""
+    """AP50 of a detector and the costs of its errors, in per cent.
+
+    No cost is below 0. The costs do not add up to 100 - AP50, since fixing one type of error
+    changes the cost of the others.
+    """
 
     ap50: float | None
-    """None without objects; the figures below are then 0."""
+    """AP at IoU 0.5, in [0, 100]. None: there are no objects, and all costs are 0."""
     costs: dict[str, float]
-    """By error type: AP50 with that type fixed minus AP50."""
+    """For each type: AP50 with the errors of that type fixed, minus AP50."""
     counts: dict[str, int]
-    """By error type: how many detections, or for ``missed`` objects; also those of classes without objects."""
+    """For each type: the number of detections, or of objects for ``missed``.
+
+    Detections of classes without objects are counted too.
+    """
     false_positives: float
-    """What AP50 gains without any wrong detection."""
+    """Gain in AP50 if every wrong detection is removed."""
     false_negatives: float
-    """What AP50 gains if objects that no detection is matched to are not asked for."""
+    """Gain in AP50 if the objects to which no detection is matched are removed."""
 
 
 @dataclass(frozen=True)
 class Errors:
-    """The type of each error, and what would become of it."""
+    """The type of each error, and the object that each wrong detection was meant for."""
 
     kind: NDArray[np.int64]
-    """(d,) position in :data:`ERROR_TYPES`, -1 for a detection that is right or on a crowd region."""
+    """(d,) position in :data:`ERROR_TYPES`. -1: the detection is right, or on a crowd region."""
     target: NDArray[np.int64]
-    """(d,) row of the object that the detection would reach with its class or its place corrected, -1 for none."""
+    """(d,) row of the object that the detection would match if its class or its box was corrected.
+
+    -1: the detection has no such object. Only the types ``classification`` and ``localisation``
+    have one.
+    """
     unmatched: NDArray[np.bool_]
-    """(m,): an object that no detection is matched to."""
+    """(m,). True: an object to which no detection is matched."""
     missed: NDArray[np.bool_]
-    """(m,): unmatched, and the target of no detection."""
+    """(m,). True: an unmatched object that is not the target of a detection either."""
 
 
-def error_types(truth: dict[str, Any], results: Sequence[Result]) -> ErrorTypes:
-    """AP50 of results against a COCO dict, and what each type of error takes from it.
+def error_types(truth: Truth, results: Sequence[Result]) -> ErrorTypes:
+    """Return AP50 of the results, and the number and the cost of the errors of each type.
 
-    A corrected detection becomes right if its object is unmatched and it is the best-scored of its type for that
-    object, else it is removed; the other errors are removed, and missed objects are not asked for.
+    To fix a type means the following. A ``classification`` or ``localisation`` error becomes right
+    if its target is unmatched and no better-scored error of the same type has that target.
+    Otherwise it is removed. Errors of the types ``both``, ``duplicate`` and ``background`` are
+    removed. Objects that are ``missed`` are removed.
+
+    Args:
+        truth: the annotations.
+        results: the results of one detector.
+
+    Raises:
+        ValueError: an entry has an image id that the truth does not list.
+
+    Example:
+        >>> from postnms.data.dataset import Category
+        >>> entry = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
+        >>> content = {
+        ...     "images": [{"id": 1}],
+        ...     "categories": [{"id": 1, "name": "cat"}],
+        ...     "annotations": [entry | {"iscrowd": 0}],
+        ... }
+        >>> truth = Truth((Category(1, "cat"),), content, "example")
+        >>> background = entry | {"bbox": [50, 50, 9, 9], "score": 0.9}
+        >>> errors = error_types(truth, [background, entry | {"score": 0.8}])
+        >>> round(errors.ap50), errors.counts["background"], round(errors.costs["background"])
+        (50, 1, 50)
     """
     matching = match_at_half(truth, results)
     errors = find_errors(matching)
     kinds = [int((errors.kind == kind).sum()) for kind in range(MISSED)]
     counts = dict(zip(ERROR_TYPES, [*kinds, int(errors.missed.sum())], strict=True))
-    label, correct, counted = matching.found.label, matching.correct[0], matching.counted[0]
+    label = matching.results.label
+    correct = matching.correct[0]
+    counted = matching.counted[0]
     nothing = np.zeros_like(errors.missed)
     ap50 = _ap50(matching, label, correct, counted, nothing)
     if ap50 is None:
         return ErrorTypes(None, dict.fromkeys(ERROR_TYPES, 0.0), counts, 0.0, 0.0)
 
     def gain(label: NDArray, correct: NDArray, counted: NDArray, dropped: NDArray) -> float:
+        """Return AP50 of the corrected matching minus AP50."""
         fixed = _ap50(matching, label, correct, counted, dropped)
-        return (
-            100.0 if fixed is None else fixed
-        ) - ap50  # None: nothing is asked for and nothing is found
+        # None: neither an object nor a detection is left, so there is no error left.
+        return (100.0 if fixed is None else fixed) - ap50
 
+    # Each type is fixed alone, starting from the original matching.
     costs = [gain(*_corrected(matching, errors, kind), nothing) for kind in range(MISSED)]
     costs.append(gain(label, correct, counted, errors.missed))
     return ErrorTypes(
@@ -95,47 +138,59 @@ def error_types(truth: dict[str, Any], results: Sequence[Result]) -> ErrorTypes:
     )
 
 
-def match_at_half(truth: dict[str, Any], results: Sequence[Result]) -> Matching:
-    """COCO's matching at IoU 0.5 alone."""
-    return match(truth, results, np.array([POSITIVE_IOU]))
+def match_at_half(truth: Truth, results: Sequence[Result]) -> Matching:
+    """Return COCO's matching at IoU 0.5 alone (T = 1)."""
+    return match_results(truth, results, np.array([POSITIVE_IOU]))
 
 
 def find_errors(matching: Matching) -> Errors:
-    """The type of each error of a matching at IoU 0.5; where several fit, the first in the order below is taken.
+    """Return the type of each error of a matching at IoU 0.5.
 
-    localisation: best IoU with an object of the class in [0.1, 0.5); classification: best IoU with an object of
-    another class >= 0.5; duplicate: IoU with an object of the class >= 0.5, which then a better detection has taken;
-    background: best IoU with any object < 0.1; both: the rest, best IoU with an object of another class in [0.1, 0.5).
+    "Same" is the largest IoU of a wrong detection with an object of its class, "other" is that with
+    an object of another class. The first type in this order that fits is taken:
+
+    1. ``localisation``: same is in [0.1, 0.5).
+    2. ``classification``: other is at least 0.5.
+    3. ``duplicate``: same is at least 0.5. A better detection has taken that object.
+    4. ``background``: same and other are under 0.1.
+    5. ``both``: the rest. Same is under 0.1, and other is in [0.1, 0.5).
     """
-    own, other = closest_objects(matching)
-    right, ignored = matching.correct[0], ~matching.counted[0]
-    near = (own.iou >= BACKGROUND_IOU) & (own.iou < POSITIVE_IOU)
+    same, other = closest_objects(matching)
+    right = matching.correct[0]
+    ignored = ~matching.counted[0]
+    near = (same.iou >= BACKGROUND_IOU) & (same.iou < POSITIVE_IOU)
+    # np.select takes the first test that holds, so the order of this list is the order above.
     tests = [
         (right | ignored, -1),
         (near, LOCALISATION),
         (other.iou >= POSITIVE_IOU, CLASSIFICATION),
-        (own.iou >= POSITIVE_IOU, DUPLICATE),
-        (np.maximum(own.iou, other.iou) < BACKGROUND_IOU, BACKGROUND),
+        (same.iou >= POSITIVE_IOU, DUPLICATE),
+        (np.maximum(same.iou, other.iou) < BACKGROUND_IOU, BACKGROUND),
     ]
     kind = np.select([test for test, _ in tests], [kind for _, kind in tests], BOTH)
-    target = np.select([kind == LOCALISATION, kind == CLASSIFICATION], [own.row, other.row], -1)
+    target = np.select([kind == LOCALISATION, kind == CLASSIFICATION], [same.row, other.row], -1)
     unmatched = ~matching.objects.crowd
     unmatched[matching.taken[0][right]] = False
+    # An object that a wrong detection was meant for is charged to that detection, not as missed.
     missed = unmatched.copy()
     missed[target[target >= 0]] = False
     return Errors(kind, target, unmatched, missed)
 
 
 def _corrected(matching: Matching, errors: Errors, kind: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Label, correct and counted, each (d,), with the errors of one kind of detection fixed."""
+    """Return label, correct and counted, each (d,), after the errors of one type are fixed.
+
+    ``kind`` is the position of a type of detections in :data:`ERROR_TYPES`.
+    """
+    # Errors that can become right: they have a target, and no detection is matched to it.
     rows = np.flatnonzero((errors.kind == kind) & (errors.target >= 0))
     rows = rows[errors.unmatched[errors.target[rows]]]
-    _, best = np.unique(
-        errors.target[rows], return_index=True
-    )  # the first of each: detections are by falling score
+    # Only one detection may take an object. The first is the best, as scores are falling.
+    _, best = np.unique(errors.target[rows], return_index=True)
     reached = np.zeros(len(errors.kind), np.bool_)
     reached[rows[best]] = True
-    label = matching.found.label.copy()
+    # A corrected detection counts for the class of its object.
+    label = matching.results.label.copy()
     label[reached] = matching.objects.label[errors.target[reached]]
     return (
         label,
@@ -147,17 +202,29 @@ def _corrected(matching: Matching, errors: Errors, kind: int) -> tuple[NDArray, 
 def _ap50(
     matching: Matching, label: NDArray, correct: NDArray, counted: NDArray, dropped: NDArray
 ) -> float | None:
-    """Mean of the classes' AP; the detections' columns (d,) may be changed, and objects (m,) not be asked for.
+    """Return AP50 in per cent, the mean over the classes, of a matching that may be corrected.
 
-    A class that loses all its objects keeps an AP of 0 if anything is found of it: TIDE supposes that a detector is
-    as precise on dropped objects as on the others. None if there is no class left.
+    Dropped objects reduce the number of objects in the recall and change nothing else. TIDE
+    thereby assumes that a detector is as precise on them as on the others. A class that loses
+    all its objects has AP 0 if it has counted detections, and is left out otherwise. None: no
+    class is left.
+
+    Args:
+        matching: the matching, for its objects.
+        label: (d,) class of each detection.
+        correct: (d,) bool, matched to an object.
+        counted: (d,) bool. Other detections are removed.
+        dropped: (m,) bool, objects that are removed.
     """
-    objects, values = matching.objects, []
+    objects = matching.objects
+    values = []
     for number in np.unique(objects.label[~objects.crowd]):
         rows = np.flatnonzero(counted & (label == number))
         asked = int(((objects.label == number) & ~objects.crowd & ~dropped).sum())
         if asked:
-            once, image = np.ones(1, np.int64), np.zeros(len(rows), np.int64)
+            # AP needs no images here, so all detections are taken to be from one image, once.
+            once = np.ones(1, np.int64)
+            image = np.zeros(len(rows), np.int64)
             hits = correct[rows][None]
             values.append(
                 average_precisions(image, hits, np.ones_like(hits), once, asked, RECALLS)[0]

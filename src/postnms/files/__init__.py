@@ -1,1 +1,1 @@
-"""Files that are whole or not there, and that run no code."""
+"""Reading and writing files: written completely or not at all, and read without running code."""

@@ -1,4 +1,7 @@
-"""Reading state dicts that others wrote, and loading one that must fit; no file's code is ever run."""
+"""Reading of state dicts that other programs wrote, and loading of weights that must fit exactly.
+
+Files are read without running any code that they contain.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +16,15 @@ from postnms.errors import UserError
 
 
 def read_state_dict(path: Path, argument: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of one of ``torch.save``. ``argument``: what the user gave the path as.
+    """Return the tensors of a file by name, on the CPU.
 
-    Raises UserError, which names the argument, if there is no such file or it holds anything but named tensors.
+    Args:
+        path: a file with the suffix ``.safetensors``, or a file that ``torch.save`` wrote.
+        argument: the name of the argument or setting with which the user gave the path.
+
+    Raises:
+        UserError: that names the argument, if there is no such file, or if it holds anything other
+            than a dictionary of tensors.
     """
     if not path.is_file():
         raise UserError(f"{argument}: expected a file, got {str(path)!r}")
@@ -42,27 +51,35 @@ def read_state_dict(path: Path, argument: str) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load a state dict that must fit exactly; else a UserError with the first mismatches by name.
+    """Load a state dict into a module. It must fit exactly.
 
-    Names of older versions are taken where the modules themselves know them.
+    Parameter names of older versions are accepted if a module converts them itself when it loads.
+
+    Args:
+        module: the module, which is changed in place.
+        state: tensors by name.
+        source: the name of the file or run that the tensors come from.
+
+    Raises:
+        UserError: that names ``source`` and the first three mismatches, if a tensor is missing, is
+            not in the module, or has another shape.
     """
     try:
         module.load_state_dict(dict(state))
     except RuntimeError as error:
-        wanted = module.state_dict()
-        problems = [f"{name} is missing" for name in wanted if name not in state]
-        counters = (
-            "num_batches_tracked"  # of batch norm: left out by the modules where they have none
-        )
+        expected = module.state_dict()
+        problems = [f"{name} is missing" for name in expected if name not in state]
+        # Frozen batch norm ignores the counters of ordinary batch norm, so they are no mismatch.
+        counters = "num_batches_tracked"
         problems += [
             f"{name} is not in the model"
             for name in state
-            if name not in wanted and counters not in name
+            if name not in expected and counters not in name
         ]
         problems += [
-            f"{name} has shape {tuple(state[name].shape)}, expected {tuple(wanted[name].shape)}"
-            for name in wanted
-            if name in state and state[name].shape != wanted[name].shape
+            f"{name} has shape {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
+            for name in expected
+            if name in state and state[name].shape != expected[name].shape
         ]
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(
@@ -71,5 +88,9 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
 
 
 def _load_tensors_only(path: Path) -> object:
-    """The content of a file of ``torch.save``; anything in it that would run code is an UnpicklingError."""
+    """Return the content of a file that ``torch.save`` wrote.
+
+    Raises:
+        UnpicklingError: if the file holds anything that would run code.
+    """
     return torch.load(path, map_location="cpu", weights_only=True)

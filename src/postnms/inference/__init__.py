@@ -1,1 +1,1 @@
-"""A detector over a split, or over a user's images."""
+"""Inference with a detector, on a split of a data set or on a user's images."""

@@ -1,45 +1,58 @@
-"""A detector over a whole split: results in COCO format and in original pixels, and the metrics of every row."""
-
-from collections.abc import Callable
+"""A detector over a whole split: its results in COCO format, and the figures of every row."""
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 
+from postnms.config import Progress, no_progress
 from postnms.data.loader import DetectionData, batches
 from postnms.detectors import Detector
-from postnms.detectors.detector import row_names
 from postnms.detectors.modes import eval_mode
 from postnms.evaluation.metrics import evaluate_rows
-from postnms.evaluation.results import Metrics, Results, to_results
-from postnms.recipes import Recipe
+from postnms.evaluation.results import Evaluation, Results, to_results
 
 
 def evaluate_detector(
     detector: Detector,
     data: DetectionData,
-    recipe: Recipe,
+    *,
+    batch_size: int = 8,
+    bootstrap: int = 1000,
+    seed: int = 0,
     accelerator: Accelerator | None = None,
-    done: Callable[[int], None] = lambda images: None,
-) -> tuple[Metrics, Results]:
-    """Metrics and results of all rows; each process takes its share of the images, all return the same.
+    done: Progress = no_progress,
+) -> tuple[Evaluation | None, Results]:
+    """Detect objects in all images of a split and measure every row.
 
-    No metrics (an empty dict) if the split is not annotated.
-    ``done`` is called after every batch, with the images that it held over all processes.
+    Args:
+        detector: its parameters decide the device.
+        data: the split.
+        batch_size: number of images in one forward pass.
+        bootstrap: number of resamples for the interval of the gain; 0: no interval.
+        seed: seed of the resamples.
+        accelerator: the processes that share the images. None: this process takes all of them.
+        done: called after every batch with the number of its images over all processes.
+
+    Returns:
+        The evaluation, None if the split is not annotated.
+        The results of each row. All processes return the same.
     """
-    rank, world = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    if world > 1:  # batch norm's statistics differ between processes; those of process 0 are saved
+    rank = 0
+    world = 1
+    if accelerator is not None:
+        rank = accelerator.process_index
+        world = accelerator.num_processes
+    if world > 1:
+        # The statistics of batch norm differ between the processes. Those of process 0 are the
+        # ones that are saved, so they are the ones to measure.
         broadcast(list(detector.buffers()))
-    results = detect_split(detector, data, recipe.evaluation.batch_size, rank, world, done)
+    results = detect_split(detector, data, batch_size, rank, world, done)
     if world > 1:
         parts = gather_object([results])
         results = {row: [entry for part in parts for entry in part[row]] for row in results}
     if not data.dataset.annotated:
-        return {}, results
-    settings = recipe.evaluation
-    return evaluate_rows(
-        data.dataset.truth, results, bootstrap=settings.bootstrap, seed=recipe.seed
-    ), results
+        return None, results
+    return evaluate_rows(data.dataset.truth, results, bootstrap=bootstrap, seed=seed), results
 
 
 @torch.no_grad()
@@ -49,16 +62,21 @@ def detect_split(
     batch_size: int,
     rank: int = 0,
     world: int = 1,
-    done: Callable[[int], None] = lambda images: None,
+    done: Progress = no_progress,
 ) -> Results:
-    """Detections of images rank, rank + world, ... of a split, in float32 whatever it was trained in."""
+    """Return the results of images rank, rank + world, ... of a split.
+
+    The detector runs in float32, whatever precision it was trained in.
+    """
     device = next(detector.parameters()).device
-    results: Results = {name: [] for name in row_names(detector)}
-    ids = [category.id for category in data.dataset.categories]
+    results: Results = {name: [] for name in detector.row_names}
+    category_ids = [category.id for category in data.dataset.categories]
     with eval_mode(detector):
         for batch in batches(data, range(rank, len(data), world), batch_size):
             rows = detector([image.to(device) for image in batch.images]).rows
             for name, detections in rows.items():
-                results[name] += to_results(detections, batch.image_ids, batch.scales, ids)
+                results[name] += to_results(
+                    detections, batch.image_ids, batch.to_original, category_ids
+                )
             done(len(batch.images) * world)
     return results

@@ -1,79 +1,80 @@
-"""Pictures of an image with its truth and its results side by side."""
+"""Pictures of an image: its truth and the rows of a detector side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from postnms.data.dataset import Category
 from postnms.data.loader import DetectionData
-from postnms.data.transforms import resize
+from postnms.data.transforms import InputSize, resize
 from postnms.detectors import Detector
-from postnms.drawing.boxes import draw_boxes, side_by_side
-from postnms.evaluation.results import Result, to_results
-from postnms.files.atomic import atomic_path
-from postnms.recipes import Recipe
-
-TITLES = {"nms": "NMS", "post_nms": "post-NMS", "post_nms_second_nms": "post-NMS, second NMS"}
-
+from postnms.detectors.detector import ROW_TITLES
+from postnms.drawing.boxes import draw_boxes, save_picture, side_by_side
+from postnms.structures import Detections
 
 DRAWN_SCORE = 0.3
-"""Least score that is drawn unless told otherwise."""
+"""Detections that score less are not drawn unless told otherwise."""
 
 
-def draw_split(
-    detector: Detector, data: DetectionData, recipe: Recipe, folder: Path, most: int
-) -> list[Path]:
-    """Truth and every row side by side for the first images of a split; returns the pictures."""
-    categories, written = data.dataset.categories, []
-    names = [category.name for category in categories]
+def draw_split(detector: Detector, data: DetectionData, folder: Path, most: int) -> list[Path]:
+    """Draw the truth and every row for the first ``most`` images of a split.
+
+    Returns the paths of the pictures.
+    """
+    names = [category.name for category in data.dataset.categories]
+    size = (data.min_size, data.max_size)
+    written = []
     for record in data.dataset.records[:most]:
         image = record.load()
-        rows = detect_image(detector, image, recipe, record.id, categories)
+        rows, to_original = detect_image(detector, image, size)
         panels = [draw_boxes(image, record.boxes.tolist(), record.labels.tolist(), names)]
-        panels += [draw_results(image, found, categories, DRAWN_SCORE) for found in rows.values()]
+        panels += [
+            draw_detections(image, row, to_original, names, DRAWN_SCORE) for row in rows.values()
+        ]
+        titles = ["truth", *(ROW_TITLES[row] for row in rows)]
         written.append(folder / f"{Path(record.path).stem}.png")
-        _save(side_by_side(panels, ["truth", *(TITLES[row] for row in rows)]), written[-1])
+        save_picture(side_by_side(panels, titles), written[-1])
     return written
 
 
 @torch.no_grad()
 def detect_image(
-    detector: Detector,
-    image: Image.Image,
-    recipe: Recipe,
-    image_id: int,
-    categories: Sequence[Category],
-) -> dict[str, list[Result]]:
-    """COCO results of every row for one RGB image, in its own pixels."""
-    small = resize(image, recipe.detector.min_size, recipe.detector.max_size)
+    detector: Detector, image: Image.Image, size: InputSize
+) -> tuple[dict[str, Detections], Tensor]:
+    """Detect objects in one RGB image.
+
+    Returns:
+        The rows of the detector, in pixels of the image as it was resized for the network.
+        The factors of x and y that lead back to the pixels of ``image``: (1, 2) float64.
+    """
+    small = resize(image, *size)
     device = next(detector.parameters()).device
     rows = detector([pil_to_tensor(small).to(device)]).rows
-    scale = (image.width / small.width, image.height / small.height)
-    ids = [category.id for category in categories]
-    return {
-        name: to_results(detections, [image_id], [scale], ids) for name, detections in rows.items()
-    }
+    factors = (image.width / small.width, image.height / small.height)
+    return rows, torch.tensor([factors], dtype=torch.float64)
 
 
-def draw_results(
-    image: Image.Image, results: Sequence[Result], categories: Sequence[Category], min_score: float
+def draw_detections(
+    image: Image.Image,
+    detections: Detections,
+    to_original: Tensor,
+    names: Sequence[str],
+    min_score: float,
 ) -> Image.Image:
-    """COCO results of one image, drawn on it."""
-    labels = {category.id: label for label, category in enumerate(categories)}
-    boxes = [(x, y, x + w, y + h) for x, y, w, h in (result["bbox"] for result in results)]
+    """Draw the detections of one image on it.
+
+    ``to_original`` (1, 2) leads from their pixels to those of the image. ``names`` are those of
+    the classes, in the order of the labels.
+    """
+    boxes = detections.boxes.cpu().double() * to_original.repeat(1, 2)
     return draw_boxes(
         image,
-        boxes,
-        [labels[result["category_id"]] for result in results],
-        [category.name for category in categories],
-        [result["score"] for result in results],
+        boxes.tolist(),
+        detections.labels.tolist(),
+        names,
+        detections.scores.tolist(),
         min_score,
     )
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG")

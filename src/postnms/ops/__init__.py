@@ -1,4 +1,4 @@
-"""Kernels on tensors: one folder an operation, one file a backend."""
+"""Kernels on tensors. Each operation has a folder, and each backend of it has a file there."""
 
 from postnms.ops.clustering import cluster_nms
 from postnms.ops.pooling.convolved import pool_convolved

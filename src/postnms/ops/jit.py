@@ -10,14 +10,21 @@ from numba.core.extending import intrinsic
 exact = njit(cache=True, nogil=True, error_model="numpy")
 """Rounds after every operation, as numpy and torch do, and divides by zero as IEEE 754 says.
 
-There is no fast-math here: kernels must equal their torch twins to the last bit, ties included.
+There is no fast-math: sums, products, quotients and comparisons equal those of the torch twins to
+the last bit, so ties are the same. Only ``exp`` and powers may round differently.
 """
 
 exact_inlined = njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-"""As ``exact``, but inlined into its caller: for small parts of loops, where a call would cost more than the work."""
+"""As ``exact``, but inlined into its caller.
+
+It is for small parts of loops, where a call would cost more than the work.
+"""
 
 contracted = njit(cache=True, nogil=True, fastmath={"contract"})
-"""May fuse a product and a sum into one instruction: for sums whose last bit does not matter, such as RoIAlign."""
+"""May fuse a product and a sum into one instruction.
+
+It is for sums whose last bit does not matter, such as those of RoIAlign.
+"""
 
 contracted_parallel = njit(cache=True, nogil=True, fastmath={"contract"}, parallel=True)
 """As ``contracted``, with the iterations of ``prange`` shared by threads."""
@@ -25,7 +32,7 @@ contracted_parallel = njit(cache=True, nogil=True, fastmath={"contract"}, parall
 
 @intrinsic
 def prefetch(typing_context, array, index):  # pragma: no cover: compiled
-    """Ask for the cache line that the ``index``-th element of a contiguous array is in, without waiting for it."""
+    """Ask for the cache line of an element of a contiguous array, without waiting for it."""
 
     def generate(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data

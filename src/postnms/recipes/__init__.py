@@ -1,7 +1,13 @@
-"""Recipes: the config of a run, and the named ones. ``postnms recipes show NAME`` prints one whole."""
+"""Recipes: the settings of a run, and the named ones. ``postnms recipes show NAME`` prints one."""
 
 from postnms.data.config import DataConfig
-from postnms.recipes.config import EvaluationConfig, Recipe, TrainingConfig, override
+from postnms.recipes.config import (
+    EvaluationConfig,
+    Recipe,
+    TrainingConfig,
+    override,
+    parse_changes,
+)
 from postnms.recipes.named import RECIPES, describe, get_recipe
 
 __all__ = [
@@ -13,4 +19,5 @@ __all__ = [
     "describe",
     "get_recipe",
     "override",
+    "parse_changes",
 ]

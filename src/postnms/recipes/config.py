@@ -1,47 +1,62 @@
-"""Everything that decides a training run, in one frozen config; ``--set stage.weighting=cls`` changes a field."""
+"""Everything that decides a training run, in one frozen config.
 
-from collections.abc import Sequence
+``postnms train NAME --set stage.weighting=cls`` changes one field of it.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from postnms.config import Config, Positive, json_or_text, nearest
+from postnms.config import Config, Fraction, Positive, json_or_text, nearest
 from postnms.data.config import DataConfig
 from postnms.detectors import AnyDetectorConfig, FasterRCNNConfig
 from postnms.errors import UserError
 from postnms.stage import StageConfig
 
 NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class TrainingConfig(Config):
-    """Optimizer, schedule, precision, and how often to log, save and evaluate (in iterations)."""
+    """Optimizer, schedule, precision, and how often to log, save and evaluate.
+
+    All intervals are in iterations.
+    """
 
     start_from: str | None = None
-    """Weights that the run starts from: a run folder, its weights or checkpoint, or a detector's state-dict file."""
+    """Weights that the run starts from: a run folder, its weights or checkpoint, or a state-dict
+    file of a detector. None: those of ``detector``."""
     freeze: Literal["none", "detector"] = "none"
-    """``detector``: only the stage is trained, on a detector that stays as it is."""
+    """``detector``: train only the stage, on a detector that stays as it is."""
     iterations: Positive
+    """Number of training steps."""
     batch_size: Positive = 16
-    """Images an iteration over all processes."""
+    """Number of images in one step over all processes."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.02
+    """Learning rate of the detector after warm-up."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Of SGD; AdamW keeps torch's betas."""
+    """Momentum of SGD. AdamW keeps torch's betas."""
     weight_decay: NonNegative = 1e-4
     stage_lr_factor: Annotated[float, Field(gt=0)] = 1.0
-    """Rate of the stage's parameters over the detector's: its loss is scaled down by beta, which this can undo
-    for the stage without pulling harder at the shared features."""
-    warmup_iterations: Annotated[int, Field(ge=0)] = 500
-    warmup_factor: Annotated[float, Field(ge=0, le=1)] = 0.001
+    """Learning-rate multiplier of the stage's parameters.
+
+    Beta scales the stage's loss down, and with it the stage's updates. This compensates for the
+    stage alone and leaves its gradient into the shared features as it is."""
+    warmup_iterations: Count = 500
+    """Number of iterations in which the rate rises linearly."""
+    warmup_factor: Fraction = 0.001
+    """Share of the rate that the first iteration has."""
     steps: tuple[int, ...] = ()
-    """Iterations at which the rate is multiplied by gamma."""
+    """Iterations at which the rate is multiplied by ``gamma``."""
     gamma: Annotated[float, Field(gt=0)] = 0.1
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Largest norm of the whole gradient."""
+    """Largest norm of the gradient of all parameters together. None: no limit."""
     precision: Literal["float32", "bf16"] = "float32"
-    """Of training; evaluation is always float32."""
+    """Precision of training. Evaluation is always in float32."""
     channels_last: bool = False
+    """Keep images and weights with the channels innermost."""
     log_every: Positive = 20
     checkpoint_every: Positive = 1000
     evaluate_every: Positive = 10000
@@ -51,15 +66,18 @@ class EvaluationConfig(Config):
     """How results are measured."""
 
     batch_size: Positive = 8
-    bootstrap: Annotated[int, Field(ge=0)] = 1000
-    """Resamples of the images for the interval of the gain; 0: no interval."""
+    """Number of images in one forward pass."""
+    bootstrap: Count = 1000
+    """Number of resamples of the images for the interval of the gain; 0: no interval."""
 
 
 class Recipe(Config):
-    """A whole run."""
+    """All settings of one run."""
 
-    name: str
+    name: str = ""
+    """Name under which the recipe is listed."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of weights, data order, augmentation, sampling and built-in scenes."""
     data: DataConfig = DataConfig()
     detector: AnyDetectorConfig = FasterRCNNConfig()
     stage: StageConfig | None = StageConfig()
@@ -73,45 +91,70 @@ class Recipe(Config):
             return self
         if self.stage is None:
             raise ValueError(
-                "training.freeze: 'detector' leaves nothing to train without a stage; got stage null"
+                "training.freeze: 'detector' leaves nothing to train without a stage; "
+                "got stage null"
             )
         if self.stage.candidates == "sampled":
             raise ValueError(
                 "training.freeze: 'detector' needs stage.candidates 'proposals', got 'sampled'"
             )
-        if self.training.start_from is None and getattr(self.detector, "weights", None) is None:
+        if self.training.start_from is None and not self.detector.has_weights:
             raise ValueError(
-                "training.freeze: 'detector' needs its weights, training.start_from; got random ones"
+                "training.freeze: 'detector' needs its weights, training.start_from; "
+                "got random ones"
             )
         return self
 
     def differences(self, other: "Recipe") -> list[str]:
-        """Fields in which another recipe differs, as ``path: own value, other value``."""
-        own, others = flatten(self.model_dump(mode="json")), flatten(other.model_dump(mode="json"))
-        paths = [path for path in own | others if own.get(path) != others.get(path)]
-        return [f"{path}: {own.get(path)!r} here, {others.get(path)!r} there" for path in paths]
+        """Return the fields in which another recipe differs, each with both values."""
+        here = flatten(self.model_dump(mode="json"))
+        there = flatten(other.model_dump(mode="json"))
+        paths = [path for path in here | there if here.get(path) != there.get(path)]
+        return [f"{path}: {here.get(path)!r} here, {there.get(path)!r} there" for path in paths]
 
 
-def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """The recipe with some fields changed: ``stage.weighting=cls``, ``training.steps=[10,20]``, ``stage=null``.
+def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with other values of some fields, given by their dotted paths.
 
-    Values are JSON; what is not JSON is a string. A config that is null is filled with its defaults first.
+    The changes are made in their order. A config that is None is filled with its defaults first.
+    Raises UserError for an unknown path and for a value that does not fit.
+
+    Example:
+        >>> from postnms import get_recipe
+        >>> from postnms.recipes import override
+        >>> override(get_recipe("demo"), {"stage.weighting": "cls"}).stage.weighting
+        'cls'
     """
     values = recipe.model_dump(mode="json")
-    for text in overrides:
-        path, equals, value = text.partition("=")
-        if not equals or not path:
-            raise UserError(f"--set {text}: expected PATH=VALUE, for example stage.weighting=cls")
+    for path, value in changes.items():
         *parents, last = path.split(".")
-        place: Any = values
+        section: Any = values
         for parent in parents:
-            place = _child(place, parent, path)
-        place[last] = json_or_text(value)
+            section = _section(section, parent, path)
+        section[last] = value
     return Recipe.parse(values, "recipe")
 
 
+def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
+    """Read changes as a user writes them: ``stage.weighting=cls``, ``training.steps=[10,20]``.
+
+    Values are JSON; a value that is not JSON is a string. Of two changes of one field the later
+    one counts. Raises UserError for a text of another form.
+    """
+    changes: dict[str, Any] = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise UserError(
+                f"{text}: expected PATH=VALUE, for example stage.weighting=cls", argument="changes"
+            )
+        changes.pop(path, None)  # The order of the changes is that of their last appearance.
+        changes[path] = json_or_text(value)
+    return changes
+
+
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict by dotted path."""
+    """Return nested dicts as one dict by dotted paths."""
     if not isinstance(values, dict):
         return {prefix: values}
     parts = [
@@ -120,11 +163,16 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
     return {path: value for part in parts for path, value in part.items()}
 
 
-def _child(place: dict[str, Any], name: str, path: str) -> dict[str, Any]:
-    if name not in place:
-        raise UserError(f"--set {path}: no field {name!r} ({nearest(name, list(place))})")
-    if place[name] is None:
-        place[name] = {}
-    if not isinstance(place[name], dict):
-        raise UserError(f"--set {path}: {name!r} has no fields, it is {place[name]!r}")
-    return place[name]
+def _section(values: dict[str, Any], name: str, path: str) -> dict[str, Any]:
+    """Return the section ``name`` of some settings, for a change of the field ``path``."""
+    if name not in values:
+        raise UserError(
+            f"{path}: no field {name!r} ({nearest(name, list(values))})", argument="changes"
+        )
+    if values[name] is None:
+        values[name] = {}
+    if not isinstance(values[name], dict):
+        raise UserError(
+            f"{path}: {name!r} has no fields, it is {values[name]!r}", argument="changes"
+        )
+    return values[name]

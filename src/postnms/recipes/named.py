@@ -1,19 +1,24 @@
-"""The named recipes: the paper's Table 1 on COCO, and small ones for small data sets on a CPU.
+"""The named recipes: those of the paper's Table 1 on COCO, and small ones for a CPU.
 
-The paper does not say which ResNeXt-101 it used; here it is the 32x8d, of which torchvision has ImageNet weights.
-``--set detector.backbone.name=resnext101_64x4d`` and ``resnext101_32x4d`` are the others.
+The small ones are for small data sets. The paper does not say which ResNeXt-101 it used. Here it is
+the 32x8d, since torchvision has ImageNet weights of it. ``--set
+detector.backbone.name=resnext101_64x4d`` chooses another one, and so does ``resnext101_32x4d``.
+
+The docstring of a recipe is its description for users. ``postnms recipes list`` prints the first
+line, and ``postnms recipes show`` prints all of it.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from postnms.config import nearest
 from postnms.data.config import DataConfig
 from postnms.data.scenes.generator import ScenesConfig
 from postnms.detectors import (
+    AnyDetectorConfig,
     BackboneConfig,
     CascadeRCNNConfig,
-    DetectorConfig,
     FasterRCNNConfig,
     RetinaNetConfig,
 )
@@ -24,92 +29,105 @@ from postnms.stage import StageConfig
 
 
 def faster_rcnn_r50_fpn_1x() -> Recipe:
-    """The paper's Faster R-CNN R50-FPN on COCO (Table 1: test-dev 38.4, +1.9 AP; val 37.0 for NMS, 38.6 for post-NMS).
+    """The paper's Faster R-CNN R50-FPN on COCO, with 38.4 AP on test-dev (+1.9).
 
     accelerate launch -m postnms train faster_rcnn_r50_fpn_1x --data coco --out runs/r50
-    About a day on 8 GPUs of 2019. Not yet run here.
+    The training takes about a day on 8 GPUs of 2019. The figures are those of the
+    paper's Table 1, with the gain in brackets. On the val split the paper has
+    37.0 AP for NMS and 38.6 for post-NMS. This recipe has not been run yet.
     """
-    return _on_coco("faster_rcnn_r50_fpn_1x", FasterRCNNConfig(backbone=_imagenet("resnet50")))
+    return _on_coco(FasterRCNNConfig(backbone=_imagenet("resnet50")))
 
 
 def faster_rcnn_r101_fpn_1x() -> Recipe:
-    """The paper's Faster R-CNN R101-FPN on COCO (Table 1: test-dev 40.6, +1.7 AP).
+    """The paper's Faster R-CNN R101-FPN on COCO, with 40.6 AP on test-dev (+1.7).
 
     accelerate launch -m postnms train faster_rcnn_r101_fpn_1x --data coco --out runs/r101
-    Not yet run here.
+    The figures are those of the paper's Table 1, with the gain in brackets. This
+    recipe has not been run yet.
     """
-    return _on_coco("faster_rcnn_r101_fpn_1x", FasterRCNNConfig(backbone=_imagenet("resnet101")))
+    return _on_coco(FasterRCNNConfig(backbone=_imagenet("resnet101")))
 
 
 def faster_rcnn_x101_fpn_1x() -> Recipe:
-    """The paper's Faster R-CNN X101-FPN on COCO (Table 1: test-dev 42.5, +1.5 AP).
+    """The paper's Faster R-CNN X101-FPN on COCO, with 42.5 AP on test-dev (+1.5).
 
     accelerate launch -m postnms train faster_rcnn_x101_fpn_1x --data coco --out runs/x101
-    Not yet run here.
+    The figures are those of the paper's Table 1, with the gain in brackets. This
+    recipe has not been run yet.
     """
-    return _on_coco(
-        "faster_rcnn_x101_fpn_1x", FasterRCNNConfig(backbone=_imagenet("resnext101_32x8d"))
-    )
+    return _on_coco(FasterRCNNConfig(backbone=_imagenet("resnext101_32x8d")))
 
 
 def retinanet_r50_fpn_1x() -> Recipe:
-    """The paper's RetinaNet R50-FPN on COCO (Table 1: test-dev 37.2, +1.3 AP).
+    """The paper's RetinaNet R50-FPN on COCO, with 37.2 AP on test-dev (+1.3).
 
     accelerate launch -m postnms train retinanet_r50_fpn_1x --data coco --out runs/retina50
-    The rate is the paper's 0.02; 0.01 is more usual for RetinaNet. Not yet run here.
+    The learning rate is the paper's 0.02, although 0.01 is more usual for
+    RetinaNet. The figures are those of the paper's Table 1, with the gain in
+    brackets. This recipe has not been run yet.
     """
-    return _on_coco("retinanet_r50_fpn_1x", RetinaNetConfig(backbone=_imagenet("resnet50")))
+    return _on_coco(RetinaNetConfig(backbone=_imagenet("resnet50")))
 
 
 def retinanet_r101_fpn_1x() -> Recipe:
-    """The paper's RetinaNet R101-FPN on COCO (Table 1: test-dev 38.9, +1.3 AP).
+    """The paper's RetinaNet R101-FPN on COCO, with 38.9 AP on test-dev (+1.3).
 
     accelerate launch -m postnms train retinanet_r101_fpn_1x --data coco --out runs/retina101
-    Not yet run here.
+    The figures are those of the paper's Table 1, with the gain in brackets. This
+    recipe has not been run yet.
     """
-    return _on_coco("retinanet_r101_fpn_1x", RetinaNetConfig(backbone=_imagenet("resnet101")))
+    return _on_coco(RetinaNetConfig(backbone=_imagenet("resnet101")))
 
 
 def retinanet_x101_fpn_1x() -> Recipe:
-    """The paper's RetinaNet X101-FPN on COCO (Table 1: test-dev 40.2, +1.2 AP).
+    """The paper's RetinaNet X101-FPN on COCO, with 40.2 AP on test-dev (+1.2).
 
     accelerate launch -m postnms train retinanet_x101_fpn_1x --data coco --out runs/retinax101
-    Not yet run here.
+    The figures are those of the paper's Table 1, with the gain in brackets. This
+    recipe has not been run yet.
     """
-    return _on_coco(
-        "retinanet_x101_fpn_1x", RetinaNetConfig(backbone=_imagenet("resnext101_32x8d"))
-    )
+    return _on_coco(RetinaNetConfig(backbone=_imagenet("resnext101_32x8d")))
 
 
 def cascade_rcnn_r101_fpn_1x() -> Recipe:
-    """The paper's Cascade R-CNN R101-FPN on COCO, scores of head "(3)" (Table 1: test-dev 42.9, +0.8 AP).
+    """The paper's Cascade R-CNN R101-FPN on COCO, with 42.9 AP on test-dev (+0.8).
 
     accelerate launch -m postnms train cascade_rcnn_r101_fpn_1x --data coco --out runs/cascade
-    Not yet run here.
+    The scores are those of the last head, which the paper calls "(3)". The figures
+    are those of the paper's Table 1, with the gain in brackets. This recipe has not
+    been run yet.
     """
-    return _on_coco("cascade_rcnn_r101_fpn_1x", CascadeRCNNConfig(backbone=_imagenet("resnet101")))
+    return _on_coco(CascadeRCNNConfig(backbone=_imagenet("resnet101")))
 
 
 def cascade_rcnn_r101_fpn_1x_mean() -> Recipe:
-    """The same with the mean scores of heads "(1~3)" (Table 1: test-dev 43.4, +0.6 AP).
+    """The same with the mean scores of all three heads: 43.4 AP on test-dev (+0.6).
 
-    accelerate launch -m postnms train cascade_rcnn_r101_fpn_1x_mean --data coco --out runs/cascade_mean
-    A run of the other can also be evaluated so: postnms eval runs/cascade --set detector.scoring=mean
-    Not yet run here.
+    accelerate launch -m postnms train cascade_rcnn_r101_fpn_1x_mean --data coco \\
+        --out runs/cascade_mean
+    The paper calls these scores "(1~3)". A run of cascade_rcnn_r101_fpn_1x can be
+    evaluated with them too:
+    postnms eval runs/cascade --set detector.scoring=mean
+    The figures are those of the paper's Table 1, with the gain in brackets. This
+    recipe has not been run yet.
     """
-    return override(
-        cascade_rcnn_r101_fpn_1x(), ["name=cascade_rcnn_r101_fpn_1x_mean", "detector.scoring=mean"]
-    )
+    return override(cascade_rcnn_r101_fpn_1x(), {"detector.scoring": "mean"})
 
 
 def faster_rcnn_r18_small() -> Recipe:
-    """Small data sets of small images, from random weights, on a CPU: ResNet-18, 64-channel pyramid, 192 px.
+    """Faster R-CNN R18-FPN for small data sets of small images, on a CPU.
 
     postnms train faster_rcnn_r18_small --data FOLDER --out runs/small
-    The iterations are 30 epochs of 444 images. The stage is narrower than the paper's and learns faster (its loss
-    is scaled down by beta), and its location loss turns linear sooner, as the detector's own does.
-    On blood cells about 20 minutes on two CPU cores. AP of two runs: 74.8 and 74.0 for NMS, 76.4 and 75.3 for post-NMS,
-    73.6 and 74.1 without the stage.
+    The detector has a ResNet-18 with random weights and a pyramid of 64 channels.
+    The shorter side of an image is resized to 192 pixels. The iterations are
+    30 epochs of 444 images.
+    The stage is narrower than the paper's. It has a higher learning rate, because
+    beta scales its loss down. Its location loss turns linear at a smaller error, as
+    that of the detector does.
+    On blood cells the training takes about 20 minutes on two CPU cores. Two runs
+    gave 74.8 and 74.0 AP for NMS, and 76.4 and 75.3 for post-NMS. Two runs without
+    the stage gave 73.6 and 74.1.
     """
     detector = FasterRCNNConfig(
         backbone=_small_backbone(),
@@ -122,36 +140,41 @@ def faster_rcnn_r18_small() -> Recipe:
         rpn_post_nms_top_n_test=300,
         box_batch_size_per_image=128,
     )
-    return _small("faster_rcnn_r18_small", detector)
+    return _small(detector)
 
 
 def retinanet_r18_small() -> Recipe:
-    """RetinaNet for small data sets; all else as in faster_rcnn_r18_small.
+    """RetinaNet R18-FPN for small data sets of small images, on a CPU.
 
     postnms train retinanet_r18_small --data FOLDER --out runs/retinanet
-    On blood cells about 28 minutes on one CPU core: 58.5 AP for NMS, 63.9 for post-NMS.
+    All other settings are those of faster_rcnn_r18_small.
+    On blood cells the training takes about 28 minutes on one CPU core. It gave
+    58.5 AP for NMS and 63.9 for post-NMS.
     """
     detector = RetinaNetConfig(
         backbone=_small_backbone(), min_size=192, max_size=320, anchor_sizes=(16, 32, 64, 128, 256)
     )
-    return _small("retinanet_r18_small", detector)
+    return _small(detector)
 
 
 def cascade_rcnn_r18_small() -> Recipe:
-    """Cascade R-CNN for small data sets; all else as in faster_rcnn_r18_small.
+    """Cascade R-CNN R18-FPN for small data sets of small images, on a CPU.
 
     postnms train cascade_rcnn_r18_small --data FOLDER --out runs/cascade
-    On blood cells about 45 minutes on one CPU core: 75.3 AP for NMS and 75.2 for post-NMS; a stage trained alone after
-    that (--from runs/cascade --freeze detector) with stage.delta_weights=[30,30,15,15] gives 75.8.
+    All other settings are those of faster_rcnn_r18_small.
+    On blood cells the training takes about 45 minutes on one CPU core. It gave
+    75.3 AP for NMS and 75.2 for post-NMS. A stage that was trained alone after that
+    gave 75.8, with these options:
+    --from runs/cascade --freeze detector --set stage.delta_weights=[30,30,15,15]
     """
     shared = faster_rcnn_r18_small().detector.model_dump(
         exclude={"kind", "box_fg_iou_thresh", "box_bg_iou_thresh"}
     )
-    return _small("cascade_rcnn_r18_small", CascadeRCNNConfig(**shared))
+    return _small(CascadeRCNNConfig(**shared))
 
 
 def demo() -> Recipe:
-    """The built-in crowded scenes, small enough for about four minutes on two CPU cores.
+    """Faster R-CNN on the built-in crowded scenes, for about four minutes on two CPU cores.
 
     postnms demo
     """
@@ -160,7 +183,6 @@ def demo() -> Recipe:
     every = {"checkpoint_every": 100, "evaluate_every": 200}
     return small.model_copy(
         update={
-            "name": "demo",
             "data": DataConfig(scenes=ScenesConfig(), cache=True, workers=0),
             "detector": small.detector.model_copy(update={"min_size": 160}),
             "training": small.training.model_copy(update={**training, **every}),
@@ -169,41 +191,61 @@ def demo() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    "demo": demo,
-    "faster_rcnn_r18_small": faster_rcnn_r18_small,
-    "retinanet_r18_small": retinanet_r18_small,
-    "cascade_rcnn_r18_small": cascade_rcnn_r18_small,
-    "faster_rcnn_r50_fpn_1x": faster_rcnn_r50_fpn_1x,
-    "faster_rcnn_r101_fpn_1x": faster_rcnn_r101_fpn_1x,
-    "faster_rcnn_x101_fpn_1x": faster_rcnn_x101_fpn_1x,
-    "retinanet_r50_fpn_1x": retinanet_r50_fpn_1x,
-    "retinanet_r101_fpn_1x": retinanet_r101_fpn_1x,
-    "retinanet_x101_fpn_1x": retinanet_x101_fpn_1x,
-    "cascade_rcnn_r101_fpn_1x": cascade_rcnn_r101_fpn_1x,
-    "cascade_rcnn_r101_fpn_1x_mean": cascade_rcnn_r101_fpn_1x_mean,
+    recipe.__name__: recipe
+    for recipe in (
+        demo,
+        faster_rcnn_r18_small,
+        retinanet_r18_small,
+        cascade_rcnn_r18_small,
+        faster_rcnn_r50_fpn_1x,
+        faster_rcnn_r101_fpn_1x,
+        faster_rcnn_x101_fpn_1x,
+        retinanet_r50_fpn_1x,
+        retinanet_r101_fpn_1x,
+        retinanet_x101_fpn_1x,
+        cascade_rcnn_r101_fpn_1x,
+        cascade_rcnn_r101_fpn_1x_mean,
+    )
 }
+"""The functions that make the recipes, by their names."""
 
 
-def get_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A named recipe with ``path=value`` overrides. Raises UserError for an unknown name, path or value."""
+def get_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Return a named recipe, with other values of some fields, given by their dotted paths.
+
+    Raises UserError for an unknown name, path or value.
+
+    Example:
+        >>> from postnms import get_recipe
+        >>> get_recipe("demo", {"training.iterations": 20}).training.iterations
+        20
+    """
     if name not in RECIPES:
         raise UserError(f"recipe {name!r}: no such recipe ({nearest(name, list(RECIPES))})")
-    return override(RECIPES[name](), overrides)
+    recipe = RECIPES[name]().model_copy(update={"name": name})
+    return override(recipe, changes or {})
 
 
 def describe(name: str) -> str:
-    """What a named recipe is for, how it is run and what it gives."""
+    """Return the description of a named recipe: its purpose, its command and its results.
+
+    The first line stands alone.
+    """
     return inspect.cleandoc(RECIPES[name].__doc__ or "")
 
 
 def _imagenet(name: BackboneName) -> BackboneConfig:
+    """Return a backbone with ImageNet weights, frozen batch norm and three trained blocks."""
     return BackboneConfig(name=name, weights="imagenet", norm="frozen", trainable_layers=3)
 
 
-def _on_coco(name: str, detector: DetectorConfig) -> Recipe:
-    """The paper's schedule: 90k iterations of 16 images, rate 0.02, a tenth from 60k and again from 80k."""
+def _on_coco(detector: AnyDetectorConfig) -> Recipe:
+    """Return a recipe with the paper's schedule on COCO train2017 and val2017.
+
+    It has 90,000 iterations of 16 images. The learning rate is 0.02. It is divided by 10 at
+    iteration 60,000 and again at 80,000.
+    """
     return Recipe(
-        name=name,
         data=DataConfig(
             train_annotations="annotations/instances_train2017.json",
             train_images="train2017",
@@ -218,12 +260,13 @@ def _on_coco(name: str, detector: DetectorConfig) -> Recipe:
 
 
 def _small_backbone() -> BackboneConfig:
+    """Return a ResNet-18 with random weights, all of whose layers are trained."""
     return BackboneConfig(name="resnet18", fpn_channels=64, norm="trained", trainable_layers=5)
 
 
-def _small(name: str, detector: DetectorConfig) -> Recipe:
+def _small(detector: AnyDetectorConfig) -> Recipe:
+    """Return a recipe that trains a small detector for 30 epochs of 444 images on a CPU."""
     return Recipe(
-        name=name,
         data=DataConfig(cache=True, workers=0),
         detector=detector,
         stage=StageConfig(width=256, max_candidates=128, smooth_l1_beta=1 / 9),

@@ -1,14 +1,13 @@
-"""The files of a run folder."""
+"""The files of a run folder: their names, and how they are written and read."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from postnms.data.dataset import Category
 from postnms.errors import UserError
-from postnms.evaluation.results import Results
+from postnms.evaluation.results import Evaluation, Results
 from postnms.files.atomic import write_json
 from postnms.recipes import Recipe
 from postnms.runs.provenance import provenance
@@ -16,28 +15,28 @@ from postnms.runs.provenance import provenance
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of the files in a run folder."""
+    """A run folder, with the paths of the files in it."""
 
     root: Path
 
     @property
     def recipe(self) -> Path:
-        """The whole recipe, overrides included."""
+        """The whole recipe, with the changes that the user made to it."""
         return self.root / "recipe.json"
 
     @property
     def labels(self) -> Path:
-        """The label map: categories in the order of the labels."""
+        """The label map: the categories in the order of the labels."""
         return self.root / "labels.json"
 
     @property
     def provenance(self) -> Path:
-        """Command, commit, version and seed."""
+        """Command, commit, versions, machine, seed and data of the training."""
         return self.root / "provenance.json"
 
     @property
     def checkpoint(self) -> Path:
-        """The state of training, to resume from."""
+        """The state of the training, from which it can be resumed."""
         return self.root / "checkpoint.safetensors"
 
     @property
@@ -47,26 +46,32 @@ class RunFolder:
 
     @property
     def newest_weights(self) -> Path:
-        """The file with the trained detector, or with its last checkpoint while it is trained."""
+        """The weights of the trained detector, or its last checkpoint while it is trained."""
         return self.weights if self.weights.is_file() else self.checkpoint
 
     @property
     def log(self) -> Path:
-        """One JSON object a line: losses and rates by iteration, metrics when evaluated."""
+        """JSON objects, one on each line.
+
+        They hold losses and learning rates by iteration, and the metrics of evaluations.
+        """
         return self.root / "log.jsonl"
 
     @property
     def metrics(self) -> Path:
-        """Rows and gain of the last evaluation."""
+        """The figures of all rows in the last evaluation, and the gain."""
         return self.root / "metrics.json"
 
     @property
     def evaluation(self) -> Path:
-        """Where metrics come from that ``eval`` gave; those of the training itself are told by its provenance."""
+        """The provenance of the metrics, if ``postnms eval`` gave them.
+
+        The file does not exist if the metrics are those at the end of the training.
+        """
         return self.root / "evaluation.json"
 
     def results(self, row: str) -> Path:
-        """COCO results of one row."""
+        """Return the path of the COCO results of one row."""
         return self.root / f"results_{row}.json"
 
 
@@ -77,66 +82,78 @@ def begin_run(
     data: Path | None,
     *,
     resume: bool,
+    command: str | None = None,
 ) -> None:
-    """Write recipe, label map and provenance, and remove what an earlier run left; ``data``: its folder or built-in.
+    """Write recipe, label map and provenance, and remove the files of an earlier run.
 
-    A run that is resumed keeps what it has; its provenance also tells how it was resumed.
+    ``data`` is the data folder, None the built-in data. ``command`` is the command line that
+    started the run. A run that is resumed keeps its files, and its provenance also tells how it
+    was resumed.
     """
+    # These are the temporary files of processes that were killed while they wrote.
     for half_written in folder.root.glob(".*.safetensors.*"):
         half_written.unlink()
     here = {
-        **provenance(recipe.seed, data),
+        **provenance(recipe.seed, data, command),
         "data_folder": None if data is None else str(data.resolve()),
     }
     if resume:
         before = _read(folder.provenance)
         write_json(folder.provenance, {**before, "resumed": [*before.get("resumed", []), here]})
         return
-    old = [folder.checkpoint, folder.weights, folder.log, folder.metrics, folder.evaluation]
-    for file in [*old, *folder.root.glob("results_*.json"), *folder.root.glob("pictures/*.png")]:
+    earlier = [folder.checkpoint, folder.weights, folder.log, folder.metrics, folder.evaluation]
+    earlier += [*folder.root.glob("results_*.json"), *folder.root.glob("pictures/*.png")]
+    for file in earlier:
         file.unlink(missing_ok=True)
+    labels = [{"label": i, "id": c.id, "name": c.name} for i, c in enumerate(categories)]
     write_json(folder.recipe, recipe.model_dump(mode="json"))
-    write_json(
-        folder.labels, [{"label": i, "id": c.id, "name": c.name} for i, c in enumerate(categories)]
-    )
+    write_json(folder.labels, labels)
     write_json(folder.provenance, here)
 
 
-def write_evaluation(folder: RunFolder, recipe: Recipe, data: Path | None) -> None:
-    """Provenance and recipe of metrics that are not those of the training itself."""
-    write_json(
-        folder.evaluation,
-        {**provenance(recipe.seed, data), "recipe": recipe.model_dump(mode="json")},
-    )
+def write_evaluation(
+    folder: RunFolder, recipe: Recipe, data: Path | None, command: str | None = None
+) -> None:
+    """Write the provenance of metrics that are not those at the end of the training.
+
+    ``data`` is the data folder, None the built-in data. ``command`` is the command line that
+    started the evaluation.
+    """
+    about = provenance(recipe.seed, data, command)
+    write_json(folder.evaluation, {**about, "recipe": recipe.model_dump(mode="json")})
 
 
-def write_results(folder: RunFolder, metrics: Mapping[str, Any], results: Results) -> None:
-    """One COCO results file a row in place of earlier ones, and ``metrics.json`` if there are metrics."""
+def write_results(folder: RunFolder, evaluation: Evaluation | None, results: Results) -> None:
+    """Write one COCO results file for each row, and ``metrics.json`` if there is an evaluation.
+
+    The results files of an earlier evaluation are replaced.
+    """
     for row, entries in results.items():
         write_json(folder.results(row), entries, indent=None)
     for stale in set(folder.root.glob("results_*.json")) - {folder.results(row) for row in results}:
         stale.unlink()
-    if metrics:
-        write_json(folder.metrics, metrics)
+    if evaluation is not None:
+        write_json(folder.metrics, evaluation.to_json())
 
 
 def read_recipe(folder: RunFolder) -> Recipe:
-    """The recipe of a run. Raises UserError if the folder is no run."""
+    """Return the recipe of a run. Raises UserError if the folder is no run."""
     return Recipe.parse(_read(folder.recipe), str(folder.recipe))
 
 
 def read_data_folder(folder: RunFolder) -> Path | None:
-    """The data folder that a run was trained on; None if the data is built in."""
+    """Return the data folder that a run was trained on, None if the data is built in."""
     where = _read(folder.provenance).get("data_folder")
     return None if where is None else Path(where)
 
 
 def read_categories(folder: RunFolder) -> tuple[Category, ...]:
-    """The label map of a run, in the order of the labels."""
+    """Return the label map of a run: its classes in the order of the labels."""
     return tuple(Category(id=entry["id"], name=entry["name"]) for entry in _read(folder.labels))
 
 
 def _read(path: Path) -> Any:
+    """Return the content of a JSON file. Raise UserError if it is missing or malformed."""
     if not path.is_file():
         raise UserError(f"{path.parent}: not a run folder (no {path.name})")
     try:

@@ -1,10 +1,8 @@
-"""Where a figure comes from."""
+"""Where a figure comes from: command, commit, versions, machine, seed and data."""
 
 import os
 import platform
-import shlex
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,15 @@ import torch
 from postnms.distributed.processes import this_process
 
 
-def provenance(seed: int, data: Path | None) -> dict[str, Any]:
-    """Where a figure comes from. The commit is the package's own checkout's, null if it is not in one."""
+def provenance(seed: int, data: Path | None, command: str | None = None) -> dict[str, Any]:
+    """Return the facts that are written beside every figure.
+
+    ``data`` is a file or folder, None the built-in data. ``command`` is the command line, None
+    where Python called the library. The commit is that of the checkout that the package lies in,
+    None if it lies in none.
+    """
     return {
-        "command": _command(),
+        "command": command,
         "processes": this_process().num_processes,
         "commit": _commit(),
         "version": version("postnms"),
@@ -28,29 +31,21 @@ def provenance(seed: int, data: Path | None) -> dict[str, Any]:
     }
 
 
-def _command() -> str:
-    program = Path(sys.argv[0])
-    module = ["python", "-m", program.parent.name] if program.stem == "__main__" else None
-    script = ["python", str(program)] if program.suffix == ".py" else [program.name]
-    return shlex.join([*(module or script), *sys.argv[1:]])
-
-
 def _machine() -> str:
-    gpu = (
-        f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-        if torch.cuda.is_available()
-        else ""
-    )
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores{gpu}"
+    gpus = ""
+    if torch.cuda.is_available():
+        gpus = f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores{gpus}"
 
 
 def _commit() -> str | None:
     git = ["git", "-C", str(Path(__file__).parent)]
-    try:  # the package may also lie, untracked, in the checkout of something else
+    describe = [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        # An installed package may lie, untracked, inside the checkout of something else.
         subprocess.run(
             [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True
         )
-        describe = [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

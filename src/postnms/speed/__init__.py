@@ -1,1 +1,1 @@
-"""How fast the library is on this machine, beside others that do the same: ``postnms benchmark``."""
+"""Speed of this library beside others on this machine, as ``postnms benchmark`` measures it."""

@@ -1,4 +1,7 @@
-"""How much memory ``cluster_nms`` takes at its peak, beyond its input; result included. Linux alone tells."""
+"""Peak memory of ``cluster_nms`` beyond its input, with the result included.
+
+It can be measured on Linux only, which keeps the peak of every process under ``/proc``.
+"""
 
 import os
 import subprocess
@@ -6,22 +9,31 @@ import sys
 from pathlib import Path
 
 from postnms.ops import cluster_nms
-from postnms.speed.clustering import IOU_THRESHOLD, scene
+from postnms.speed.clustering import IOU_THRESHOLD, synthetic_scene
 from postnms.speed.timing import torch_threads
 
 SIZES = (100_000, 1_000_000)
+"""Numbers of boxes for which ``postnms benchmark`` measures memory."""
+
 WARM_UP = 2000
-_RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+"""Number of boxes of the first call, which compiles or loads the kernels."""
+
+_RESET = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
 
 
 def bytes_a_box(count: int) -> float | None:
-    """Peak extra memory of one call on one thread, in bytes a box; measured in a process of its own.
+    """Measure the peak extra memory of one call on ``count`` boxes, on one thread.
 
-    None where the system does not say what a process takes at most.
+    The call runs in a process of its own, so that earlier work does not change the result.
+
+    Returns:
+        Bytes for each box, or None if the system does not keep the peak memory of a process.
     """
     if not (_RESET.exists() and _STATUS.exists()):
         return None
-    # With these, glibc gives back at once what is freed; the call would else use up what making the scene left.
+    # With these settings, glibc returns freed memory to the system at once. Otherwise the call
+    # would reuse the memory that was needed to make the scene, and it would not be counted.
     thresholds = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     command = [
         sys.executable,
@@ -35,10 +47,14 @@ def bytes_a_box(count: int) -> float | None:
 
 
 def extra_bytes(count: int) -> int:
-    """What a call adds to the peak of this process, after one at a small size that compiles or loads the kernels."""
+    """Return the bytes by which one call on ``count`` boxes raises the peak of this process.
+
+    A first call on :data:`WARM_UP` boxes compiles or loads the kernels, so that they do not count.
+    """
     with torch_threads(1):
-        boxes, scores, group = scene(count, 1)
+        boxes, scores, group = synthetic_scene(count, 1)
         cluster_nms(boxes[:WARM_UP], scores[:WARM_UP], group[:WARM_UP], IOU_THRESHOLD)
+        # "5" makes Linux set the peak (VmHWM) back to the present memory of the process (VmRSS).
         _RESET.write_text("5")
         before = _kilobytes("VmRSS")
         cluster_nms(boxes, scores, group, IOU_THRESHOLD)
@@ -46,5 +62,6 @@ def extra_bytes(count: int) -> int:
 
 
 def _kilobytes(field: str) -> int:
+    """Return a field of the status of this process, in units of 1024 bytes."""
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1])

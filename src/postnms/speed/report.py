@@ -1,4 +1,4 @@
-"""What was measured, as tables for a terminal and in Markdown, as JSON, and as a plot."""
+"""Reports of the measured speed: tables for a terminal and in Markdown, JSON, and a plot."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,36 +6,54 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from postnms.files.atomic import atomic_path
 from postnms.speed.clustering import OURS, Comparison, Target, growth, targets
 from postnms.speed.pooling import Pooling
 from postnms.speed.timing import Timing
 
 VERDICTS = {True: "met", False: "not met", None: "not measured"}
+"""Text of :attr:`Target.met` in a table."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """All that ``postnms benchmark`` measures; ``libraries``: versions, None if not installed; memory: bytes a box."""
+    """All that ``postnms benchmark`` measures."""
 
     libraries: Mapping[str, str | None]
+    """Version of each peer by name, or None if it is not installed."""
     clustering: Sequence[Comparison]
     bad_inputs: Mapping[str, Timing]
+    """Time of ``cluster_nms`` on each bad input, by name."""
     bad_input_boxes: int
+    """Number of boxes of each bad input."""
     pooling: Sequence[Pooling]
     memory: Mapping[int, float | None]
+    """Peak bytes of clustering per box, by number of boxes, or None if it cannot be measured."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table with its title."""
+    """A table with its title.
+
+    Example:
+        >>> from postnms.speed.report import Sheet
+        >>> print(Sheet("Speed", ["library", "ms"], [["postnms", "1.5"], ["other", "10"]]).text())
+        Speed
+        library   ms
+        postnms  1.5
+        other     10
+    """
 
     title: str
     columns: Sequence[str]
+    """Headings of the columns."""
     rows: Sequence[Sequence[str]]
+    """One text for each column."""
 
     def text(self) -> str:
-        """For a terminal: the first column to the left, the rest to the right."""
+        """Return the table for a terminal.
+
+        The first column is aligned to the left and the others to the right.
+        """
         widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
         lines = [self.title]
         for first, *rest in (self.columns, *self.rows):
@@ -47,40 +65,46 @@ class Sheet:
         return "\n".join(lines)
 
     def markdown(self) -> str:
-        """With the title as a heading."""
+        """Return the table in Markdown, with the title as a heading of level 2."""
         rule = ["---", *("---:" for _ in self.columns[1:])]
         lines = [f"| {' | '.join(row)} |" for row in (self.columns, rule, *self.rows)]
         return "\n".join([f"## {self.title}", "", *lines])
 
 
 def sheets(figures: Figures) -> list[Sheet]:
-    """All tables, in the order of printing."""
-    found = [clustering_sheet([row for row in figures.clustering if row.threads == threads], threads)
-             for threads in sorted({row.threads for row in figures.clustering})]  # fmt: skip
-    found.append(target_sheet(targets(figures.clustering)))
+    """Return all tables, in the order in which they are printed."""
+    tables = []
+    for threads in sorted({row.threads for row in figures.clustering}):
+        rows = [row for row in figures.clustering if row.threads == threads]
+        tables.append(clustering_sheet(rows, threads))
+    tables.append(target_sheet(targets(figures.clustering)))
     bad = [[name, *_cells(timing)] for name, timing in figures.bad_inputs.items()]
-    found.append(
+    tables.append(
         Sheet(
             f"Bad input: {figures.bad_input_boxes:,} boxes, one thread",
             ["boxes", "ms", "rounds"],
             bad,
         )
     )
-    found.append(pooling_sheet(figures.pooling))
+    tables.append(pooling_sheet(figures.pooling))
     memory = [
         [f"{count:,}", "not measured here" if each is None else f"{each:.0f}"]
         for count, each in figures.memory.items()
     ]
-    found.append(
+    tables.append(
         Sheet(
             "Memory of clustering at its peak, beyond its input", ["boxes", "bytes a box"], memory
         )
     )
-    return found
+    return tables
 
 
 def clustering_sheet(rows: Sequence[Comparison], threads: int) -> Sheet:
-    """Milliseconds of each library (rounds), and how many times as long as ours it takes."""
+    """Return the table of one number of threads, with a row for each scene.
+
+    The columns are the milliseconds of each library, with the number of rounds in brackets, and the
+    time of each peer over ours. A dash stands for a library that was not timed.
+    """
     names = _names(rows)
     peers = [name for name in names if name != OURS]
     columns = [
@@ -104,10 +128,10 @@ def clustering_sheet(rows: Sequence[Comparison], threads: int) -> Sheet:
     return Sheet(f"Clustering, {shown}: median milliseconds (rounds)", columns, cells)
 
 
-def target_sheet(found: Sequence[Target]) -> Sheet:
-    """Wanted, found, met or not."""
+def target_sheet(results: Sequence[Target]) -> Sheet:
+    """Return the table of targets, with limit, measured value and verdict."""
     rows = []
-    for target in found:
+    for target in results:
         wanted = f"{'<=' if target.at_most else '>='} {target.wanted:g}"
         figure = "-" if target.found is None else f"{target.found:.2f}"
         rows.append([target.what, wanted, figure, VERDICTS[target.met]])
@@ -115,7 +139,11 @@ def target_sheet(found: Sequence[Target]) -> Sheet:
 
 
 def pooling_sheet(rows: Sequence[Pooling]) -> Sheet:
-    """Both sides and their ratio."""
+    """Return the table of pooling, with a row for each size and pass.
+
+    The columns at the end are the milliseconds of both libraries, with the number of rounds in
+    brackets, and the time of torchvision over ours.
+    """
     columns = [
         "images",
         "channels",
@@ -138,36 +166,44 @@ def pooling_sheet(rows: Sequence[Pooling]) -> Sheet:
 
 
 def library_lines(libraries: Mapping[str, str | None]) -> list[str]:
-    """A line a peer."""
+    """Return one line for each peer, with its version."""
     return [
-        f"{name}: {'not installed' if found is None else found}"
-        for name, found in libraries.items()
+        f"{name}: {'not installed' if number is None else number}"
+        for name, number in libraries.items()
     ]
 
 
 def to_json(figures: Figures, about: Mapping[str, Any]) -> dict[str, Any]:
-    """All figures, the targets and where they come from."""
-    wanted = [
+    """Return all figures, the growth of each library, and the targets, as JSON-able values.
+
+    ``about`` tells where the figures come from. Its entries are put before them.
+    """
+    target_entries = [
         {**dataclasses.asdict(target), "met": target.met} for target in targets(figures.clustering)
     ]
     exponents = {name: growth(figures.clustering, name) for name in _names(figures.clustering)}
-    known = {name: found for name, found in exponents.items() if found is not None}
+    known = {name: grown for name, grown in exponents.items() if grown is not None}
     grown = {
         name: {"to_boxes": largest, "exponent": exponent}
         for name, (largest, exponent) in known.items()
     }
-    return {**about, **dataclasses.asdict(figures), "growth": grown, "targets": wanted}
+    return {**about, **dataclasses.asdict(figures), "growth": grown, "targets": target_entries}
 
 
 def to_markdown(figures: Figures, about: Mapping[str, Any]) -> str:
-    """The tables, after machine and versions."""
-    own = f"postnms {about['version']} (commit {about['commit'] or 'unknown'}), torch {about['torch']}"
-    others = [f"{name} {found or 'not installed'}" for name, found in figures.libraries.items()]
+    """Return a page in Markdown with the machine, the versions and all tables.
+
+    ``about`` needs the entries machine, version, commit, torch and command.
+    """
+    commit = about["commit"] or "unknown"
+    ours = f"postnms {about['version']} (commit {commit}), torch {about['torch']}"
+    others = [f"{name} {number or 'not installed'}" for name, number in figures.libraries.items()]
     head = [
         f"- machine: {about['machine']}",
-        f"- versions: {', '.join([own, *others])}",
+        f"- versions: {', '.join([ours, *others])}",
         f"- command: `{about['command']}`",
-        "- `-`: not measured; a library is left out from where it would take more than about half a minute",
+        "- `-` means not measured. "
+        "A library is skipped at sizes where it would take more than about half a minute.",
     ]
     tables = [sheet.markdown() for sheet in sheets(figures)]
     return (
@@ -179,10 +215,15 @@ def to_markdown(figures: Figures, about: Mapping[str, Any]) -> str:
 
 
 def plot_clustering(rows: Sequence[Comparison], path: Path) -> None:
-    """Milliseconds against boxes of one class on one thread, both logarithmic, a line a library."""
+    """Write a plot of the time of each library against the number of boxes, as a PNG file.
+
+    It shows scenes of one group on one thread, with logarithmic axes. The legend gives the slope,
+    which is the exponent of the growth.
+    """
+    # Matplotlib is slow to load, and only this function needs it.
     from matplotlib.figure import Figure
 
-    from postnms.drawing.charts import COLOURS, MARKERS
+    from postnms.drawing.charts import COLOURS, MARKERS, save_chart
 
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot(
@@ -202,23 +243,25 @@ def plot_clustering(rows: Sequence[Comparison], path: Path) -> None:
     axes.grid(alpha=0.3, which="both")
     if axes.lines:
         axes.legend(frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    save_chart(figure, path)
 
 
 def _names(rows: Sequence[Comparison]) -> list[str]:
-    """Libraries that were timed, ours first."""
+    """Return the names of the libraries that were timed, ours first."""
     return list(dict.fromkeys(name for row in rows for name in row.times))
 
 
 def _cells(timing: Timing) -> tuple[str, str]:
+    """Return the milliseconds and the number of rounds as texts."""
     spent = timing.milliseconds
     return f"{spent:.3g}" if spent < 100 else f"{spent:.0f}", f"{timing.rounds}"
 
 
 def _shown(timing: Timing | None) -> str:
+    """Return the milliseconds with the number of rounds in brackets, or a dash without a timing."""
     return "-" if timing is None else "{} ({})".format(*_cells(timing))
 
 
 def _power(count: int) -> str:
+    """Return a round number in the form 1e4."""
     return f"{count:.0e}".replace("e+0", "e")

@@ -1,4 +1,7 @@
-"""Settings of the post-NMS stage; each ablation of the paper is one field. Defaults: the paper's full method."""
+"""Settings of the post-NMS stage (paper: sections 3.1 to 3.4).
+
+Each ablation of the paper, and each choice that the paper leaves open, is one field.
+"""
 
 from typing import Annotated, Literal
 
@@ -10,34 +13,60 @@ from postnms.stage.losses import Weighting
 
 
 class StageConfig(Config):
-    """The stage, its training rows, its losses and its inference."""
+    """Settings of the stage: its networks, its training rows, its losses and its inference.
+
+    The defaults are the paper's full method. All scores and IoUs are in [0, 1]. An unknown field,
+    or a value of a wrong type or range, raises pydantic's ``ValidationError``.
+
+    Example:
+        >>> from postnms import StageConfig
+        >>> config = StageConfig(representative="vote", weighting="cls")
+        >>> config.fusion
+        (0.8, 0.1, 0.1)
+    """
 
     decoupling: bool = True
-    """3x3 convolution between the pyramid and the stage; off is Table 3's "w/o DCL"."""
+    """Whether a 3x3 convolution lies between the pyramid and the stage (Eq. 4). Off: Table 3's
+    "w/o DCL"."""
     channels: Positive | None = None
-    """Channels of the decoupling layer's output; None: as many as the pyramid has, or 256 if its levels differ."""
+    """Channels of the decoupling layer's output, an even number where there is a class encoding.
+    None: as many as the pyramid has, or 256 if its levels differ. Not used without the layer."""
     encoding: Literal["add", "concat", "none"] = "add"
-    """How the class encoding joins the pooled feature; ``none`` is Table 3's "w/o CEF"."""
+    """How the class encoding joins the pooled RoI feature.
+
+    ``add``: it is added at each of the 7x7 cells. ``concat``: it becomes further channels of each
+    cell. ``none``: it is left out, Table 3's "w/o CEF"."""
     encoding_base: Annotated[float, Field(gt=1)] = 1000.0
+    """Base of the wavelengths of the class encoding, above 1. The paper prints 1000."""
     width: Positive = 1024
     """Outputs of each fully connected layer."""
     shared_trunk: bool = False
-    """One trunk for objectness and refinement instead of two."""
+    """Whether objectness and refinement share the two fully connected layers before their outputs.
+    Off: the two networks have separate layers."""
 
     candidates: Literal["proposals", "sampled"] = "proposals"
-    """Training candidates: the step's own proposals scored as at test time, or the detector's training sample."""
+    """Candidates that the stage is trained on.
+
+    ``proposals``: the proposals (or anchors) of the same step without injected ground truth, scored
+    in evaluation mode. ``sampled``: the sample that the detector's own losses are computed on."""
     max_candidates: Positive = 512
-    """Most training candidates an image, by score."""
+    """Largest number of training candidates for each image, chosen by score."""
     score_threshold: Fraction | None = None
-    """Training candidates score more than this; None: the detector's own threshold at test time."""
+    """Training candidates score more than this. None: the detector's own threshold in evaluation
+    mode."""
     representative: Representative = "union"
-    """Table 4."""
+    """The box that represents a cluster (Eq. 3, Table 4).
+    :func:`postnms.representative_boxes` describes the methods."""
     representative_rows: bool = True
-    """Train on representative boxes; off is Table 3's "w/o IRC", and s_clu is then s_obj."""
+    """Whether the stage is trained on representative boxes. Off: Table 3's "w/o IRC", and s_clu
+    equals s_obj."""
     members: bool = True
-    """Train on every member; off: on the keys (and representative boxes) alone."""
+    """Whether the stage is trained on every member of a cluster. Off: on its key alone, apart from
+    the representative box. This is one reading of Table 3's "w/o IAC"; the other is
+    ``weighting="none"``."""
     weighting: Weighting = "all"
-    """Importance weights in use, Table 5."""
+    """Importance weights in use (Table 5). ``cls`` and ``loc``: only those of that loss. ``none``:
+    every weight is 1."""
     positive_iou: Fraction = 0.5
     """A cluster is positive if a member's IoU with an object of its class is over this."""
     delta_weights: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = (
@@ -46,15 +75,21 @@ class StageConfig(Config):
         5.0,
         5.0,
     )
+    """Factors of the box deltas (dx, dy, dw, dh), as in Fast R-CNN, above 0."""
     smooth_l1_beta: Annotated[float, Field(gt=0)] = 1.0
+    """Smooth-L1 is quadratic for errors below this and linear above it. The unit is that of the
+    weighted deltas; above 0."""
     alpha: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the detector's own losses."""
+    """Weight of the detector's own losses L_pre, at least 0."""
     beta: Literal["ratio"] | Annotated[float, Field(ge=0)] = "ratio"
-    """Weight of the stage's losses: keys / candidates of the batch, or a fixed number."""
+    """Weight of the stage's losses L_post. ``ratio``: keys / candidates of the batch. A number, at
+    least 0: that fixed weight."""
 
     fusion: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    """Weights (w_ori, w_clu, w_obj) of the three scores, Table 6."""
+    """Weights (w_ori, w_clu, w_obj) of the three scores (Table 6), any finite numbers. Scores stay
+    in [0, 1] if no weight is negative and the sum is 1."""
     relocation: bool = True
-    """Move each key by its refinement."""
+    """Whether each key is moved by its refinement (Table 6)."""
     second_nms: Fraction | None = None
-    """IoU threshold of a second NMS after the stage, reported as a further row; None: no second NMS."""
+    """IoU threshold of a second NMS after the stage, which gives one more row of results. None: no
+    second NMS."""

@@ -1,6 +1,11 @@
-"""The decoupling layer: it keeps the stage's gradient from pulling the detector's features directly (Eq. 4).
+"""The decoupling layer: F_post = conv(F_pre) (paper: section 3.2, Eq. 4).
 
-r: boxes, s: cells along a side of what is pooled, B: images, C, C': channels before and after the layer.
+It keeps the gradient of the stage from pulling at the features of the detector directly. The layer
+has no activation, so it commutes with RoIAlign: it may run before the pooling, or at the boxes
+alone.
+
+r: boxes, s: cells along a side of the pooled features, B: images, C, C': channels before and after
+the layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,19 +18,26 @@ from postnms.ops.pooling.roi_align import level_of, pool_pyramid
 from postnms.structures import Level
 
 Pooler = Callable[[Tensor, Tensor], Tensor]
-"""Boxes (r, 4) and the image of each (r,) -> what is pooled from them, (r, C', s, s)."""
+"""Pools boxes (r, 4) of the images (r,) into features (r, C', s, s), in the order of the boxes."""
 PIXELS_OF_A_CELL = 1.5
-"""Pixels of a level that are convolved in the time that one pooled cell takes without the convolution.
+"""Break-even point: pooling one RoI cell at the boxes costs as much as convolving this many pixels
+of a level.
 
-Measured on a CPU of 2 cores by ``benchmarks/decoupling.py``, near the number of boxes where both take the same time:
-1.2 to 1.4 at 256 channels, forward and with the way back, 1.5 to 2 at 64.
+``benchmarks/decoupling.py`` measures it on a CPU with 2 cores, near the number of boxes for which
+both orders take the same time. It is 1.2 to 1.4 at 256 channels and 1.5 to 2 at 64 channels, with
+and without the backward pass.
 """
 
 
 class DecouplingLayer(nn.Module):
-    """3x3 convolution without activation on every pyramid level: F_post = conv(F_pre).
+    """3x3 convolution without activation on every pyramid level: F_post = conv(F_pre), Eq. 4.
 
-    One convolution serves all levels, as in the paper; levels of unequal width, as SSD has them, have one each.
+    One convolution serves all levels, as in the paper. Levels with different numbers of channels,
+    as SSD has them, get one convolution each.
+
+    Args:
+        levels: the pyramid levels by name, from fine to coarse.
+        out_channels: number of channels C' of every level of F_post.
     """
 
     def __init__(self, levels: Mapping[str, Level], out_channels: int) -> None:
@@ -39,7 +51,7 @@ class DecouplingLayer(nn.Module):
             )
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Levels (B, C, H, W) by name -> levels (B, C', H, W) by name."""
+        """Convolve all levels: (B, C, H, W) by name -> (B, C', H, W) by name."""
         if isinstance(self.conv, nn.ModuleDict):
             return {name: self.conv[name](level) for name, level in features.items()}
         return {name: self.conv(level) for name, level in features.items()}
@@ -47,9 +59,17 @@ class DecouplingLayer(nn.Module):
     def pooler(
         self, features: dict[str, Tensor], strides: Sequence[int], cells: int, count: int
     ) -> Pooler:
-        """RoIAlign of F_post for ``count`` boxes in all: convolved first if they are many, at the boxes alone if few.
+        """Return a function that pools F_post with RoIAlign.
 
-        Few is a matter of the CPU, where the convolution is most of what the stage costs.
+        Many boxes: the levels are convolved, then pooled. Few boxes on a CPU: the convolution runs
+        at the boxes only, since to convolve whole levels would dominate the cost of the stage. Both
+        give the same values, up to rounding.
+
+        Args:
+            features: levels (B, C, H, W) of F_pre by name, from fine to coarse.
+            strides: for each level, the number of pixels between neighbouring cells.
+            cells: number of cells s along a side of the pooled features.
+            count: number of boxes that the function will pool over all of its calls.
         """
         pixels = sum(
             level.shape[0] * level.shape[2] * level.shape[3] for level in features.values()
@@ -57,6 +77,7 @@ class DecouplingLayer(nn.Module):
         on_cpu = all(level.device.type == "cpu" for level in features.values())
         if on_cpu and count * cells**2 * PIXELS_OF_A_CELL < pixels:
             return lambda boxes, image: self._pool_convolved(features, boxes, image, strides, cells)
+        # The levels are convolved once, however many calls the boxes are divided into.
         convolved = self(features)
         return lambda boxes, image: pool_pyramid(convolved, boxes, image, strides, cells)
 
@@ -68,10 +89,12 @@ class DecouplingLayer(nn.Module):
         strides: Sequence[int],
         cells: int,
     ) -> Tensor:
+        """Pool the boxes as if the levels were convolved, without convolving them."""
         if not isinstance(self.conv, nn.ModuleDict):
             return pool_convolved(
                 features, boxes, image, strides, *_weight_and_bias(self.conv), cells
             )
+        # Each level has its own kernel here, so the boxes are pooled level by level.
         level = level_of(boxes, strides)
         rows = [(level == index).nonzero().squeeze(1) for index in range(len(features))]
         pooled = [
@@ -85,6 +108,7 @@ class DecouplingLayer(nn.Module):
             )
             for (name, conv), row, stride in zip(self.conv.items(), rows, strides, strict=True)
         ]
+        # Sorting the row numbers restores the order of the boxes.
         return torch.cat(pooled)[torch.argsort(torch.cat(rows))]
 
 

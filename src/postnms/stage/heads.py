@@ -1,4 +1,10 @@
-"""The two small networks of the stage: objectness given the class (Eq. 2), and class-conditioned refinement."""
+"""The two small networks of the stage (paper: section 3.2).
+
+One gives the objectness, p(object = 1 | class k), of a box (Eq. 2). The other gives its refinement,
+box deltas that depend on the class.
+
+r: rows, C: channels of the pooled features, K: classes.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +14,21 @@ from postnms.stage.config import StageConfig
 from postnms.stage.encoding import class_encoding
 
 POOLED_SIDE = 7
-"""Cells along each side of a pooled RoI feature."""
+"""Number of cells along each side of a pooled RoI feature."""
 
 
 class StageHeads(nn.Module):
-    """Pooled feature and class in, objectness logit and box deltas out. r: rows."""
+    """Objectness and refinement of pooled features, given a class for each.
+
+    Args:
+        channels: number of channels C of the pooled features.
+        num_classes: number of classes, without a background class.
+        config: settings of the stage.
+    """
 
     encoding: Tensor
+    """(K, C) float32: the class encoding F_k, a buffer that is left out of state dicts. It is
+    missing if the settings leave the encoding out."""
 
     def __init__(self, channels: int, num_classes: int, config: StageConfig) -> None:
         super().__init__()
@@ -27,6 +41,7 @@ class StageHeads(nn.Module):
         self.refinement_trunk = None if config.shared_trunk else TwoMLPHead(inputs, config.width)
         self.objectness = nn.Linear(config.width, 1)
         self.refinement = nn.Linear(config.width, 4)
+        # Deltas start near zero, so that an untrained stage hardly moves a box.
         for layer, std in ((self.objectness, 0.01), (self.refinement, 0.001)):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
@@ -34,21 +49,25 @@ class StageHeads(nn.Module):
     def forward(
         self, pooled: Tensor, labels: Tensor, refined: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Pooled features (r, C, 7, 7) and labels (r,) -> logits (r,) and deltas (r, 4), float32.
+        """Return objectness logits (r,) and refinement deltas (r, 4), both float32.
 
-        Deltas are of the first ``refined`` rows; None: of all.
+        Args:
+            pooled: (r, C, 7, 7), the pooled features.
+            labels: (r,) int64, the class of each row.
+            refined: number of leading rows that deltas are returned for. None: all.
         """
         conditioned = self._conditioned(pooled, labels)
         trunk = self.objectness_trunk(conditioned)
         logits = self.objectness(trunk).squeeze(1)
-        own = (
+        for_refinement = (
             trunk[:refined]
             if self.refinement_trunk is None
             else self.refinement_trunk(conditioned[:refined])
         )
-        return logits.float(), self.refinement(own).float()
+        return logits.float(), self.refinement(for_refinement).float()
 
     def _conditioned(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        """Join the encoding of its class to each pooled feature, the same vector at each cell."""
         if self.join == "none":
             return pooled
         code = self.encoding[labels][:, :, None, None].to(pooled.dtype)

@@ -1,6 +1,8 @@
-"""Importance of the training rows, the losses of the stage and their weight beta (paper: section 3.3, Table 5).
+"""Importance of the training rows, and the losses of the stage with their weight beta.
 
-n: candidates, k: clusters, r: training rows.
+Paper: section 3.3 and Table 5.
+
+n: candidates, r: training rows.
 """
 
 from typing import Literal
@@ -14,42 +16,78 @@ from postnms.stage.matching import Matches
 from postnms.structures import Clusters
 
 Weighting = Literal["all", "cls", "loc", "none"]
+"""Which importance weights are in use: both, those of one loss, or none of them (Table 5)."""
 
 
 def importance(
     clusters: Clusters, matches: Matches, weighting: Weighting = "all"
 ) -> tuple[Tensor, Tensor]:
-    """Weights of each candidate in the classification and in the location loss: two (n,) in [0, 1].
+    """Return the weights of each candidate in the classification and in the location loss.
 
-    ``w_cls = IoU / max IoU``, ``w_loc = score / max score``, each over the members of the cluster, the IoU with the
-    cluster's truth. A negative cluster has w_cls = 1. ``weighting`` says which of the two are used; 1 otherwise.
+    ``w_cls = IoU / max IoU`` and ``w_loc = score / max score``. Each maximum is over the members of
+    the cluster, and the IoU is with the truth of the cluster. A negative cluster has w_cls = 1. A
+    cluster in which every score is 0 has w_loc = 1.
+
+    Args:
+        clusters: the candidates and their clusters.
+        matches: the truth of each cluster.
+        weighting: the weights in use (Table 5). The other weights are 1.
+
+    Returns:
+        w_cls and w_loc: (n,) float32 each, in the order of the candidates. They are in [0, 1] if no
+        score is negative.
     """
     scores = clusters.candidates.scores
     ones = torch.ones_like(scores)
     w_cls = _share_of_best(matches.iou, clusters) if weighting in ("all", "cls") else ones
     w_loc = _share_of_best(scores, clusters) if weighting in ("all", "loc") else ones
+    # The IoUs of a negative cluster may all be 0. Its members count fully, because only negative
+    # rows teach the objectness network where no object is.
     return torch.where(matches.positive[clusters.assignment], w_cls, ones), w_loc
 
 
 def beta(keys: float, candidates: float) -> float:
-    """Weight of the stage's loss beside the detector's: keys / candidates of the batch, 0 without candidates."""
+    """Return the weight of the stage's loss in the total loss: keys / candidates of the batch.
+
+    It is in [0, 1], and 0 without candidates. It is a plain number without a gradient.
+    """
     return keys / candidates if candidates else 0.0
 
 
 def classification_loss(logits: Tensor, positive: Tensor, weights: Tensor) -> Tensor:
-    """Weighted binary cross-entropy, summed. Logits, bool labels and weights (r,) -> (); float32."""
+    """Return L_cls, the sum over the rows of w_cls times binary cross-entropy.
+
+    Args:
+        logits: (r,) floating, the objectness.
+        positive: (r,) bool, whether the row's cluster is positive.
+        weights: (r,) float32, w_cls.
+
+    Returns:
+        () float32.
+    """
     losses = F.binary_cross_entropy_with_logits(logits.float(), positive.float(), reduction="none")
     return (weights * losses).sum()
 
 
 def location_loss(
-    deltas: Tensor, wanted: Tensor, weights: Tensor, smooth_l1_beta: float = 1.0
+    deltas: Tensor, target_deltas: Tensor, weights: Tensor, smooth_l1_beta: float = 1.0
 ) -> Tensor:
-    """Weighted smooth-L1, summed over rows and coordinates. Deltas and wanted deltas (r, 4) -> (); float32."""
-    losses = F.smooth_l1_loss(deltas.float(), wanted, reduction="none", beta=smooth_l1_beta)
+    """Return L_loc, the sum over rows and coordinates of w_loc times smooth-L1.
+
+    Args:
+        deltas: (r, 4) floating, the refinement.
+        target_deltas: (r, 4) float32, the deltas that move each row onto its truth.
+        weights: (r,) float32, w_loc, 0 for negative rows.
+        smooth_l1_beta: smooth-L1 is quadratic for errors below this and linear above it.
+
+    Returns:
+        () float32.
+    """
+    losses = F.smooth_l1_loss(deltas.float(), target_deltas, reduction="none", beta=smooth_l1_beta)
     return (weights[:, None] * losses).sum()
 
 
 def _share_of_best(values: Tensor, clusters: Clusters) -> Tensor:
+    """Divide each value by the largest one of its cluster. Where that is 0, return 1, not 0 / 0."""
     best = reduce_members(values, clusters, "amax")[clusters.assignment]
     return torch.where(best > 0, values / best, torch.ones_like(values))

@@ -1,6 +1,9 @@
-"""Confluence: closeness of the corners in place of IoU (arXiv 2012.00257).
+"""Confluence, which compares boxes by the distance of their corners in place of IoU.
 
-n: candidates, L: candidates of the largest of G groups.
+The source is arXiv 2012.00257. The ``cpu`` backend runs the rounds in ``kernels/confluence.py``.
+The ``eager`` backend runs one round of all groups of a padded batch together.
+
+n: candidates, G: groups of one padded batch, L: candidates of the largest of these G groups.
 """
 
 from typing import ClassVar, Literal, NamedTuple
@@ -14,46 +17,60 @@ from postnms.suppression.overlaps import arrays, in_float32
 from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor
 
 DECAYS = ("suppress", "linear", "gaussian")
+"""Names of the decay methods. A kernel gets the position of a method in this tuple."""
 SUPPRESS, LINEAR, GAUSSIAN = range(len(DECAYS))
 
 FIXED_POINT = 2**32
-"""Proximities are summed in units of one part of it."""
+"""Proximities are summed as integers, in units of 1 / FIXED_POINT. The sum, and so every tie, does
+not depend on the order of addition."""
 
 
 class ConfluenceSettings(NamedTuple):
-    """What the rounds of Confluence need to know."""
+    """Settings of the rounds of Confluence, as the kernel takes them."""
 
     threshold: float
-    """Boxes with a proximity under this are close."""
+    """Two boxes with a proximity below this are close."""
     decay: int
     """Position in ``DECAYS``."""
     sigma: float
+    """Width of the Gaussian decay."""
     min_score: float
-    """Boxes that score less are dropped."""
+    """Candidates with a current score below this are dropped."""
     by_score: bool
-    """Select by score alone, in place of the confluence."""
+    """Select by the score alone, not by the confluence."""
 
 
 class Confluence(Suppressor):
-    """Select a box, lower what is close to it, select again.
+    """Select the box with the best confluence, lower the scores of close boxes, and select again.
 
-    Proximity P of two boxes, in [0, 4]: |dx1| + |dx2| + |dy1| + |dy2| when the box around both is scaled to [0, 1].
-    Selected is the best ``score`` or, as ``confluence``, the least (1 - S) * mean of min(P, 1 where P is not under
-    the threshold) over the others that are left; it then takes the best score of itself and what is close. What is
-    close (P under ``threshold``) goes (``suppress``), or its score is multiplied by min(P, 1) (``linear``) or by
-    exp(-(1 - P)^2 / sigma) (``gaussian``), and it goes once it scores under ``min_score``.
+    The source is arXiv 2012.00257. The proximity P of two boxes is |dx1| + |dx2| + |dy1| + |dy2|,
+    the distances of their edges, after the smallest box around both is scaled to [0, 1] along each
+    axis. P is in [0, 4], and 0 for equal boxes. Two boxes are close if P is below ``threshold``.
+
+    Each round selects one candidate of a group. With ``selection`` ``score`` it is the candidate
+    with the best current score. With ``confluence`` it is the one with the smallest product (1 -
+    score) * mean(t). The mean is over the other candidates that are left, and t is min(P, 1) for a
+    close candidate and 1 otherwise. The selected candidate gets the best current score of itself
+    and the candidates close to it, and keeps its box. The close candidates then decay by the method
+    ``decay``. Scores must be in [0, 1].
     """
 
     threshold: PositiveFloat = 0.6
+    """Proximity below which two boxes are close. A value over 4 makes all boxes close."""
     selection: Literal["confluence", "score"] = "confluence"
+    """Quantity that selects the candidate of a round."""
     decay: Literal["suppress", "linear", "gaussian"] = "suppress"
+    """What happens to the candidates close to the selected one. ``suppress`` drops them. ``linear``
+    multiplies their scores by min(P, 1), and ``gaussian`` by exp(-(1 - P)^2 / sigma)."""
     sigma: PositiveFloat = 0.5
+    """Width of the Gaussian decay. A larger one lowers scores less."""
     min_score: Fraction = 0.001
+    """Candidates with a current score below this are dropped, before the first round too."""
 
     needs_probabilities: ClassVar[bool] = True
 
     def suppress(self, ranked: Ranked) -> Kept:
-        """What was selected, with the score that it had then."""
+        """Return the selected candidates with the scores that they got when they were selected."""
         by_score = self.selection == "score"
         decay = DECAYS.index(self.decay)
         settings = ConfluenceSettings(self.threshold, decay, self.sigma, self.min_score, by_score)
@@ -65,48 +82,58 @@ class Confluence(Suppressor):
             given = (ranked.scores.numpy(), ranked.rows.numpy(), in_float32(settings))
             kernels.select_by_confluence(columns, starts, *given, FIXED_POINT, score.numpy())
         else:
-            for some in ranked.padded():
-                _conflow_padded(ranked, some, settings, score)
+            for batch in ranked.padded():
+                _select_padded(ranked, batch, settings, score)
         places = (score >= 0).nonzero().squeeze(1)
         return Kept(places, ranked.boxes[places], score[places])
 
 
-def _conflow_padded(
-    ranked: Ranked, some: Padded, settings: ConfluenceSettings, score: Tensor
+def _select_padded(
+    ranked: Ranked, batch: Padded, settings: ConfluenceSettings, score: Tensor
 ) -> None:
-    """One round a candidate of the longest group; fills ``score`` of what is selected."""
-    threshold, decay, sigma, least, by_score = settings
-    rows, current = ranked.rows[some.places], ranked.scores[some.places]
-    proximity = _proximities(ranked.boxes[some.places])
+    """Run the rounds of the groups of one padded batch.
+
+    Each round selects one candidate of every group that has one left, and writes its score to
+    ``score`` (n,).
+    """
+    threshold, decay, sigma, min_score, by_score = settings
+    rows = ranked.rows[batch.places]
+    current = ranked.scores[batch.places]
+    proximity = _proximities(ranked.boxes[batch.places])
     close = proximity < torch.tensor(threshold, dtype=proximity.dtype)
-    # As whole numbers the sums do not depend on the order of their terms, and neither do ties.
+    # Sums of integers do not depend on the order of their terms, and so neither do ties.
     terms = (torch.where(close, proximity, 1.0).clamp(max=1).double() * FIXED_POINT).long()
     terms.diagonal(dim1=1, dim2=2).zero_()
-    alive = some.real & (current >= least)
+    alive = batch.real & (current >= min_score)
     while bool(alive.any()):
         others = (alive.sum(dim=1, keepdim=True) - 1).clamp(min=1)
-        loneliness = (terms * alive[:, None, :]).sum(dim=2).double() / others
-        want = current.double() if by_score else -loneliness * (1 - current).double()
-        top = torch.where(alive, want, -torch.inf).amax(dim=1, keepdim=True)
-        best = torch.where(alive & (want == top), rows, len(ranked)).argmin(dim=1, keepdim=True)
-        going = alive.any(dim=1)
+        mean_term = (terms * alive[:, None, :]).sum(dim=2).double() / others
+        merit = current.double() if by_score else -mean_term * (1 - current).double()
+        top = torch.where(alive, merit, -torch.inf).amax(dim=1, keepdim=True)
+        # Of equal candidates, the lower row is selected. The rows of all others are too large.
+        best = torch.where(alive & (merit == top), rows, len(ranked)).argmin(dim=1, keepdim=True)
+        going = alive.any(dim=1)  # groups that are not finished
         near = close.gather(1, best[..., None].expand(-1, -1, close.shape[2])).squeeze(1) & alive
         apart = proximity.gather(1, best[..., None].expand(-1, -1, close.shape[2])).squeeze(1)
+        # The selected candidate takes the best score of itself and the close ones.
         near = near.scatter(1, best, True)
-        score[some.places.gather(1, best)[going].squeeze(1)] = torch.where(
+        score[batch.places.gather(1, best)[going].squeeze(1)] = torch.where(
             near, current, -1.0
         ).amax(dim=1)[going]
         alive = alive.scatter(1, best, False)
         factor = torch.exp(-((1 - apart) ** 2) / sigma) if decay == GAUSSIAN else apart.clamp(max=1)
         current = torch.where(near, current * factor, current)
-        alive &= (current >= least) & ~(near if decay == SUPPRESS else torch.zeros_like(near))
+        alive &= (current >= min_score) & ~(near if decay == SUPPRESS else torch.zeros_like(near))
 
 
 def _proximities(boxes: Tensor) -> Tensor:
-    """(G, L, L) float32, in [0, 4], from boxes (G, L, 4)."""
-    first, second = boxes[:, :, None], boxes[:, None]
-    low, high = torch.minimum(first, second)[..., :2], torch.maximum(first, second)[..., 2:]
+    """Return the proximity (G, L, L) float32, in [0, 4], of all boxes (G, L, 4) of a group."""
+    first = boxes[:, :, None]
+    second = boxes[:, None]
+    low = torch.minimum(first, second)[..., :2]
+    high = torch.maximum(first, second)[..., 2:]
     extent = high - low
     moved = (first - second).abs()
     moved = moved[..., :2] + moved[..., 2:]
+    # Where both boxes have no extent along an axis, they agree there.
     return torch.where(extent > 0, moved / extent, 0.0).sum(dim=-1)

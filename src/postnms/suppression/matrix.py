@@ -1,6 +1,10 @@
-"""Suppressors made of matrix operations, which look at all pairs at once: Fast, Cluster and Matrix NMS.
+"""Fast NMS, Cluster-NMS and Matrix NMS, which their papers define by matrix operations.
 
-n: candidates, p: pairs, L: candidates of the largest of G groups.
+Their definitions are over the IoU matrix of all pairs of a group. The ``eager`` backend computes
+it. The ``cpu`` backend visits one row of it at a time, in ``kernels/matrix.py``.
+
+n: candidates, p: pairs, G: groups of one padded batch, L: candidates of the largest of these G
+groups.
 """
 
 from typing import ClassVar, Literal
@@ -18,38 +22,69 @@ from postnms.suppression.protocol import Kept, Ranked, Suppressor, kept_as_they_
 
 
 class FastNMS(Suppressor):
-    """Fast NMS (YOLACT, arXiv 1904.02689): drop what any better box overlaps, a dropped one too."""
+    """Fast NMS (YOLACT, arXiv 1904.02689): drop each box that any better box overlaps.
+
+    Unlike in greedy NMS, a box that is itself dropped still suppresses others. The kept boxes are
+    therefore a subset of those of greedy NMS. Boxes and scores do not change.
+    """
 
     iou_threshold: Fraction = 0.5
+    """IoU in [0, 1] above which a box suppresses each box that ranks behind it."""
 
     def suppress(self, ranked: Ranked) -> Kept:
-        """What no box ahead overlaps by more than the threshold."""
+        """Return the boxes that no box ahead overlaps by more than the threshold, unchanged."""
         return kept_as_they_are(ranked, _most_overlapped(ranked) <= self.iou_threshold)
 
 
 class ClusterNMS(Suppressor):
-    """Cluster-NMS (arXiv 2005.03572, section IV): greedy NMS as a fixed point, and what it makes easy.
+    """Cluster-NMS (arXiv 2005.03572, section IV): greedy NMS as a fixed point, with its extensions.
 
-    ``distance``: the criterion is IoU - (rho^2 / c^2)^beta, as in DIoU-NMS. ``score_penalty``: nothing is dropped
-    for its overlap; instead each kept box ahead multiplies a score by exp(-IoU^2 / sigma), with ``distance`` by
-    min(exp(-IoU^2 / sigma) + (rho^2 / c^2)^beta, 1), and what ends at ``min_score`` or under it is dropped.
-    ``weighted``: a kept box becomes the mean, by score * IoU, of itself and the worse boxes that overlap it by more
-    than ``vote_threshold``.
+    Without extensions the result is that of greedy NMS. Three extensions can be combined:
+
+    - ``distance``: the criterion is IoU - (rho^2 / c^2)^beta, as in DIoU-NMS. rho is the distance
+      of the two centres, and c is the diagonal of the smallest box around both boxes.
+    - ``score_penalty``: no box is dropped for its overlap. Instead, each key of greedy NMS that
+      ranks ahead of a box and overlaps it multiplies the box's score by exp(-IoU^2 / sigma), or
+      with ``distance`` by min(exp(-IoU^2 / sigma) + (rho^2 / c^2)^beta, 1).
+    - ``weighted``: a key moves to the mean of itself and the boxes ranked behind it that overlap it
+      by more than ``vote_threshold``. A box has the weight score * IoU, and the key its score.
+
+    Scores must be in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from postnms import Candidates
+        >>> from postnms.suppression.matrix import ClusterNMS
+        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 5, 10]])
+        >>> scores = torch.tensor([0.75, 0.5])
+        >>> zeros = torch.zeros(2, dtype=torch.int64)
+        >>> candidates = Candidates(boxes, scores, zeros, zeros, torch.arange(2), num_images=1)
+        >>> suppressor = ClusterNMS(iou_threshold=0.25, weighted=True, vote_threshold=0.25)
+        >>> suppressor(candidates).boxes.tolist()
+        [[0.0, 0.0, 8.75, 10.0]]
     """
 
     iou_threshold: Fraction = 0.5
+    """Value of the criterion, in [0, 1], above which a key suppresses another box."""
     distance: bool = False
+    """Subtract a power of the relative distance of the centres from the IoU."""
     score_penalty: bool = False
+    """Lower the scores of overlapping boxes instead of dropping the boxes."""
     weighted: bool = False
+    """Move each key to a weighted mean of the boxes that overlap it."""
     beta: PositiveFloat = 0.6
+    """Power of the relative distance of the centres, which only ``distance`` uses."""
     sigma: PositiveFloat = 0.2
+    """Width of the score penalty. A larger one lowers scores less."""
     vote_threshold: Fraction = 0.8
+    """IoU in [0, 1] with the key above which a box counts in the weighted mean."""
     min_score: Fraction = 0.01
+    """With ``score_penalty``, a box with a final score at or below this is dropped."""
 
     needs_probabilities: ClassVar[bool] = True
 
     def suppress(self, ranked: Ranked) -> Kept:
-        """The keys; with the score penalty all that still score enough."""
+        """Return the keys or, with ``score_penalty``, all boxes with a score over ``min_score``."""
         measure = "diou" if self.distance else "iou"
         keys = is_key(owners(ranked, self.iou_threshold, measure, beta=self.beta))
         boxes = self._means(ranked, keys) if self.weighted else ranked.boxes
@@ -60,6 +95,7 @@ class ClusterNMS(Suppressor):
         return Kept(kept.nonzero().squeeze(1), boxes[kept], scores[kept])
 
     def _penalised(self, ranked: Ranked, keys: Tensor) -> Tensor:
+        """Return the scores (n,) after the penalty of all keys that rank ahead."""
         pairs = _worse(overlapping(ranked, keys, 0.0))
         exponent = -(pairs.overlap**2) / self.sigma
         if self.distance:
@@ -67,31 +103,40 @@ class ClusterNMS(Suppressor):
                 paired_distance(ranked.boxes[pairs.first], ranked.boxes[pairs.second]) ** self.beta
             )
             exponent = torch.log((exponent.exp() + apart).clamp(max=1))
+        # The product of all penalties is one exponential of a sum.
         return ranked.scores * sum_by(exponent, pairs.second, len(ranked)).exp()
 
     def _means(self, ranked: Ranked, keys: Tensor) -> Tensor:
+        """Return the boxes (n, 4), those of keys replaced by the weighted means."""
         pairs = overlapping(ranked, keys, self.vote_threshold)
         itself = pairs.first == pairs.second
-        wanted = itself | (pairs.first < pairs.second)
-        weights = ranked.scores[pairs.second] * torch.where(itself, 1.0, pairs.overlap) * wanted
+        counts = itself | (pairs.first < pairs.second)
+        # A key without an area has an IoU of 0 with itself, but it counts fully.
+        weights = ranked.scores[pairs.second] * torch.where(itself, 1.0, pairs.overlap) * counts
         return mean_boxes(ranked, pairs, weights)
 
 
 class MatrixNMS(Suppressor):
-    """Matrix NMS (SOLOv2, arXiv 2003.10152, section 3.3): each score decays once, by its worst overlap ahead.
+    """Matrix NMS (SOLOv2, arXiv 2003.10152): decay each score once, by its worst overlap ahead.
 
-    Times the least over boxes i ahead of f(IoU with i) / f(largest IoU of i with one ahead of it), where f(x) is
-    1 - x (``linear``) or exp(-sigma * x^2) (``gaussian``). Kept: what then scores at least ``min_score``.
+    This is section 3.3 of the paper. The score of candidate j is multiplied by the minimum of
+    f(IoU(i, j)) / f(m_i) over all candidates i of its group that rank ahead of j. m_i is the
+    largest IoU of i with a candidate ahead of i, or 0 if there is none. The denominator compensates
+    for the chance that i is itself suppressed. The function f(x) is 1 - x (``linear``) or
+    exp(-sigma * x^2) (``gaussian``). Boxes do not change. Scores must be in [0, 1].
     """
 
     method: Literal["linear", "gaussian"] = "gaussian"
+    """The decay function f."""
     sigma: PositiveFloat = 2.0
+    """Strength of the Gaussian decay. A larger one lowers scores more."""
     min_score: Fraction = 0.001
+    """A candidate with a decayed score below this is dropped."""
 
     needs_probabilities: ClassVar[bool] = True
 
     def suppress(self, ranked: Ranked) -> Kept:
-        """All that still score enough, decayed."""
+        """Return the candidates with a decayed score of at least ``min_score``."""
         least = _matrix_decay(ranked, gaussian=self.method == "gaussian")
         scores = ranked.scores * (
             torch.exp(self.sigma * least) if self.method == "gaussian" else least
@@ -101,13 +146,16 @@ class MatrixNMS(Suppressor):
 
 
 def _worse(pairs: Pairs) -> Pairs:
-    """Those whose second is ranked behind the first."""
+    """Return the pairs whose second candidate ranks behind the first."""
     behind = pairs.first < pairs.second
     return Pairs(pairs.first[behind], pairs.second[behind], pairs.overlap[behind])
 
 
 def _most_overlapped(ranked: Ranked) -> Tensor:
-    """(n,): the largest IoU of each candidate with one ahead of it in its group, 0 for the first."""
+    """Return the largest IoU (n,) of each candidate with a candidate ahead of it in its group.
+
+    It is 0 for the first candidate of a group.
+    """
     if ranked.backend == "cpu":
         from postnms.suppression.kernels import matrix as kernels
 
@@ -115,27 +163,34 @@ def _most_overlapped(ranked: Ranked) -> Tensor:
         kernels.most_overlapped(*arrays(ranked), most)
         return torch.from_numpy(most)
     most = torch.zeros_like(ranked.scores)
-    for some in ranked.padded():
-        iou = torch.where(some.ahead, overlap_matrix(ranked, some), 0.0)
-        most[some.places[some.real]] = iou.amax(dim=1)[some.real]
+    for batch in ranked.padded():
+        iou = torch.where(batch.ahead, overlap_matrix(ranked, batch), 0.0)
+        most[batch.places[batch.real]] = iou.amax(dim=1)[batch.real]
     return most
 
 
 def _matrix_decay(ranked: Ranked, *, gaussian: bool) -> Tensor:
-    """(n,): the least factor (linear), or exponent over sigma (Gaussian), over the candidates ahead."""
+    """Return for each candidate j the minimum (n,) over all candidates i ahead of it in its group.
+
+    Linear: the minimum of the factor (1 - IoU(i, j)) / (1 - m_i), which starts at 1. Gaussian: the
+    minimum of m_i^2 - IoU(i, j)^2, which starts at 0. Times sigma it is the exponent of the factor.
+    """
     start = 0.0 if gaussian else 1.0
     if ranked.backend == "cpu":
         from postnms.suppression.kernels import matrix as kernels
 
-        most, decay = np.zeros(len(ranked), np.float32), np.full(len(ranked), start, np.float32)
+        most = np.zeros(len(ranked), np.float32)
+        decay = np.full(len(ranked), start, np.float32)
         kernels.matrix_decay(*arrays(ranked), gaussian, most, decay)
         return torch.from_numpy(decay)
     decay = torch.full_like(ranked.scores, start)
-    for some in ranked.padded():
-        iou = torch.where(some.ahead, overlap_matrix(ranked, some), 0.0)
+    for batch in ranked.padded():
+        iou = torch.where(batch.ahead, overlap_matrix(ranked, batch), 0.0)
         most = iou.amax(dim=1)[:, :, None]
+        # m_i == 1: i equals a better box, which applies the same decay already. Skip i, to avoid a
+        # division by 0.
         linear = torch.where(most < 1, (1 - iou) / (1 - most), 1.0)
         ratio = most * most - iou * iou if gaussian else linear
-        least = torch.where(some.ahead, ratio, start).amin(dim=1)
-        decay[some.places[some.real]] = least[some.real]
+        least = torch.where(batch.ahead, ratio, start).amin(dim=1)
+        decay[batch.places[batch.real]] = least[batch.real]
     return decay

@@ -1,6 +1,11 @@
-"""Who overlaps whom among ranked candidates: keys with what they own, and lists of overlapping pairs.
+"""Which ranked candidates overlap: the owners of greedy NMS, and lists of overlapping pairs.
 
-n: candidates, p: pairs, L: candidates of the largest of G groups.
+:func:`owners` and :func:`overlapping` have two implementations that return equal results. The
+``cpu`` backend calls the compiled kernels in ``kernels/overlaps.py``. The ``eager`` backend runs
+the torch code in this file.
+
+n: candidates, g: groups, p: pairs, G: groups of one padded batch, L: candidates of the largest of
+these G groups.
 """
 
 from typing import Any, Literal
@@ -16,9 +21,12 @@ from postnms.suppression.pairs import Pairs, max_by
 from postnms.suppression.protocol import Padded, Ranked
 
 Measure = Literal["iou", "ios", "diou"]
-"""Intersection over union; over the smaller box; IoU less the relative distance of the centres (arXiv 1911.08287)."""
+"""How the overlap of two boxes is measured. ``iou``: intersection over union. ``ios``: intersection
+over the area of the smaller box. ``diou``: IoU minus a power of the relative distance of the
+centres (arXiv 1911.08287)."""
 
 MEASURES: tuple[Measure, ...] = ("iou", "ios", "diou")
+"""All measures. A kernel gets the position of a measure in this tuple."""
 
 
 def owners(
@@ -29,11 +37,22 @@ def owners(
     beta: float = 1.0,
     separate: Tensor | None = None,
 ) -> Tensor:
-    """Greedy clustering: (n,) int64, the place of the key that owns each candidate; a key owns itself.
+    """Cluster the candidates of each group as greedy NMS does, and return their owners.
 
-    By falling rank, what no earlier key overlaps by more than the threshold becomes a key; the rest belongs to the
-    first key that does. ``threshold`` may be (n,): that of each candidate as a key. ``beta``: power of the distance
-    in ``diou``. ``separate`` (n,) int64: candidates of equal number never suppress each other.
+    Candidates are visited in the order of the ranking. A candidate becomes a key if no earlier key
+    overlaps it by more than the threshold. Otherwise the first key that overlaps it so owns it.
+
+    Args:
+        ranked: Candidates in the order of the ranking.
+        threshold: One threshold for all keys, or (n,) float32 with the threshold of each candidate
+            for the case that it becomes a key.
+        measure: How the overlap is measured.
+        beta: Power of the relative distance of the centres. Only ``diou`` uses it.
+        separate: (n,) int64. Two candidates with equal numbers never suppress each other.
+
+    Returns:
+        (n,) int64, the position in the ranking of the key that owns each candidate. A key owns
+        itself.
     """
     if measure == "iou" and separate is None and not isinstance(threshold, Tensor):
         keys, assignment = ops.cluster_nms(
@@ -43,7 +62,7 @@ def owners(
     thresholds = torch.as_tensor(threshold, dtype=torch.float32, device=ranked.boxes.device).expand(
         len(ranked)
     )
-    thresholds = thresholds.contiguous()  # of one kind for the compiler, whatever their number
+    thresholds = thresholds.contiguous()  # numba compiles a kernel anew for every memory layout
     if ranked.backend == "cpu":
         from postnms.suppression.kernels import overlaps as kernels
 
@@ -54,51 +73,69 @@ def owners(
         )
         return torch.from_numpy(owner)
     owner = torch.empty_like(ranked.rows)
-    for some in ranked.padded():
+    for batch in ranked.padded():
         over = (
-            overlap_matrix(ranked, some, measure, beta) > thresholds[some.places][:, :, None]
-        ) & some.ahead
+            overlap_matrix(ranked, batch, measure, beta) > thresholds[batch.places][:, :, None]
+        ) & batch.ahead
         if separate is not None:
-            over &= separate[some.places][:, :, None] != separate[some.places][:, None, :]
+            over &= separate[batch.places][:, :, None] != separate[batch.places][:, None, :]
+        # The fixed point of Cluster-NMS equals the keys of greedy NMS.
         kept = fixed_point(over)
         first = (over & kept[:, :, None]).to(torch.uint8).argmax(dim=1)
-        own = torch.arange(some.places.shape[1], device=owner.device)
-        chosen = some.places.gather(1, torch.where(kept, own, first))
-        owner[some.places[some.real]] = chosen[some.real]
+        itself = torch.arange(batch.places.shape[1], device=owner.device)
+        chosen = batch.places.gather(1, torch.where(kept, itself, first))
+        owner[batch.places[batch.real]] = chosen[batch.real]
     return owner
 
 
 def overlapping(ranked: Ranked, firsts: Tensor, threshold: float) -> Pairs:
-    """For each of the candidates ``firsts`` (mask (n,)): itself, and what of its group it overlaps with IoU over it."""
+    """Return the pairs of selected candidates and the candidates of their group that they overlap.
+
+    A pair has an IoU over the threshold. Each selected candidate is also paired with itself,
+    whatever the threshold. Pairs are ordered by rising ``first``, then by rising ``second``.
+
+    Args:
+        ranked: Candidates in the order of the ranking.
+        firsts: (n,) bool, the candidates that may be the first of a pair.
+        threshold: IoU that a pair must exceed, in [0, 1].
+    """
     if ranked.backend == "cpu":
         from postnms.suppression.kernels import overlaps as kernels
 
         pairs = kernels.overlapping(*arrays(ranked), firsts.numpy(), np.float32(threshold))
         return Pairs(*map(torch.from_numpy, pairs))
-    found = []
-    for some in ranked.padded():
-        iou = overlap_matrix(ranked, some)
-        places, real = some.places, some.real
+    parts = []
+    for batch in ranked.padded():
+        iou = overlap_matrix(ranked, batch)
+        places = batch.places
+        real = batch.real
         itself = torch.eye(places.shape[1], dtype=torch.bool, device=places.device)
-        wanted = (iou > threshold) | itself
-        wanted &= (firsts[places] & real)[:, :, None] & real[:, None, :]
-        group, first, second = wanted.nonzero(as_tuple=True)
-        found.append((places[group, first], places[group, second], iou[group, first, second]))
-    columns = [torch.cat(column) for column in zip(*found, strict=True)] or [
+        selected = (iou > threshold) | itself
+        selected &= (firsts[places] & real)[:, :, None] & real[:, None, :]
+        group, first, second = selected.nonzero(as_tuple=True)
+        parts.append((places[group, first], places[group, second], iou[group, first, second]))
+    # Without candidates there is no batch. The columns of the ranking are then empty as well.
+    columns = [torch.cat(column) for column in zip(*parts, strict=True)] or [
         ranked.rows,
         ranked.rows,
         ranked.scores,
     ]
+    # Batches come by falling length of their groups, so the pairs are not yet in order.
     order = torch.argsort(columns[0], stable=True)
     return Pairs(*(column[order] for column in columns))
 
 
 def overlap_matrix(
-    ranked: Ranked, some: Padded, measure: Measure = "iou", beta: float = 1.0
+    ranked: Ranked, batch: Padded, measure: Measure = "iou", beta: float = 1.0
 ) -> Tensor:
-    """(G, L, L) float32: the overlap of all with all, fillings included."""
-    boxes = ranked.boxes[some.places]
-    first, second = boxes[:, :, None], boxes[:, None]
+    """Return the overlap (G, L, L) float32 of all boxes of a group with each other.
+
+    The result includes the padding. ``beta`` is the power of the relative distance of the centres,
+    which only ``diou`` uses.
+    """
+    boxes = ranked.boxes[batch.places]
+    first = boxes[:, :, None]
+    second = boxes[:, None]
     if measure == "ios":
         return paired_ios(first, second)
     iou = paired_iou(first, second)
@@ -106,9 +143,10 @@ def overlap_matrix(
 
 
 def in_float32(settings: Any) -> Any:
-    """The settings of a suppressor (a named tuple) for its kernel: every float as float32.
+    """Return settings (a named tuple) as a kernel needs them: each Python float becomes a float32.
 
-    Kernels must compare and multiply as torch does, which rounds a Python float to the dtype of the tensor.
+    Torch rounds a Python float to the dtype of the tensor before it compares or multiplies. Kernels
+    must do the same to return equal results.
     """
     return type(settings)(
         *(np.float32(value) if isinstance(value, float) else value for value in settings)
@@ -116,21 +154,33 @@ def in_float32(settings: Any) -> Any:
 
 
 def arrays(ranked: Ranked) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (4, n) and starts (g + 1,), as the compiled kernels take them."""
+    """Return the arguments that all kernels share: ``columns`` (4, n) and ``starts`` (g + 1,).
+
+    ``columns`` holds the left, top, right and bottom edges, float32, in pixels. ``starts`` holds
+    the position at which each group begins, int64, and at its end the number of candidates.
+    """
     return np.ascontiguousarray(ranked.boxes.numpy().T), ranked.starts.numpy()
 
 
 def is_key(owner: Tensor) -> Tensor:
-    """(n,) bool, from the place of each candidate's key."""
+    """Return a mask (n,) bool of the candidates that own themselves."""
     return owner == torch.arange(len(owner), device=owner.device)
 
 
 def best_owners(ranked: Ranked, keys: Tensor, threshold: float) -> Tensor:
-    """(n,) int64: of the keys (mask) ahead of each candidate, the place of the one that overlaps it most."""
+    """Return for each candidate the position (n,) int64 of the key that overlaps it most.
+
+    Only keys that rank ahead of the candidate and overlap it with an IoU over the threshold count.
+    Of keys with equal IoU the one that ranks first owns the candidate. A key owns itself. ``keys``
+    is a mask (n,) bool. The keys must come from :func:`owners` with the same threshold, so that
+    every other candidate has a key that overlaps it.
+    """
     pairs = overlapping(ranked, keys, threshold)
     ahead = (pairs.first < pairs.second) & ~keys[pairs.second]
-    first, second, overlap = pairs.first[ahead], pairs.second[ahead], pairs.overlap[ahead]
-    best = first[overlap == max_by(overlap, second, len(ranked))[second]]
-    members = second[overlap == max_by(overlap, second, len(ranked))[second]]
+    first = pairs.first[ahead]
+    second = pairs.second[ahead]
+    overlap = pairs.overlap[ahead]
+    is_best = overlap == max_by(overlap, second, len(ranked))[second]
     itself = torch.arange(len(ranked), device=ranked.rows.device)
-    return itself.scatter_reduce(0, members, best, "amin")
+    # Several keys may overlap a candidate equally. The minimum is the key that ranks first.
+    return itself.scatter_reduce(0, second[is_best], first[is_best], "amin")

@@ -1,12 +1,15 @@
-"""What every suppressor is: a frozen config that turns the candidates of a batch into detections.
+"""The interface of all suppressors: settings that turn the candidates of a batch into detections.
 
-A suppressor sees :class:`Ranked` candidates and says what it keeps; thresholds on the score, grouping by image and
-class, the limit of detections and all ties are settled here, once for all of them. Two boxes suppress each other if
-their overlap is OVER a threshold, never at it.
+The base class settles what all suppressors have in common: the score threshold, the groups (image
+and class), the limit of detections per image, and ties. A suppressor sees :class:`Ranked`
+candidates and returns the ones that it keeps. An overlap suppresses only if it is above a
+threshold. An overlap equal to the threshold does not suppress.
 
-n: candidates, d: detections, g: groups, L: candidates of the largest of G groups.
+n: candidates, d: detections, g: groups, G: groups of one padded batch, L: candidates of the largest
+of these G groups.
 """
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -18,41 +21,48 @@ from torch import Tensor
 
 from postnms.config import Config
 from postnms.errors import UserError
-from postnms.structures import Candidates, Detections, take, top_per_image
+from postnms.structures import Candidates, Detections, as_detections, take, top_per_image
 
 Backend = Literal["cpu", "eager"]
-"""Kernels that numba compiles, for CPU tensors, or torch operations, for any device."""
+"""Implementation of a suppressor. ``cpu``: kernels compiled by numba, for CPU tensors only.
+``eager``: torch operations on padded groups, for tensors on any device."""
 
 MAX_PAIRS = 2**22
-"""Pairs of boxes that the torch path looks at together, unless a single group has more."""
+"""Memory limit of the ``eager`` backend. Groups are batched so that a batch has at most this many
+pairs of boxes. A larger group is processed alone."""
 
 
 @dataclass(frozen=True)
 class Padded:
-    """Some groups side by side, filled up to the length of the longest."""
+    """A batch of groups, padded to the length of its longest group."""
 
     places: Tensor
-    """(G, L) int64: places in the ranking; fillings repeat the first of the group."""
+    """(G, L) int64: positions in the ranking. Padding repeats the first position of the group."""
     real: Tensor
-    """(G, L) bool: no filling."""
+    """(G, L) bool: False where an entry is padding."""
 
     @property
     def ahead(self) -> Tensor:
-        """(G, L, L) bool: both are real, and the first is ranked ahead of the second."""
+        """(G, L, L) bool: True at [:, i, j] where i ranks ahead of j and neither is padding."""
         return (self.real[:, :, None] & self.real[:, None, :]).triu(diagonal=1)
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """Candidates by group (image and class, or image), then by falling rank, then by the row that they had."""
+    """Candidates in the order of the ranking.
+
+    They are ordered by group, then by falling rank, then by the row that they had in the input. All
+    columns are in this order.
+    """
 
     candidates: Candidates
     rank: Tensor
-    """(n,) float32: what they are ranked by, usually the score."""
+    """(n,) float32: the value by which the candidates are ordered, usually the score."""
     rows: Tensor
-    """(n,) int64: the row of each in the candidates as given."""
+    """(n,) int64: row of each candidate in the input of the suppressor."""
     group: Tensor
-    """(n,) int64, 0..g-1, rising."""
+    """(n,) int64, 0..g-1, rising: number of the group. A group is an image and a class, or an image
+    if the suppressor is class-agnostic."""
     backend: Backend
 
     def __len__(self) -> int:
@@ -60,66 +70,86 @@ class Ranked:
 
     @property
     def boxes(self) -> Tensor:
-        """(n, 4)."""
+        """(n, 4) float32, xyxy, pixels: boxes of the candidates."""
         return self.candidates.boxes
 
     @property
     def scores(self) -> Tensor:
-        """(n,)."""
+        """(n,) float32: scores of the candidates."""
         return self.candidates.scores
 
     @property
     def starts(self) -> Tensor:
-        """(g + 1,) int64: group i has the places starts[i] to starts[i + 1] - 1."""
+        """(g + 1,) int64: group i holds the positions starts[i] to starts[i + 1] - 1."""
         counts = torch.bincount(self.group)
         return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
     def padded(self) -> Iterator[Padded]:
-        """All groups, long ones first, in batches of at most MAX_PAIRS pairs."""
+        """Yield all groups, long ones first, in batches of at most MAX_PAIRS pairs of boxes."""
         starts = self.starts
+        # Groups of similar length share a batch, so that little of it is padding.
         lengths, order = starts.diff().sort(descending=True, stable=True)
-        firsts, sizes, done = starts[:-1][order], lengths.tolist(), 0
+        firsts = starts[:-1][order]
+        sizes = lengths.tolist()
+        done = 0
         while done < len(sizes):
             longest = sizes[done]
-            some = slice(done, done + max(MAX_PAIRS // longest**2, 1))
-            done += len(sizes[some])
+            batch = slice(done, done + max(MAX_PAIRS // longest**2, 1))
+            done += len(sizes[batch])
             steps = torch.arange(longest, device=starts.device)
-            real = steps < lengths[some, None]
-            yield Padded(firsts[some, None] + torch.where(real, steps, 0), real)
+            real = steps < lengths[batch, None]
+            yield Padded(firsts[batch, None] + torch.where(real, steps, 0), real)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a suppressor keeps, in any order."""
+    """The result of a suppressor before the limit of detections, in any order."""
 
     places: Tensor
-    """(d,) int64: places in the ranking that label, image and source come from."""
+    """(d,) int64: positions in the ranking that give each detection its label, image and source."""
     boxes: Tensor
-    """(d, 4) float32."""
+    """(d, 4) float32, xyxy, pixels."""
     scores: Tensor
     """(d,) float32."""
 
 
 class Suppressor(Config, ABC):
-    """The protocol. Deterministic: ties go to the candidate with the lower row, here and within each suppressor."""
+    """Base class of all suppressors: settings, and a call that turns candidates into detections.
+
+    The result is deterministic. A tie goes to the candidate with the lower row, here and within
+    each suppressor. A subclass implements :meth:`suppress`. It may also override :meth:`rank_by`
+    and set the class variables ``columns`` and ``needs_probabilities``.
+    """
 
     score_threshold: float | None = None
-    """Only candidates that score more take part; None: all."""
+    """Only candidates with a score above this take part. None: all candidates take part."""
     class_agnostic: bool = False
-    """Boxes of one image meet whatever their classes; each keeps its own label."""
+    """Boxes of different classes suppress each other too. Each kept box keeps its label."""
     max_detections: Annotated[int, Field(gt=0, lt=2**31)] = 100
-    """Most detections of an image."""
+    """Largest number of detections per image. The detections with the best scores stay."""
 
     columns: ClassVar[dict[str, int]] = {}
-    """Names of the extra columns that are needed, and how many numbers each has."""
+    """Extra columns that the candidates must have: the name, and the numbers for each candidate."""
     needs_probabilities: ClassVar[bool] = False
-    """Scores must be in [0, 1]."""
+    """Whether all scores must be in [0, 1]."""
 
     def __call__(self, candidates: Candidates, *, backend: Backend | None = None) -> Detections:
-        """Detections of the whole batch, exact for each image (and class), with the ``source`` of what was kept.
+        """Return the detections of a batch. Groups do not influence each other.
 
-        ``backend``: None: ``cpu`` for CPU tensors, else ``eager``. Raises UserError if an extra column is missing,
-        ValueError for one of a wrong shape and for scores outside [0, 1] where a definition needs probabilities.
+        Args:
+            candidates: Candidates of all images, in any order.
+            backend: Implementation to use. None: ``cpu`` for CPU tensors, otherwise ``eager``.
+
+        Returns:
+            At most ``max_detections`` detections per image, by image, then by falling score, then
+            by the row of the kept candidate. The label, image and source are those of the kept
+            candidate.
+
+        Raises:
+            UserError: A required extra column is missing.
+            ValueError: An extra column has a wrong shape, scores are outside [0, 1] although the
+                suppressor needs probabilities, or the backend is unknown or does not fit the
+                device.
         """
         self._check(candidates)
         if self.score_threshold is not None:
@@ -140,14 +170,14 @@ class Suppressor(Config, ABC):
 
     @abstractmethod
     def suppress(self, ranked: Ranked) -> Kept:
-        """What is kept, before the limit of detections."""
+        """Return the boxes and scores that are kept, before the limit of detections."""
 
     def rank_by(self, candidates: Candidates) -> Tensor:
-        """(n,) float32: who goes first; the score unless a suppressor says otherwise."""
+        """Return the value (n,) float32 that orders the candidates. By default it is the score."""
         return candidates.scores
 
     def check_columns(self, present: Collection[str]) -> None:
-        """Raise UserError if an extra column that is needed is not among those present."""
+        """Raise UserError if a required extra column is not among the names in ``present``."""
         for column in self.columns:
             if column not in present:
                 named = ", ".join(sorted(present)) or "none"
@@ -172,14 +202,24 @@ class Suppressor(Config, ABC):
             and len(scores)
             and not bool(((scores >= 0) & (scores <= 1)).all())
         ):
-            least, most = scores.min().item(), scores.max().item()
+            least = scores.min().item()
+            most = scores.max().item()
             raise ValueError(
-                f"Candidates.scores: expected values in [0, 1] for {name}, got {least:g} to {most:g}"
+                f"Candidates.scores: expected values in [0, 1] for {name}, "
+                f"got {least:g} to {most:g}"
             )
 
 
 def rank(candidates: Candidates, by: Tensor, groups: Tensor, backend: Backend) -> Ranked:
-    """Put candidates in the order of :class:`Ranked`."""
+    """Return the candidates in the order of the ranking, see :class:`Ranked`.
+
+    Args:
+        candidates: Candidates in the order of the input.
+        by: (n,) float32, the value that orders the candidates of a group. The largest goes first.
+        groups: (n,) int64, equal for candidates of the same group. Any numbers are allowed.
+        backend: Implementation that the suppressor will use.
+    """
+    # Stable sorts leave ties in the order of the input, so the lower row goes first.
     rows = torch.argsort(by, descending=True, stable=True)
     rows = rows[torch.argsort(groups[rows], stable=True)]
     _, group = torch.unique_consecutive(groups[rows], return_inverse=True)
@@ -187,22 +227,24 @@ def rank(candidates: Candidates, by: Tensor, groups: Tensor, backend: Backend) -
 
 
 def kept_as_they_are(ranked: Ranked, places: Tensor) -> Kept:
-    """The candidates at these places (an index or a mask) with their own boxes and scores."""
+    """Return the candidates at some positions with their boxes and scores unchanged.
+
+    ``places`` is an index (d,) int64 of positions in the ranking, or a mask (n,) bool.
+    """
     places = places.nonzero().squeeze(1) if places.dtype == torch.bool else places
     return Kept(places, ranked.boxes[places], ranked.scores[places])
 
 
-def _best_of_images(ranked: Ranked, kept: Kept, most: int) -> Detections:
+def _best_of_images(ranked: Ranked, kept: Kept, max_detections: int) -> Detections:
+    # `top_per_image` keeps ties in the order that it gets, so this sort decides them by row.
     by_row = torch.argsort(ranked.rows[kept.places], stable=True)
-    places, boxes, scores = kept.places[by_row], kept.boxes[by_row], kept.scores[by_row]
-    found = ranked.candidates
-    best = top_per_image(scores, found.image[places], found.num_images, most)
+    places = kept.places[by_row]
+    boxes = kept.boxes[by_row]
+    scores = kept.scores[by_row]
+    candidates = ranked.candidates
+    image = candidates.image[places]
+    best = top_per_image(scores, image, candidates.num_images, max_detections)
     places = places[best]
-    return Detections(
-        boxes[best],
-        scores[best],
-        found.labels[places],
-        found.image[places],
-        found.source[places],
-        found.num_images,
-    )
+    # Image, label, source and the extra columns are those of the candidate that was kept.
+    chosen = as_detections(take(candidates, places))
+    return dataclasses.replace(chosen, boxes=boxes[best], scores=scores[best])

@@ -1,5 +1,7 @@
-"""All suppressors by name, and how a user names one with other settings."""
+"""All suppressors by name, and how a user chooses one with other settings."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from postnms.config import json_or_text, nearest
@@ -51,15 +53,46 @@ SUPPRESSORS: dict[str, Suppressor] = {
     "iou_guided_nms": IoUGuidedNMS(),
     "variance_voting": VarianceVoting(),
 }
-"""With the defaults of their sources."""
+"""The suppressors that ``postnms compare`` knows, with their default settings."""
+
+SHORT_NAMES = {"iou": "iou_threshold", "score": "score_threshold"}
+"""Fields that a user may shorten, and their full names."""
 
 
-def get_suppressor(text: str) -> Suppressor:
-    """A suppressor from ``NAME`` or ``NAME:FIELD=VALUE:FIELD=VALUE``. Raises UserError that tells the nearest name."""
-    name, *settings = text.split(":")
-    if name not in SUPPRESSORS:
-        raise UserError(f"suppressor: no {name!r} ({nearest(name, list(SUPPRESSORS))})")
-    changes = {}
+@dataclass(frozen=True)
+class Choice:
+    """A suppressor as a user has chosen it."""
+
+    name: str
+    """The text that chose it, which also names its row in tables."""
+    family: str
+    """Its name in :data:`SUPPRESSORS`."""
+    settings: Mapping[str, Any]
+    """The fields that were set, by their full names."""
+    suppressor: Suppressor
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether settings differ from the defaults of the family."""
+        return bool(self.settings)
+
+    def with_setting(self, field: str, value: Any) -> "Choice":
+        """Return the choice with one more setting, named after it."""
+        name = f"{self.name}:{field}={value!r}"
+        suppressor = _with_fields(self.name, self.suppressor, {field: value})
+        return Choice(name, self.family, {**self.settings, field: value}, suppressor)
+
+
+def choose(text: str) -> Choice:
+    """Read ``NAME`` or ``NAME:FIELD=VALUE:FIELD=VALUE``, as a user writes it.
+
+    Values are JSON; a value that is not JSON is a string. Raises UserError for an unknown name,
+    with the nearest known one, and for a field or a value that the suppressor does not take.
+    """
+    family, *settings = text.split(":")
+    if family not in SUPPRESSORS:
+        raise UserError(f"suppressor: no {family!r} ({nearest(family, list(SUPPRESSORS))})")
+    changes: dict[str, Any] = {}
     for setting in settings:
         field, equals, value = setting.partition("=")
         if not equals:
@@ -69,19 +102,27 @@ def get_suppressor(text: str) -> Suppressor:
         if full_name(field) in changes:
             raise UserError(f"suppressor {text!r}: {full_name(field)} is set twice")
         changes[full_name(field)] = json_or_text(value)
-    return with_fields(name, SUPPRESSORS[name], changes)
+    return Choice(text, family, changes, _with_fields(family, SUPPRESSORS[family], changes))
+
+
+def get_suppressor(text: str) -> Suppressor:
+    """Return a suppressor by ``NAME`` or ``NAME:FIELD=VALUE:FIELD=VALUE``.
+
+    Raises UserError as :func:`choose`.
+
+    Example:
+        >>> from postnms import get_suppressor
+        >>> get_suppressor("nms:iou=0.6").iou_threshold
+        0.6
+    """
+    return choose(text).suppressor
 
 
 def full_name(field: str) -> str:
-    """``iou`` and ``score`` are short for ``iou_threshold`` and ``score_threshold``."""
-    return {"iou": "iou_threshold", "score": "score_threshold"}.get(field, field)
+    """Return the full name of a field that may be shortened, as in :data:`SHORT_NAMES`."""
+    return SHORT_NAMES.get(field, field)
 
 
-def sets_field(text: str, field: str) -> bool:
-    """Whether a name as of :func:`get_suppressor` sets the field."""
-    return any(full_name(setting.partition("=")[0]) == field for setting in text.split(":")[1:])
-
-
-def with_fields(name: str, suppressor: Suppressor, changes: dict[str, Any]) -> Suppressor:
-    """The suppressor with some fields changed; ``name`` is what the user calls it."""
+def _with_fields(name: str, suppressor: Suppressor, changes: dict[str, Any]) -> Suppressor:
+    """Return the suppressor with other values of some fields; errors call it ``name``."""
     return type(suppressor).parse(suppressor.model_dump(mode="json") | changes, name)

@@ -1,1 +1,5 @@
-"""The training loop."""
+"""The training loop, from a recipe and its data to a trained detector in a run folder."""
+
+from postnms.training.loop import train
+
+__all__ = ["train"]

@@ -1,4 +1,7 @@
-"""The training loop: iterations, schedule, logs, checkpoints that resume exactly, evaluation every so often."""
+"""The training loop: steps, logs, checkpoints and evaluations.
+
+A run that was interrupted continues exactly as if it had not stopped.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +14,9 @@ from torch.utils.data import DataLoader
 from postnms.data.loader import Batch, DetectionData, TrainBatches, collate
 from postnms.data.splits import Splits
 from postnms.detectors import Detector
-from postnms.distributed.processes import get_accelerator, this_process
+from postnms.distributed.processes import get_accelerator
 from postnms.errors import UserError
-from postnms.evaluation.results import Metrics
+from postnms.evaluation.results import Evaluation, Results
 from postnms.inference.evaluate import evaluate_detector
 from postnms.recipes import Recipe, TrainingConfig
 from postnms.runs.checkpoints import model_state, save_tensors
@@ -26,38 +29,49 @@ from postnms.training.step import step_generators, stop_unless_finite, training_
 
 
 def train(
-    recipe: Recipe, splits: Splits, folder: RunFolder, *, resume: bool = False
-) -> tuple[Detector, Metrics]:
-    """Train, log, checkpoint and evaluate as the recipe says; returns the trained detector and its metrics.
+    recipe: Recipe,
+    splits: Splits,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    command: str | None = None,
+) -> tuple[Detector, Evaluation]:
+    """Train a detector as a recipe says, and evaluate it on the val split.
 
-    With ``resume`` the run continues from the folder's checkpoint exactly as if it had not stopped. Raises
-    UserError if a loss is not finite (the last checkpoint is kept), or if the checkpoint is of another recipe, other
-    classes or another number of processes. Without it, what the folder holds of an earlier run is removed.
+    Args:
+        recipe: all settings of the run.
+        splits: the data, opened as the recipe says.
+        folder: where the run is written to. The files of an earlier run in it are removed.
+        resume: continue from the folder's checkpoint exactly as if the run had not stopped.
+        command: the command line that started the run, for its provenance.
+
+    Returns:
+        The trained detector and its evaluation.
+
+    Raises UserError if a loss is not finite; the last checkpoint is kept. With ``resume`` also if
+    the checkpoint belongs to another recipe, other classes or another number of processes.
     """
-    config, categories = recipe.training, splits.train.dataset.categories
+    config = recipe.training
+    categories = splits.train.dataset.categories
     accelerator = get_accelerator(
         mixed_precision="no", log_with="tensorboard", project_dir=folder.root
     )
     set_seed(recipe.seed, device_specific=True)
-    has_own_weights = resume or config.start_from is not None
-    detector = build_run_detector(
-        without_weights(recipe) if has_own_weights else recipe, len(categories)
-    ).train()
+    has_weights = resume or config.start_from is not None
+    described = without_weights(recipe) if has_weights else recipe
+    detector = build_run_detector(described, len(categories)).train()
     if config.start_from is not None and not resume:
         start_from(detector, Path(config.start_from), categories)
     model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
     check_batch_size(config, accelerator)
-    start = (
-        resume_training(recipe, folder, categories, detector, optimizer, accelerator)
-        if resume
-        else 0
-    )
+    start = 0
+    if resume:
+        start = resume_training(recipe, folder, categories, detector, optimizer, accelerator)
     if accelerator.is_main_process:
-        begin_run(folder, recipe, categories, splits.folder, resume=resume)
+        begin_run(folder, recipe, categories, splits.folder, resume=resume, command=command)
+    batches = training_batches(recipe, splits.train, start, accelerator)
     with TrainingReport(folder, config, accelerator, start) as report:
-        for iteration, batch in enumerate(
-            training_batches(recipe, splits.train, start, accelerator), start
-        ):
+        for iteration, batch in enumerate(batches, start):
             rate = set_learning_rate(optimizer, iteration, config)
             draws = step_generators(recipe.seed, iteration, len(batch.images), accelerator)
             losses = training_step(model, optimizer, batch, config, accelerator, draws)
@@ -65,20 +79,17 @@ def train(
             report.step(iteration, losses, rate)
             finished = iteration + 1
             if finished % config.evaluate_every == 0 and finished < config.iterations:
-                report.metrics(
-                    finished, evaluate_detector(detector, splits.val, recipe, accelerator)[0]
-                )
+                report.metrics(finished, _evaluate(detector, splits, recipe, accelerator)[0])
             if finished % config.checkpoint_every == 0 or finished == config.iterations:
                 save_checkpoint(folder, recipe, finished, detector, optimizer, accelerator)
         if accelerator.is_main_process:
             save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
-        metrics, results = evaluate_detector(detector, splits.val, recipe, accelerator)
-        report.metrics(config.iterations, metrics)
+        evaluation, results = _evaluate(detector, splits, recipe, accelerator)
+        report.metrics(config.iterations, evaluation)
     if accelerator.is_main_process:
         folder.evaluation.unlink(missing_ok=True)
-        write_results(folder, metrics, results)
-    this_process().destroy_process_group()
-    return detector, metrics
+        write_results(folder, evaluation, results)
+    return detector, evaluation
 
 
 def check_batch_size(config: TrainingConfig, accelerator: Accelerator) -> None:
@@ -86,14 +97,18 @@ def check_batch_size(config: TrainingConfig, accelerator: Accelerator) -> None:
     world = accelerator.num_processes
     if config.batch_size % world:
         raise UserError(
-            f"training.batch_size: expected a multiple of the {world} processes, got {config.batch_size}"
+            f"training.batch_size: expected a multiple of the {world} processes, "
+            f"got {config.batch_size}"
         )
 
 
 def training_batches(
     recipe: Recipe, data: DetectionData, start: int, accelerator: Accelerator
 ) -> Iterator[Batch]:
-    """Batches ``start`` to the last; batch i is the same whether or not the run was interrupted before it."""
+    """Yield the batches of iterations ``start`` to the last.
+
+    A batch depends on its iteration alone, not on whether the run was interrupted before it.
+    """
     config = recipe.training
     batches = TrainBatches(
         data.aspect_groups,
@@ -109,10 +124,28 @@ def training_batches(
         collate_fn=collate,
         num_workers=recipe.data.workers,
         pin_memory=accelerator.device.type == "cuda",
-        generator=torch.Generator(),  # else the loader would draw from the generator that the samplers use
+        # With a generator of its own the loader does not draw from the one that samplers use.
+        generator=torch.Generator(),
     )
     try:
         for _, batch in zip(range(start, config.iterations), loader, strict=False):
             yield batch
-    except UserError as error:  # a loader's worker puts its traceback before the message
+    except UserError as error:
+        # A worker of the loader puts its traceback before the message.
         raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
+
+
+def _evaluate(
+    detector: Detector, splits: Splits, recipe: Recipe, accelerator: Accelerator
+) -> tuple[Evaluation, Results]:
+    settings = recipe.evaluation
+    evaluation, results = evaluate_detector(
+        detector,
+        splits.val,
+        batch_size=settings.batch_size,
+        bootstrap=settings.bootstrap,
+        seed=recipe.seed,
+        accelerator=accelerator,
+    )
+    assert evaluation is not None  # open_splits refuses a val split without annotations
+    return evaluation, results

@@ -1,4 +1,4 @@
-"""The optimizer and its learning rate."""
+"""The optimizer of a detector, and the schedule of its learning rate."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,11 @@ from postnms.recipes import TrainingConfig
 
 
 def build_optimizer(detector: Detector, config: TrainingConfig) -> Optimizer:
-    """SGD with momentum or AdamW over the trained parameters; the stage is a group with a rate of its own."""
+    """Return SGD with momentum, or AdamW, for all parameters that require a gradient.
+
+    The parameters of the detector are the first group, those of the stage the second. The
+    entry ``factor`` of a group multiplies its learning rate.
+    """
     trained = [
         (name.startswith("stage."), p) for name, p in detector.named_parameters() if p.requires_grad
     ]
@@ -23,7 +27,10 @@ def build_optimizer(detector: Detector, config: TrainingConfig) -> Optimizer:
 
 
 def set_learning_rate(optimizer: Optimizer, iteration: int, config: TrainingConfig) -> float:
-    """Set the rates of an iteration; returns the detector's."""
+    """Set the learning rate of each group for an iteration, which is counted from 0.
+
+    Returns the rate of the detector.
+    """
     rate = learning_rate(
         iteration,
         config.lr,
@@ -45,7 +52,21 @@ def learning_rate(
     steps: Sequence[int],
     gamma: float,
 ) -> float:
-    """Rate of the given iteration, counted from 0. ``steps``: iterations at which it is multiplied by gamma."""
+    """Return the learning rate of an iteration.
+
+    Args:
+        iteration: the iteration, counted from 0.
+        base: the rate after warm-up.
+        warmup: number of iterations in which the rate rises linearly to ``base``. 0: no warm-up.
+        warmup_factor: share of ``base`` that iteration 0 has.
+        steps: iterations from which on the rate is multiplied by ``gamma``, once for each.
+        gamma: the factor of a step.
+
+    Example:
+        >>> from postnms.training.optimizer import learning_rate
+        >>> [learning_rate(i, 1.0, 2, 0.5, (3,), 0.5) for i in range(5)]
+        [0.5, 0.75, 1.0, 0.5, 0.5]
+    """
     share = min(iteration / warmup, 1.0) if warmup else 1.0
     return (
         base

@@ -1,4 +1,7 @@
-"""What a person sees of a run while it trains: progress with losses and time left, TensorBoard, a JSON-lines log."""
+"""The report of a training run while it lasts.
+
+It has a progress bar with losses and the remaining time, a log in JSON lines, and TensorBoard.
+"""
 
 import json
 import time
@@ -21,18 +24,30 @@ from rich.text import Text
 from torch import Tensor
 
 from postnms.evaluation.metrics import show
+from postnms.evaluation.results import Evaluation
 from postnms.files.atomic import write_text
 from postnms.recipes import TrainingConfig
 from postnms.runs.folder import RunFolder
 
 
 class TrainingReport:
-    """Shows and writes the progress of a run; only process 0 does. On resuming, later log lines are cut off."""
+    """The progress of a run, on the terminal and in its log. It is used in a ``with`` block.
+
+    Only process 0 shows and writes anything, but all processes must call :meth:`step`.
+
+    Args:
+        folder: the folder of the run. Lines of its log after iteration ``start`` are removed.
+        config: the number of iterations, and how often to log.
+        accelerator: the processes that train together, with a TensorBoard tracker.
+        start: number of iterations that are finished already.
+    """
 
     def __init__(
         self, folder: RunFolder, config: TrainingConfig, accelerator: Accelerator, start: int
     ) -> None:
-        self.folder, self.config, self.accelerator = folder, config, accelerator
+        self.folder = folder
+        self.config = config
+        self.accelerator = accelerator
         self.main = accelerator.is_main_process
         self.last = (time.perf_counter(), start)
         if self.main:
@@ -41,9 +56,13 @@ class TrainingReport:
             "tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}}
         )
         self.progress = Progress(
-            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("eta"),
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
             TimeRemainingColumn(),
-        )  # fmt: skip
+        )
         self.task = self.progress.add_task("training", total=config.iterations, completed=start)
         self.losses = Text()
         self.live = Live(Group(self.progress, self.losses), console=Console(stderr=True))
@@ -61,12 +80,23 @@ class TrainingReport:
     ) -> None:
         self.live.stop()
         if self.main and not self.live.console.is_terminal:
-            self.live.console.print()  # rich ends the last line on terminals only
-        for tracker in self.accelerator.trackers:  # end_training would end the processes' group too
+            # Rich ends the last line on terminals only.
+            self.live.console.print()
+        # ``Accelerator.end_training`` would end the process group too, so it is not called here.
+        for tracker in self.accelerator.trackers:
             tracker.finish()
 
     def step(self, iteration: int, losses: Mapping[str, Tensor], rate: float) -> None:
-        """After every iteration, in every process; writes each ``log_every`` th, the means over the processes."""
+        """Report an iteration. All processes call this after every iteration.
+
+        Each ``log_every``-th iteration and the last one are shown and written, with the means of
+        the losses over the processes.
+
+        Args:
+            iteration: the iteration, counted from 0.
+            losses: the losses of this process, as scalars by name.
+            rate: the learning rate of the detector.
+        """
         self.progress.advance(self.task)
         if (iteration + 1) % self.config.log_every and iteration + 1 != self.config.iterations:
             return
@@ -88,32 +118,35 @@ class TrainingReport:
             iteration + 1, {"loss": total, **values, "lr": rate, "seconds_per_iteration": seconds}
         )
 
-    def metrics(self, finished: int, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
-        """After an evaluation."""
+    def metrics(self, finished: int, evaluation: Evaluation) -> None:
+        """Show and write the evaluation after ``finished`` iterations."""
+        # The time of the evaluation does not count as that of the next iterations.
         self.last = (time.perf_counter(), finished)
         if not self.main:
             return
-        flat = {
+        figures = {
             f"{row}/{name}": value
-            for row, figures in metrics.items()
-            for name, value in figures.items()
+            for row, values in evaluation.to_json().items()
+            for name, value in values.items()
         }
         shown = ", ".join(
-            f"{row} AP {show(figures['AP'], 2)}"
-            for row, figures in metrics.items()
-            if row != "gain"
+            f"{row} AP {show(values['AP'], 2)}" for row, values in evaluation.rows.items()
         )
         self.live.console.print(f"iteration {finished}: {shown}", highlight=False)
-        self._write(finished, {name: value for name, value in flat.items() if value is not None})
+        self._write(finished, {name: value for name, value in figures.items() if value is not None})
 
     def _write(self, finished: int, values: dict[str, Any]) -> None:
+        """Append a line to the log, and send its values to TensorBoard."""
         with self.folder.log.open("a") as file:
             file.write(json.dumps({"iteration": finished, **values}) + "\n")
         self.accelerator.log(values, step=finished)
 
 
 def _cut_log(folder: RunFolder, start: int) -> None:
-    """Drop the lines after iteration ``start``; a half-written last line goes too."""
+    """Remove the lines of the log after iteration ``start``.
+
+    A last line that is half written is removed too.
+    """
     kept = []
     for line in folder.log.read_text().splitlines() if folder.log.is_file() else []:
         try:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, and how it goes on from one."""
+"""Checkpoints of a run, and how a run continues from one."""
 
 import time
 
@@ -29,7 +29,11 @@ def save_checkpoint(
     optimizer: Optimizer,
     accelerator: Accelerator,
 ) -> None:
-    """Write the state after ``finished`` iterations; process 0 writes for all."""
+    """Write the checkpoint of a run after ``finished`` iterations.
+
+    All processes call this. Process 0 writes the file, with the random states of all processes.
+    Raises UserError if the operating system refuses.
+    """
     own = {
         f"{accelerator.process_index}.{name}": state
         for name, state in _generator_states(accelerator).items()
@@ -52,7 +56,23 @@ def resume_training(
     optimizer: Optimizer,
     accelerator: Accelerator,
 ) -> int:
-    """Restore the folder's checkpoint into everything that changes while training; returns the next iteration."""
+    """Restore the checkpoint of a run into the detector, the optimizer and the random generators.
+
+    Args:
+        recipe: the recipe of the run, without any change.
+        folder: the folder of the run.
+        categories: the classes of the data, in the order of the labels.
+        detector: the detector, which is changed in place.
+        optimizer: the optimizer, which is changed in place.
+        accelerator: the processes that train together.
+
+    Returns:
+        The iteration to continue with, counted from 0.
+
+    Raises:
+        UserError: the checkpoint is missing, or it belongs to another recipe, to other classes, or
+            to another number of processes or other devices.
+    """
     tensors, about = load_tensors(folder.checkpoint)
     differences = recipe.differences(Recipe.parse(about["recipe"], str(folder.checkpoint)))
     if differences:
@@ -69,8 +89,8 @@ def resume_training(
     ]
     if sorted(states) != sorted(here):
         raise UserError(
-            f"{folder.checkpoint}: expected the random states {', '.join(here)} of these processes and devices, "
-            f"got {', '.join(states)}"
+            f"{folder.checkpoint}: expected the random states {', '.join(here)} "
+            f"of these processes and devices, got {', '.join(states)}"
         )
     torch.set_rng_state(states[f"{accelerator.process_index}.cpu"])
     if accelerator.device.type == "cuda":
@@ -79,6 +99,7 @@ def resume_training(
 
 
 def _generator_states(accelerator: Accelerator) -> dict[str, Tensor]:
+    """Return the states of torch's generators of this process, by the kind of their device."""
     states = {"cpu": torch.get_rng_state()}
     return states | (
         {"cuda": torch.cuda.get_rng_state()} if accelerator.device.type == "cuda" else {}

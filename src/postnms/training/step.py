@@ -1,4 +1,4 @@
-"""One step of training."""
+"""One training step, the source of its random draws, and the check of its losses."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,22 @@ def training_step(
     accelerator: Accelerator,
     generators: Sequence[torch.Generator] | None = None,
 ) -> dict[str, Tensor]:
-    """One update; returns the losses before it, detached, and ``gradient_norm`` if it is not finite (no update)."""
+    """Train on one batch: forward pass, backward pass, and one update of the weights.
+
+    The weights are not updated if the sum of the losses or the norm of the gradient is not finite.
+
+    Args:
+        model: a detector in training mode.
+        optimizer: the optimizer of its parameters.
+        batch: this process's share of the batch.
+        config: precision and limit of the gradient.
+        accelerator: the processes that train together.
+        generators: the source of the random draws, one for each image. None: torch's own generator.
+
+    Returns:
+        The losses before the update by name, as detached scalars. If the norm of the gradient is
+        not finite, it is among them as ``gradient_norm``.
+    """
     device = accelerator.device
     images = [image.to(device, non_blocking=True) for image in batch.images]
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -32,12 +47,14 @@ def training_step(
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(total)
     values = {name: loss.detach() for name, loss in losses.items()}
+    # An infinite limit clips nothing and still gives the norm.
     norm = accelerator.clip_grad_norm_(
         model.parameters(), math.inf if config.clip_norm is None else config.clip_norm
     )
     if norm is not None and not bool(torch.isfinite(norm)):
         return values | {"gradient_norm": torch.as_tensor(norm)}
-    if bool(torch.isfinite(total)):  # else the weights stay as they are for whoever looks into it
+    # After a loss that is not finite the weights stay as they are, so that the cause can be found.
+    if bool(torch.isfinite(total)):
         optimizer.step()
     return values
 
@@ -45,18 +62,28 @@ def training_step(
 def step_generators(
     seed: int, iteration: int, images: int, accelerator: Accelerator
 ) -> list[torch.Generator]:
-    """Of each image of this process, where its draws come from: a matter of seed, iteration and place in the batch.
+    """Return a random generator for each image of this process.
 
-    So neither the number of processes nor an interruption changes them.
+    The generator depends on the seed, the iteration and the position of the image in the whole
+    batch. So neither the number of processes nor an interruption changes the draws.
+
+    Args:
+        seed: the seed of the run.
+        iteration: the iteration, counted from 0.
+        images: number of images of this process.
+        accelerator: the processes, which take the images of a batch in turn.
     """
-    places = range(
+    positions = range(
         accelerator.process_index, images * accelerator.num_processes, accelerator.num_processes
     )
-    return [seeded_generator(seed, iteration, place, device=accelerator.device) for place in places]
+    return [
+        seeded_generator(seed, iteration, position, device=accelerator.device)
+        for position in positions
+    ]
 
 
 def stop_unless_finite(losses: Mapping[str, Tensor], iteration: int, folder: RunFolder) -> None:
-    """Raise UserError, with every loss term named, if one is NaN or infinite."""
+    """Raise UserError if a loss is NaN or infinite. The message has all losses by name."""
     values = {name: float(loss) for name, loss in losses.items()}
     if all(math.isfinite(value) for value in values.values()):
         return

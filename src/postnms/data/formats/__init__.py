@@ -1,1 +1,1 @@
-"""One file for each annotation format."""
+"""One file for each format of annotations, and the checks that they share."""

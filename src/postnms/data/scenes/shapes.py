@@ -1,6 +1,9 @@
-"""Anti-aliased textured shapes: signed distances, and colour patches on them.
+"""Anti-aliased textured shapes.
 
-A signed distance is negative inside, in pixels; x and y are pixel centres in the shape's own, rotated frame.
+A shape is defined by a function that gives the signed distance of points from its edge, in pixels.
+The distance is negative inside. It is approximate away from the edge. The points are pixel centres
+(x, y) in the coordinates of the shape, whose origin is its centre and whose axes are rotated.
+
 h, w: sides of the patch that a shape covers.
 """
 
@@ -11,45 +14,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 Field = NDArray[np.floating]
+"""An array of numbers over the pixels of a patch."""
 Distance = Callable[[Field, Field, float], Field]
+"""A function of x (h, w), y (h, w) and the radius, which returns signed distances (h, w).
+
+All values are in pixels.
+"""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A placed shape: where it covers the image, how much, and in what colours."""
+    """A shape at its position in an image: its patch, and its cover and colours there."""
 
     label: int
+    """0..K-1, the position in :data:`SHAPES`."""
     rows: slice
+    """Rows of the image in the patch, a half-open range of h pixels."""
     columns: slice
+    """Columns of the image in the patch, a half-open range of w pixels."""
     cover: Field
-    """(h, w) in [0, 1]: the share of each pixel inside the shape."""
+    """(h, w) in [0, 1]: the fraction of each pixel inside the shape."""
     colour: Field
-    """(h, w, 3) in [0, 1]."""
+    """(h, w, 3) in [0, 1], RGB."""
 
 
 def disc(x: Field, y: Field, radius: float) -> Field:
-    """A filled circle."""
+    """Return the signed distances from a filled circle."""
     return np.hypot(x, y) - radius
 
 
 def ring(x: Field, y: Field, radius: float) -> Field:
-    """A circle with a hole of about half its radius."""
+    """Return the signed distances from a circle with a hole of half its radius."""
     return np.abs(np.hypot(x, y) - 0.75 * radius) - 0.25 * radius
 
 
 def square(x: Field, y: Field, radius: float) -> Field:
-    """A square whose corners lie on the circle."""
+    """Return the signed distances from a square whose corners are 1.1 radii from its centre."""
     return np.maximum(np.abs(x), np.abs(y)) - 0.78 * radius
 
 
 def triangle(x: Field, y: Field, radius: float) -> Field:
-    """An equilateral triangle whose corners lie on the circle."""
+    """Return the signed distances from an equilateral triangle.
+
+    Its corners are 1.1 radii from its centre.
+    """
     slanted = np.maximum(0.866 * x + 0.5 * y, -0.866 * x + 0.5 * y)
     return np.maximum(slanted, -y) - 0.55 * radius
 
 
 def star(x: Field, y: Field, radius: float) -> Field:
-    """A star with five points."""
+    """Return the signed distances from a star.
+
+    Its five points are 1 radius from its centre.
+    """
     angle = np.arctan2(y, x) * 5 / (2 * np.pi)
     edge = 1 - 1.1 * np.abs(angle - np.round(angle))
     return (np.hypot(x, y) - radius * edge) * 0.75
@@ -62,6 +79,7 @@ SHAPES: dict[str, Distance] = {
     "triangle": triangle,
     "star": star,
 }
+"""The distance function of each class by its name, in the order of the labels."""
 
 _BASE_COLOURS = np.array(
     [
@@ -73,12 +91,21 @@ _BASE_COLOURS = np.array(
     ],
     np.float32,
 )
+"""(K, 3) RGB in [0, 1]: the base colour of each class, in the order of the labels."""
 
 
 def place(
     label: int, centre: tuple[float, float], radius: float, size: int, random: np.random.Generator
 ) -> Shape:
-    """A shape of a class, with its own rotation, colour and texture, as far as it lies in a size x size image."""
+    """Return a shape of a class with random rotation, colour and texture.
+
+    Args:
+        label: the class, a position in :data:`SHAPES`.
+        centre: x and y of the centre, in pixels of the image.
+        radius: radius in pixels.
+        size: side of the square image in pixels. The patch is limited to the image.
+        random: generator of the random numbers.
+    """
     margin = radius + 2
     left, top = (max(int(c - margin), 0) for c in centre)
     right, bottom = (min(int(c + margin) + 1, size) for c in centre)
@@ -86,10 +113,14 @@ def place(
         np.arange(left, right, dtype=np.float32) + 0.5 - centre[0],
         np.arange(top, bottom, dtype=np.float32) + 0.5 - centre[1],
     )
+    # Rotate the points into the coordinates of the shape.
     angle = random.uniform(0, 2 * np.pi)
-    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    u, v = cos * x + sin * y, cos * y - sin * x
+    cos = np.float32(np.cos(angle))
+    sin = np.float32(np.sin(angle))
+    u = cos * x + sin * y
+    v = cos * y - sin * x
     distance = list(SHAPES.values())[label](u, v, radius)
+    # The cover falls from 1 to 0 within one pixel across the edge. This is the anti-aliasing.
     cover = np.clip(0.5 - distance, 0, 1)
     return Shape(
         label,
@@ -101,10 +132,14 @@ def place(
 
 
 def background(size: int, random: np.random.Generator) -> Field:
-    """A smooth, grainy (size, size, 3) ground in [0, 1]."""
+    """Return a background (size, size, 3) of smoothly varying colour, RGB around [0, 1].
+
+    Values may lie slightly outside that range. ``generate_scene`` clips them at the end.
+    """
     coarse = (
         random.normal(0, 0.09, (7, 7, 3)) + random.uniform(0.25, 0.75) + random.normal(0, 0.06, 3)
     )
+    # 7 x 7 random colours are interpolated bilinearly, first along the rows' axis, then across.
     knots = np.linspace(0, 6, size)
     low = np.minimum(knots.astype(int), 5)
     share = (knots - low)[:, None]
@@ -115,7 +150,11 @@ def background(size: int, random: np.random.Generator) -> Field:
 def _paint(
     label: int, u: Field, v: Field, distance: Field, radius: float, random: np.random.Generator
 ) -> Field:
-    """Base colour of the class with a jitter; stripes, rings or a gradient; a darker rim."""
+    """Return the colours (h, w, 3) of a shape.
+
+    They are the base colour of the class with random changes, times a random pattern (stripes,
+    rings or a gradient). The rim is darker.
+    """
     base = _BASE_COLOURS[label] * random.uniform(0.75, 1.15) + random.normal(0, 0.07, 3).astype(
         np.float32
     )

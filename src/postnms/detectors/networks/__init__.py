@@ -1,1 +1,1 @@
-"""One file for each network."""
+"""Networks that give candidates, one file for each."""

@@ -1,9 +1,10 @@
-"""FCOS (arXiv 1904.01355) of torchvision's parts: one point a cell, scores weighted by centerness.
+"""FCOS (arXiv 1904.01355), made of torchvision's parts.
+
+Every cell has one point, and scores are weighted by centerness. It has no settings of its own:
+recipes reach it as one of torchvision's models (``postnms.TorchvisionConfig``).
 
 A: points of an image over all levels, m: ground-truth boxes of an image.
 """
-
-from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,52 +14,38 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from postnms.boxes import area
-from postnms.detectors.image_batch import ImageBatch, prepare_images
+from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.network import Selection
-from postnms.detectors.parts import dense_head as dense
-from postnms.detectors.parts.backbone import pyramid
-from postnms.detectors.parts.classes import Columns, truths_of
+from postnms.detectors.parts import dense_head
+from postnms.detectors.parts.classes import truths_of
+from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.distributed.collectives import divisor
-from postnms.structures import Candidates, Level, Targets
+from postnms.structures import Candidates, Targets
 
 
-class FCOS(nn.Module):
-    """Features and candidates of an FCOS; the modules are torchvision's and keep its state-dict names."""
+class FCOS(FramedNetwork):
+    """Features and candidates of an FCOS.
+
+    The modules are torchvision's and keep its state-dict names.
+    """
 
     def __init__(
         self,
         transform: GeneralizedRCNNTransform,
         backbone: nn.Module,
+        frame: Frame,
         anchor_generator: AnchorGenerator,
         head: FCOSHead,
         box_coder: BoxLinearCoder,
         center_sampling_radius: float,
-        settings: dense.DenseSettings,
-        levels: Mapping[str, Level],
-        columns: Columns,
+        settings: dense_head.DenseSettings,
     ) -> None:
-        super().__init__()
-        self.transform, self.backbone, self.anchor_generator, self.head = (
-            transform,
-            backbone,
-            anchor_generator,
-            head,
-        )
-        self.box_coder, self.center_sampling_radius, self.settings = (
-            box_coder,
-            center_sampling_radius,
-            settings,
-        )
-        self.levels, self.columns, self.num_classes = levels, columns, len(columns)
-        self.nms_threshold, self.max_detections = settings.nms_thresh, settings.detections_per_img
-
-    def prepare(self, images: Sequence[Tensor]) -> ImageBatch:
-        """Images as given -> normalised, resized, padded."""
-        return prepare_images(self.transform, images)
-
-    def features(self, images: ImageBatch) -> dict[str, Tensor]:
-        """Pyramid levels (B, C, H, W) by name."""
-        return pyramid(self.backbone, images.pixels)
+        super().__init__(transform, backbone, frame)
+        self.anchor_generator = anchor_generator
+        self.head = head
+        self.box_coder = box_coder
+        self.center_sampling_radius = center_sampling_radius
+        self.settings = settings
 
     def candidates(
         self,
@@ -67,26 +54,25 @@ class FCOS(nn.Module):
         targets: Targets | None = None,
         selection: Selection = Selection(),
     ) -> tuple[Candidates, dict[str, Tensor]]:
-        """The best (point, class) pairs of each level, and with ``targets`` the three losses of training.
+        """Return the best (point, class) pairs of each level, and with ``targets`` three losses.
 
-        Scores are the geometric mean of class score and centerness.
+        A score is the geometric mean of the class score and the centerness.
         """
         levels = list(features.values())
         outputs = {name: output.float() for name, output in self.head(levels).items()}
         anchors = images.anchors(self.anchor_generator, levels)
-        per_level = dense.anchors_per_level(levels, anchors)
+        per_level = dense_head.anchors_per_level(levels, anchors)
         losses = {}
         if targets is not None:
-            losses = self._losses(outputs, anchors, per_level, truths_of(targets, self.columns))
-        outputs = dense.run_as_at_test(self.head, levels, outputs, selection)
-        scores = (
-            self.columns.take(outputs["cls_logits"].sigmoid()) * outputs["bbox_ctrness"].sigmoid()
-        ).sqrt()
-        best = dense.best_of_levels(scores, per_level, self.settings, selection)
-        decode = self.box_coder.decode
-        return dense.select(
-            scores, best, outputs["bbox_regression"], anchors, decode, images, selection
-        ), losses
+            losses = self._losses(outputs, anchors, per_level, truths_of(targets, self.classes))
+        outputs = dense_head.run_as_at_test(self.head, levels, outputs, selection)
+        class_scores = self.classes.take(outputs["cls_logits"].sigmoid())
+        scores = (class_scores * outputs["bbox_ctrness"].sigmoid()).sqrt()
+        best = dense_head.best_of_levels(scores, per_level, self.settings, selection)
+        candidates = dense_head.select_candidates(
+            scores, best, outputs, anchors, self.box_coder.decode, images, selection
+        )
+        return candidates, losses
 
     def _losses(
         self,
@@ -95,40 +81,48 @@ class FCOS(nn.Module):
         per_level: list[int],
         truths: list[dict[str, Tensor]],
     ) -> dict[str, Tensor]:
-        radius = self.center_sampling_radius
         matches = [
-            match_points(part, per_level, truth["boxes"], radius)
+            match_points(part, per_level, truth["boxes"], self.center_sampling_radius)
             for part, truth in zip(anchors, truths, strict=True)
         ]
-        own = sum(int((match >= 0).sum()) for match in matches)
-        scale = max(own, 1) / divisor(
-            own, anchors[0].device
-        )  # the head's own mean is over this process alone
-        found = self.head.compute_loss(truths, outputs, anchors, matches)
-        return {f"loss_{name}": scale * loss for name, loss in found.items()}
+        positive = sum(int((match >= 0).sum()) for match in matches)
+        terms = self.head.compute_loss(truths, outputs, anchors, matches)
+        # The head divides by the positive points of this process. The scale makes that the mean
+        # over all processes.
+        scale = max(positive, 1) / divisor(positive, anchors[0].device)
+        return {f"loss_{name}": scale * loss for name, loss in terms.items()}
 
 
 def match_points(anchors: Tensor, per_level: list[int], boxes: Tensor, radius: float) -> Tensor:
-    """(A,) int64: the row of the smallest box that each point is responsible for, -1 for background (section 3.2).
+    """Return the row of the smallest box that each point is responsible for (FCOS, section 3.2).
 
-    A point is responsible for boxes that it lies in, whose centre is less than ``radius`` cells away along both axes,
-    and whose farthest side is 4 to 8 cells away, with no lower bound on the first level and no upper one on the last.
-    Anchors (A, 4) are the cells.
+    A point is responsible for a box if it lies in the box, if the centre of the box is less than
+    ``radius`` cells away along both axes, and if the farthest side of the box is 4 to 8 cells
+    away. The first level has no lower bound and the last level no upper bound on that distance.
+
+    Args:
+        anchors: (A, 4), the cells of the points.
+        per_level: number of points on each level, in order.
+        boxes: (m, 4), the ground truth of the image.
+        radius: in cells.
+
+    Returns:
+        (A,) int64, -1 for background.
     """
     if not len(boxes):
         return torch.full((len(anchors),), -1, dtype=torch.int64, device=anchors.device)
-    points, cell = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2] - anchors[:, 0]
+    points = (anchors[:, :2] + anchors[:, 2:]) / 2
+    cell = anchors[:, 2] - anchors[:, 0]
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    near = (points[:, None] - centres).abs().amax(dim=2) < radius * cell[:, None]
-    sides = torch.cat(
-        [points[:, None] - boxes[:, :2], boxes[:, 2:] - points[:, None]], dim=2
-    )  # (A, m, 4)
-    least, most = 4 * cell, 8 * cell
+    is_near = (points[:, None] - centres).abs().amax(dim=2) < radius * cell[:, None]
+    sides = torch.cat([points[:, None] - boxes[:, :2], boxes[:, 2:] - points[:, None]], dim=2)
+    least = 4 * cell
+    most = 8 * cell
     least[: per_level[0]] = 0
     most[-per_level[-1] :] = torch.inf
-    farthest = sides.amax(dim=2)
-    responsible = (
-        near & (sides.amin(dim=2) > 0) & (farthest > least[:, None]) & (farthest < most[:, None])
-    )
+    farthest = sides.amax(dim=2)  # (A, m)
+    is_inside = sides.amin(dim=2) > 0
+    fits_level = (farthest > least[:, None]) & (farthest < most[:, None])
+    responsible = is_near & is_inside & fits_level
     smallest = torch.where(responsible, area(boxes), torch.inf).min(dim=1)
     return torch.where(smallest.values.isinf(), -1, smallest.indices)

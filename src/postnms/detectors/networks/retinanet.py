@@ -1,12 +1,10 @@
-"""RetinaNet (arXiv 1708.02002), composed of torchvision's parts.
+"""RetinaNet (arXiv 1708.02002), made of torchvision's parts.
 
-A new network scores every anchor near 0.01, under the threshold, so for some hundred iterations there are no
-candidates: the stage's losses and their gradients are then zero, and it starts to learn when the detector does.
-
-K: classes; there is no background among a classifier's outputs.
+A new network scores every anchor near 0.01, under the threshold. So for some hundred iterations
+there are no candidates: the losses of the stage and their gradients are zero, and the stage starts
+to learn when the detector does.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -17,63 +15,60 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from postnms.config import Fraction, Positive
 from postnms.detectors.config import AnchorSizes, PyramidConfig
-from postnms.detectors.image_batch import ImageBatch, build_transform, prepare_images
+from postnms.detectors.image_batch import ImageBatch, build_transform
 from postnms.detectors.network import Selection
-from postnms.detectors.parts import dense_head as dense
+from postnms.detectors.parts import dense_head
 from postnms.detectors.parts.assignment import assign
-from postnms.detectors.parts.backbone import build_backbone, levels_of, pyramid
-from postnms.detectors.parts.classes import Columns, truths_of
-from postnms.structures import Candidates, Level, Targets
+from postnms.detectors.parts.backbone import build_backbone, levels_of
+from postnms.detectors.parts.classes import ClassOutputs, truths_of
+from postnms.detectors.parts.frame import Frame, FramedNetwork
+from postnms.structures import Candidates, Targets
 
 
 class RetinaNetConfig(PyramidConfig):
-    """RetinaNet on levels P3 to P7."""
+    """Settings of a RetinaNet on levels P3 to P7."""
 
     kind: Literal["retinanet"] = "retinanet"
     anchor_sizes: AnchorSizes = (32, 64, 128, 256, 512)
-    """One a pyramid level, in pixels; each level also has anchors of 2^(1/3) and 2^(2/3) times the size."""
+    """One size for each pyramid level, in pixels. Each level also has anchors of 2^(1/3) and
+    2^(2/3) times its size."""
     fg_iou_thresh: Fraction = 0.5
+    """An anchor is positive from this IoU with an object on."""
     bg_iou_thresh: Fraction = 0.4
+    """An anchor is negative below this IoU with every object."""
     topk_candidates: Positive = 1000
-    """Of each level."""
+    """Largest number of candidates for each level of an image."""
     score_thresh: Fraction = 0.05
+    """Candidates score more than this."""
     nms_thresh: Fraction = 0.5
+    """NMS suppresses boxes that overlap a key with an IoU over this."""
     detections_per_img: Positive = 100
+    """Largest number of detections for each image."""
 
 
-class RetinaNet(nn.Module):
-    """Features and candidates of a RetinaNet; the modules are torchvision's and keep its state-dict names."""
+class RetinaNet(FramedNetwork):
+    """Features and candidates of a RetinaNet.
+
+    The modules are torchvision's and keep its state-dict names.
+    """
 
     def __init__(
         self,
         transform: GeneralizedRCNNTransform,
         backbone: nn.Module,
+        frame: Frame,
         anchor_generator: AnchorGenerator,
         head: RetinaNetHead,
         matcher: Matcher,
         box_coder: BoxCoder,
-        settings: dense.DenseSettings,
-        levels: Mapping[str, Level],
-        columns: Columns,
+        settings: dense_head.DenseSettings,
     ) -> None:
-        super().__init__()
-        self.transform, self.backbone, self.anchor_generator, self.head = (
-            transform,
-            backbone,
-            anchor_generator,
-            head,
-        )
-        self.matcher, self.box_coder, self.settings = matcher, box_coder, settings
-        self.levels, self.columns, self.num_classes = levels, columns, len(columns)
-        self.nms_threshold, self.max_detections = settings.nms_thresh, settings.detections_per_img
-
-    def prepare(self, images: Sequence[Tensor]) -> ImageBatch:
-        """Images as given -> normalised, resized, padded."""
-        return prepare_images(self.transform, images)
-
-    def features(self, images: ImageBatch) -> dict[str, Tensor]:
-        """Pyramid levels (B, C, H, W) by name."""
-        return pyramid(self.backbone, images.pixels)
+        super().__init__(transform, backbone, frame)
+        self.anchor_generator = anchor_generator
+        self.head = head
+        self.matcher = matcher
+        self.box_coder = box_coder
+        self.settings = settings
 
     def candidates(
         self,
@@ -82,33 +77,32 @@ class RetinaNet(nn.Module):
         targets: Targets | None = None,
         selection: Selection = Selection(),
     ) -> tuple[Candidates, dict[str, Tensor]]:
-        """The best (anchor, class) pairs of each level, and with ``targets`` the two losses of training.
+        """Return the best (anchor, class) pairs of each level, and with ``targets`` two losses.
 
-        The losses are means over images, each over its own positive anchors, as in torchvision.
+        Each loss is a mean over images, each image over its own positive anchors, as in
+        torchvision.
         """
         levels = list(features.values())
         outputs = {name: output.float() for name, output in self.head(levels).items()}
         anchors = images.anchors(self.anchor_generator, levels)
         losses = {}
         if targets is not None:
-            truths = truths_of(targets, self.columns)
-            found = self.head.compute_loss(
-                truths, outputs, anchors, assign(self.matcher, anchors, truths)
-            )
-            losses = {f"loss_{name}": loss for name, loss in found.items()}
-        outputs = dense.run_as_at_test(self.head, levels, outputs, selection)
-        scores = self.columns.take(outputs["cls_logits"].sigmoid())
-        best = dense.best_of_levels(
-            scores, dense.anchors_per_level(levels, anchors), self.settings, selection
+            truths = truths_of(targets, self.classes)
+            matches = assign(self.matcher, anchors, truths)
+            terms = self.head.compute_loss(truths, outputs, anchors, matches)
+            losses = {f"loss_{name}": loss for name, loss in terms.items()}
+        outputs = dense_head.run_as_at_test(self.head, levels, outputs, selection)
+        scores = self.classes.take(outputs["cls_logits"].sigmoid())
+        per_level = dense_head.anchors_per_level(levels, anchors)
+        best = dense_head.best_of_levels(scores, per_level, self.settings, selection)
+        candidates = dense_head.select_candidates(
+            scores, best, outputs, anchors, self.box_coder.decode_single, images, selection
         )
-        decode = self.box_coder.decode_single
-        return dense.select(
-            scores, best, outputs["bbox_regression"], anchors, decode, images, selection
-        ), losses
+        return candidates, losses
 
 
 def build_retinanet(config: RetinaNetConfig, num_classes: int) -> RetinaNet:
-    """A RetinaNet with a random head for ``num_classes`` classes."""
+    """Build a RetinaNet with a random head for ``num_classes`` classes."""
     octaves = [
         tuple(int(size * 2 ** (third / 3)) for third in range(3)) for size in config.anchor_sizes
     ]
@@ -116,19 +110,19 @@ def build_retinanet(config: RetinaNetConfig, num_classes: int) -> RetinaNet:
     head = RetinaNetHead(
         config.backbone.fpn_channels, anchors.num_anchors_per_location()[0], num_classes
     )
+    frame = Frame(
+        levels_of(config.backbone, range(3, 8)),
+        ClassOutputs(tuple(range(num_classes))),
+        config.nms_thresh,
+        config.detections_per_img,
+    )
     return RetinaNet(
         build_transform(config),
         build_backbone(config.backbone, first_level=3),
+        frame,
         anchors,
         head,
         Matcher(config.fg_iou_thresh, config.bg_iou_thresh, allow_low_quality_matches=True),
         BoxCoder((1.0, 1.0, 1.0, 1.0)),
-        dense.DenseSettings(
-            config.topk_candidates,
-            config.score_thresh,
-            config.nms_thresh,
-            config.detections_per_img,
-        ),
-        levels_of(config.backbone, range(3, 8)),
-        Columns(tuple(range(num_classes))),
+        dense_head.DenseSettings(config.topk_candidates, config.score_thresh),
     )

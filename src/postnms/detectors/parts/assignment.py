@@ -15,21 +15,43 @@ from postnms.boxes import pairwise_iou
 def assign(
     matcher: Matcher, boxes: Sequence[Tensor], truths: Sequence[dict[str, Tensor]]
 ) -> list[Tensor]:
-    """Of each image: for each box (r,) the row of its truth; -1: background, -2: neither, it is not trained on."""
+    """Match the boxes of each image to its ground truth.
+
+    Args:
+        matcher: turns IoUs (m, r) into matches.
+        boxes: (r, 4) for each image.
+        truths: for each image, ``boxes`` (m, 4) and ``labels`` (m,).
+
+    Returns:
+        For each image (r,) int64: the row of the truth of each box. -1: background. -2: neither,
+        the box is not trained on.
+    """
     return [
-        matcher(pairwise_iou(truth["boxes"], part)) if len(truth["boxes"]) else _background(part)
-        for part, truth in zip(boxes, truths, strict=True)
+        # torchvision's matcher refuses an image without ground truth.
+        matcher(pairwise_iou(truth["boxes"], of_image))
+        if len(truth["boxes"])
+        else _background(of_image)
+        for of_image, truth in zip(boxes, truths, strict=True)
     ]
 
 
 def labels_of(rows: Tensor, truth: dict[str, Tensor]) -> Tensor:
-    """Of each box (r,) the label of its truth; 0: background, -1: not trained on. Labels of truths count from 1."""
-    found = truth["labels"][rows.clamp(min=0)] if len(truth["labels"]) else torch.zeros_like(rows)
-    return torch.where(rows >= 0, found, rows.clamp(max=-1) + 1)
+    """Return the label of the truth of each box of an image: (r,) int64.
+
+    ``rows`` (r,) are the matches of :func:`assign`. 0: background, -1: not trained on. Labels of
+    truths count from 1.
+    """
+    labels = truth["labels"][rows.clamp(min=0)] if len(truth["labels"]) else torch.zeros_like(rows)
+    # Without a truth, the match -1 becomes label 0, and -2 becomes -1.
+    return torch.where(rows >= 0, labels, rows.clamp(max=-1) + 1)
 
 
 def boxes_of(rows: Tensor, truth: dict[str, Tensor]) -> Tensor:
-    """Of each box the box of its truth (r, 4); any box where there is none."""
+    """Return the box of the truth of each box of an image: (r, 4).
+
+    ``rows`` (r,) are the matches of :func:`assign`. Where a box has no truth, the result is any
+    box.
+    """
     boxes = truth["boxes"]
     return boxes[rows.clamp(min=0)] if len(boxes) else boxes.new_zeros(len(rows), 4)
 
@@ -39,23 +61,33 @@ def sample_rows(
     sampler: BalancedPositiveNegativeSampler,
     generators: Sequence[torch.Generator] | None = None,
 ) -> list[Tensor]:
-    """Rows of each image that are trained on, rising: positives (label >= 1) up to their share, and negatives (0).
+    """Draw the boxes of each image that are trained on (Fast R-CNN, arXiv 1504.08083, section 2.3).
 
-    (Fast R-CNN, arXiv 1504.08083, section 2.3.)
+    Args:
+        labels: (r,) for each image. From 1 on: positive, 0: negative, -1: not trained on.
+        sampler: holds the size of a sample and the largest share of positives in it.
+        generators: the source of the random draws for each image. With them, the sample of an
+            image does not depend on the other images. None: torch's own generator, with the draws
+            of torchvision in their order.
 
-    Each image draws from its own generator, so that its sample does not depend on the others; without generators the
-    draws are torchvision's, in its order.
+    Returns:
+        For each image the rows of its sample, int64, rising. Negatives fill up the sample.
     """
     draws = generators if generators is not None else [None] * len(labels)
-    return [_rows_of_image(part, sampler, draw) for part, draw in zip(labels, draws, strict=True)]
+    return [
+        _rows_of_image(of_image, sampler, draw)
+        for of_image, draw in zip(labels, draws, strict=True)
+    ]
 
 
 def _rows_of_image(
     labels: Tensor, sampler: BalancedPositiveNegativeSampler, generator: torch.Generator | None
 ) -> Tensor:
-    positive, negative = (labels >= 1).nonzero().squeeze(1), (labels == 0).nonzero().squeeze(1)
+    positive = (labels >= 1).nonzero().squeeze(1)
+    negative = (labels == 0).nonzero().squeeze(1)
     size = sampler.batch_size_per_image
     count = min(len(positive), int(size * sampler.positive_fraction))
+    # Both permutations are drawn whole, positives first: these are the draws of torchvision.
     chosen = positive[
         torch.randperm(len(positive), device=labels.device, generator=generator)[:count]
     ]

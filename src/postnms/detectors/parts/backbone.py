@@ -1,4 +1,10 @@
-"""Classification networks with a feature pyramid of any width, put together from torchvision's parts."""
+"""Classification networks with a feature pyramid of any width, made of torchvision's parts.
+
+The pyramid is FPN (arXiv 1612.03144). Cn is the stage of the network with stride 2^n, and Pn is the
+pyramid level with stride 2^n.
+
+B: images, C: channels.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,19 +27,21 @@ from postnms.structures import Level
 
 @dataclass(frozen=True)
 class Architecture:
-    """A classification network as the body of a pyramid."""
+    """The facts about a classification network that a pyramid on it needs."""
 
     build: Callable[..., nn.Module]
-    """Called with ``norm_layer``."""
+    """Builds the network with random weights. It is called with ``norm_layer``."""
     stages: tuple[str, str, str, str]
-    """Modules whose outputs are C2 to C5, of strides 4 to 32."""
+    """Names of the modules whose outputs are C2 to C5, of strides 4 to 32."""
     widths: tuple[int, int, int, int]
-    """Their channels."""
+    """Number of channels of each of these outputs."""
     blocks: tuple[tuple[str, ...], ...]
-    """What is frozen together, from the last block to the first: prefixes of parameter names."""
+    """Prefixes of the names of the parameters of each block that can be frozen, from the last block
+    to the first."""
     within: str = ""
-    """Prefix of the body's parameters in a state dict of the whole network."""
+    """Prefix of the body's parameters in a state dict of the network with its classifier."""
     norm_epsilon: float = 1e-5
+    """Number that batch norm adds to the variance."""
 
 
 def _resnet(build: Callable[..., nn.Module], expansion: int) -> Architecture:
@@ -76,14 +84,26 @@ ARCHITECTURES: dict[str, Architecture] = {
     "resnext101_64x4d": _resnet(torchvision.models.resnext101_64x4d, 4),
     "mobilenet_v3_large": _MOBILENET_V3_LARGE,
 }
+"""Architectures by the names that :data:`postnms.detectors.config.BackboneName` lists."""
 
 
 def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN:
-    """A body and its pyramid. ``first_level`` 2: P2 to P5 as "0" to "3", and "pool"; 3: "0" to "2", "p6", "p7"."""
+    """Build a classification network without its classifier, and a pyramid on it.
+
+    Args:
+        config: settings of the backbone. The weights that they name are loaded.
+        first_level: 2: the levels are P2 to P5, named "0" to "3", and P6, named "pool", a
+            subsampled P5. 3: they are P3 to P5, named "0" to "2", and P6 and P7, named "p6" and
+            "p7", which are convolved from P5.
+
+    Raises:
+        UserError: the weights cannot be read or do not fit.
+    """
     architecture = ARCHITECTURES[config.name]
     body = architecture.build(norm_layer=_norm(config, architecture.norm_epsilon))
     if isinstance(body, ResNet):
-        del body.fc  # the classifier
+        # The classifier is of no use in a pyramid, and its weights are not loaded either.
+        del body.fc
     if config.weights is not None:
         load_backbone_weights(body, config.name, config.weights)
     trained = tuple(
@@ -91,7 +111,8 @@ def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN:
     )
     for name, parameter in body.named_parameters():
         parameter.requires_grad_(name.startswith(trained) if trained else False)
-    stages, widths = architecture.stages[first_level - 2 :], architecture.widths[first_level - 2 :]
+    stages = architecture.stages[first_level - 2 :]
+    widths = architecture.widths[first_level - 2 :]
     names = {stage: str(index) for index, stage in enumerate(stages)}
     width = config.fpn_channels
     further = LastLevelMaxPool() if first_level == 2 else LastLevelP6P7(width, width)
@@ -99,20 +120,33 @@ def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN:
 
 
 def levels_of(config: BackboneConfig, numbers: Iterable[int]) -> dict[str, Level]:
-    """The pyramid's levels, by the names that :func:`build_backbone` gives them; P<n> has stride 2^n."""
+    """Return the levels with these numbers, by the names that :func:`build_backbone` gives them.
+
+    ``numbers`` are 2 to 5 for a pyramid from P2 on, and 3 to 7 for a pyramid from P3 on. Level n
+    has stride 2^n.
+    """
     numbers = list(numbers)
     names = {number: str(number - numbers[0]) if number < 6 else f"p{number}" for number in numbers}
     return {name: Level(config.fpn_channels, 2**number) for number, name in names.items()}
 
 
 def pyramid(backbone: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
-    """A backbone's feature maps by name; a single one is called "0"."""
+    """Return the feature maps (B, C, H, W) of a backbone by name. A single map is named "0"."""
     features = backbone(pixels)
     return {"0": features} if isinstance(features, Tensor) else features
 
 
 def load_backbone_weights(body: nn.Module, name: str, weights: str) -> None:
-    """Load classification weights into a body; the classifier's own are left out. Raises UserError."""
+    """Load weights of a classification network into a body. Those of its classifier are left out.
+
+    Args:
+        body: the network without its classifier, which is changed in place.
+        name: its architecture.
+        weights: ``imagenet``, or the path of a state-dict file.
+
+    Raises:
+        UserError: there are no such weights, they cannot be fetched or read, or they do not fit.
+    """
     within = ARCHITECTURES[name].within
     if weights == "imagenet":
         state = _imagenet_state(name)
@@ -130,7 +164,7 @@ def _norm(config: BackboneConfig, epsilon: float) -> Callable[..., nn.Module]:
 
 
 def _imagenet_state(name: str) -> dict[str, Tensor]:
-    hint = "fetch a file elsewhere and pass --set detector.backbone.weights=FILE"
+    hint = "fetch a file elsewhere and set detector.backbone.weights to its path"
     if name not in torchvision.models.list_models():
         raise UserError(
             f"detector.backbone.weights: torchvision has no ImageNet weights of {name}; {hint}"
@@ -140,7 +174,7 @@ def _imagenet_state(name: str) -> dict[str, Tensor]:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except (URLError, OSError) as error:
         raise UserError(
-            f"detector.backbone.weights: could not reach torchvision's ImageNet weights of {name} ({error}); "
-            f"{hint}; to train from random weights, set "
+            f"detector.backbone.weights: could not reach torchvision's ImageNet weights of {name} "
+            f"({error}); {hint}; to train from random weights, set "
             "detector.backbone.weights=null, .norm=trained and .trainable_layers=5"
         ) from error

@@ -1,13 +1,16 @@
-"""The second stage of a two-stage detector: proposals in, class scores and box deltas out (Fast R-CNN, 1504.08083).
+"""The second stage of a two-stage detector (Fast R-CNN, arXiv 1504.08083).
 
-torchvision's ``RoIHeads`` holds the modules and settings of a head; what it does in one method, and in eval mode
-only, are functions here. A head may have deltas for every class, or one set for all.
+Proposals go in, class scores and box deltas come out. torchvision's ``RoIHeads`` holds the modules
+and the settings of a head. It does everything in one method, and gives detections in evaluation
+mode only. Here each step is a function. A head may have deltas for every class, or one set of
+deltas for all classes.
 
-p: boxes of all images, C: classes and the background, which comes first.
+p: boxes of all images, C: outputs of the classifier (the background class comes first),
+n: candidates.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,7 +21,7 @@ from postnms.boxes import clip
 from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.network import Selection
 from postnms.detectors.parts.assignment import assign, boxes_of, labels_of, sample_rows
-from postnms.detectors.parts.classes import Columns
+from postnms.detectors.parts.classes import ClassOutputs
 from postnms.detectors.parts.proposals import SMOOTH_L1_BETA
 from postnms.distributed.collectives import divisor
 from postnms.ops.pooling.roi_align import pool_pyramid
@@ -29,140 +32,178 @@ MIN_SIDE = 1e-2
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Boxes of each image that a head is trained on."""
+class HeadSample:
+    """The boxes of each image that a head is trained on. Every field has one tensor per image."""
 
     boxes: list[Tensor]
     rows: list[Tensor]
-    """Of each image: rows of its proposals followed by its ground-truth boxes."""
+    """The row of each box among the image's proposals followed by its ground-truth boxes."""
     labels: list[Tensor]
-    """0: background, -1: not trained on."""
+    """0: background class, -1: not trained on."""
     deltas: list[Tensor]
-    """What moves each box onto its truth."""
+    """The deltas that move each box onto its ground truth."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a head says of the boxes of each image."""
+    """The outputs of a head."""
 
     boxes: list[Tensor]
-    """The boxes that went in."""
+    """The boxes of each image that went in."""
     pooled: Tensor
     """(p, channels, s, s): their RoI features."""
     logits: Tensor
     """(p, C) float32."""
     deltas: Tensor
-    """(p, 4 C) float32, or (p, 4) where they serve every class."""
+    """(p, 4 C) float32, or (p, 4) where one set serves every class."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """Further outputs by the name of an extra column, float32: (p, C) or (p, C, c), or (p, 1) or
+    (p, 1, c) where one value serves every class."""
 
 
-def predict(
+def run_head(
     head: RoIHeads,
     features: dict[str, Tensor],
     levels: Mapping[str, Level],
     boxes: list[Tensor],
 ) -> Predictions:
-    """Pool the boxes of each image from the pyramid and run the head on them."""
-    maps, strides = (
-        {name: features[name] for name in levels},
-        [level.stride for level in levels.values()],
-    )
-    cells, samples = head.box_roi_pool.output_size[0], head.box_roi_pool.sampling_ratio
+    """Pool the boxes of each image from the feature pyramid and run the head on them."""
+    maps = {name: features[name] for name in levels}
+    strides = [level.stride for level in levels.values()]
+    cells = head.box_roi_pool.output_size[0]
+    samples = head.box_roi_pool.sampling_ratio
     pooled = pool_pyramid(maps, torch.cat(boxes), image_of(boxes), strides, cells, samples)
     return Predictions(boxes, pooled, *score_pooled(head, pooled))
 
 
-def score_pooled(head: RoIHeads, pooled: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits and deltas of pooled boxes."""
-    logits, deltas = head.box_predictor(head.box_head(pooled))
-    return logits.float(), deltas.float()
+def score_pooled(head: RoIHeads, pooled: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Return the logits, the deltas and the further outputs of pooled boxes, all float32.
+
+    ``head.box_predictor`` returns logits and deltas, and may return a dict of further outputs by
+    the name of an extra column as a third value.
+    """
+    logits, deltas, *further = head.box_predictor(head.box_head(pooled))
+    extra = further[0] if further else {}
+    return logits.float(), deltas.float(), {name: value.float() for name, value in extra.items()}
 
 
-def sample(
+def sample_boxes(
     head: RoIHeads,
     proposals: list[Tensor],
     truths: list[dict[str, Tensor]],
     generators: Sequence[torch.Generator] | None,
-) -> Sample:
-    """A sample of the proposals and the injected ground truth, matched."""
-    whole = match(
-        head,
-        [torch.cat([p, truth["boxes"]]) for p, truth in zip(proposals, truths, strict=True)],
-        truths,
-    )
-    rows = sample_rows(whole.labels, head.fg_bg_sampler, generators)
-    columns = (whole.boxes, whole.rows, whole.labels, whole.deltas)
-    return Sample(
+) -> HeadSample:
+    """Match the proposals and the injected ground truth of each image, and draw a sample."""
+    pairs = zip(proposals, truths, strict=True)
+    everything = [torch.cat([boxes, truth["boxes"]]) for boxes, truth in pairs]
+    matched = match_boxes(head, everything, truths)
+    rows = sample_rows(matched.labels, head.fg_bg_sampler, generators)
+    columns = (matched.boxes, matched.rows, matched.labels, matched.deltas)
+    return HeadSample(
         *([part[row] for part, row in zip(column, rows, strict=True)] for column in columns)
     )
 
 
-def match(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tensor]]) -> Sample:
-    """All boxes, matched."""
+def match_boxes(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tensor]]) -> HeadSample:
+    """Match all boxes of each image to its ground truth."""
     matches = assign(head.proposal_matcher, boxes, truths)
-    labels = [labels_of(found, truth) for found, truth in zip(matches, truths, strict=True)]
-    wanted = [boxes_of(found, truth) for found, truth in zip(matches, truths, strict=True)]
+    labels = [labels_of(match, truth) for match, truth in zip(matches, truths, strict=True)]
+    matched = [boxes_of(match, truth) for match, truth in zip(matches, truths, strict=True)]
     rows = [torch.arange(len(part), device=part.device) for part in boxes]
-    return Sample(boxes, rows, labels, list(head.box_coder.encode(wanted, boxes)))
+    return HeadSample(boxes, rows, labels, list(head.box_coder.encode(matched, boxes)))
 
 
-def losses(found: Predictions, sample: Sample) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the class and smooth-L1 of the deltas of positive boxes, both over the number of boxes."""
-    labels, wanted = torch.cat(sample.labels), torch.cat(sample.deltas)
+def head_losses(predictions: Predictions, sample: HeadSample) -> tuple[Tensor, Tensor]:
+    """Return cross-entropy of the classes and smooth-L1 of the deltas of positive boxes.
+
+    Both are sums divided by the number of boxes that are trained on, over all processes.
+    """
+    labels = torch.cat(sample.labels)
+    targets = torch.cat(sample.deltas)
     positive = (labels > 0).nonzero().squeeze(1)
-    deltas = deltas_of(found, positive, labels[positive])
+    deltas = deltas_of(predictions, positive, labels[positive])
     count = divisor(int((labels >= 0).sum()), labels.device)
-    classifier = F.cross_entropy(found.logits, labels, ignore_index=-1, reduction="sum")
-    location = F.smooth_l1_loss(deltas, wanted[positive], beta=SMOOTH_L1_BETA, reduction="sum")
+    classifier = F.cross_entropy(predictions.logits, labels, ignore_index=-1, reduction="sum")
+    location = F.smooth_l1_loss(deltas, targets[positive], beta=SMOOTH_L1_BETA, reduction="sum")
     return classifier / count, location / count
 
 
-def deltas_of(found: Predictions, rows: Tensor, columns: Tensor) -> Tensor:
-    """Deltas (n, 4) of the given boxes and outputs of the classifier."""
-    every = found.deltas.unflatten(1, (-1, 4))
-    return every[rows, columns] if every.shape[1] > 1 else every[rows, 0]
+def deltas_of(predictions: Predictions, rows: Tensor, outputs: Tensor) -> Tensor:
+    """Return the deltas (n, 4) of the given boxes for the given outputs of the classifier."""
+    return _of_outputs(predictions.deltas.unflatten(1, (-1, 4)), rows, outputs)
 
 
-def select(
+def select_candidates(
     head: RoIHeads,
-    found: Predictions,
+    predictions: Predictions,
     scores: Tensor,
     images: ImageBatch,
-    columns: Columns,
+    classes: ClassOutputs,
     selection: Selection,
     rows: list[Tensor] | None = None,
 ) -> Candidates:
-    """The (box, class) pairs with a score over the threshold, decoded and clipped: constants from here on.
+    """Decode and clip each (box, class) pair that scores over the threshold.
 
-    ``scores`` (p, C); ``rows``: where the boxes come from, if not from the proposals in their order.
+    Args:
+        head: its settings and its box coder are used.
+        predictions: the outputs of the head.
+        scores: (p, C), the score of each box for each output.
+        images: the batch that the boxes lie in.
+        classes: the outputs that stand for classes.
+        selection: which candidates are asked for.
+        rows: for each image, the index of each box among the proposals. None: the boxes are the
+            proposals, in their order.
+
+    Returns:
+        The candidates, detached, with the further outputs of the head as extra columns.
     """
-    image = image_of(found.boxes)
+    image = image_of(predictions.boxes)
     source = torch.cat(
-        rows or [torch.arange(len(part), device=part.device) for part in found.boxes]
+        rows or [torch.arange(len(part), device=part.device) for part in predictions.boxes]
     )
-    own = columns.take(scores.detach())
-    row, label = (own > selection.threshold(head.score_thresh)).nonzero(as_tuple=True)
-    decoded = decode(head, found, row, columns.of_labels(label), images)
-    large = ((decoded[:, 2:] - decoded[:, :2]) >= MIN_SIDE).all(
-        dim=1
-    )  # NaN is not: its losses will tell
-    row, label = row[large], label[large]
+    class_scores = classes.take(scores.detach())
+    threshold = selection.threshold(head.score_thresh)
+    row, label = (class_scores > threshold).nonzero(as_tuple=True)
+    output = classes.of_labels(label)
+    decoded = decode_boxes(head, predictions, row, output, images)
+    # A NaN box is not large either. It is dropped, and its loss stops a diverged training run.
+    is_large = ((decoded[:, 2:] - decoded[:, :2]) >= MIN_SIDE).all(dim=1)
+    row, label, output = row[is_large], label[is_large], output[is_large]
     candidates = Candidates(
-        decoded[large], own[row, label], label, image[row], source[row], num_images=len(found.boxes)
+        decoded[is_large],
+        class_scores[row, label],
+        label,
+        image[row],
+        source[row],
+        num_images=len(predictions.boxes),
+        extra={
+            name: _of_outputs(values.detach(), row, output)
+            for name, values in predictions.extra.items()
+        },
     )
     return limit(candidates, selection.most)
 
 
-def decode(
-    head: RoIHeads, found: Predictions, row: Tensor, column: Tensor, images: ImageBatch
+def decode_boxes(
+    head: RoIHeads, predictions: Predictions, rows: Tensor, outputs: Tensor, images: ImageBatch
 ) -> Tensor:
-    """The given boxes (n,) moved by the deltas of the given outputs (n,), inside their image; no gradient -> (n, 4)."""
-    moved = head.box_coder.decode_single(
-        deltas_of(found, row, column).detach(), torch.cat(found.boxes)[row]
-    )
-    return clip(moved, torch.tensor(images.sizes, device=moved.device)[image_of(found.boxes)[row]])
+    """Move boxes (n,) by the deltas of the given outputs (n,), and clip them to their images.
+
+    Returns (n, 4), detached.
+    """
+    boxes = torch.cat(predictions.boxes)[rows]
+    deltas = deltas_of(predictions, rows, outputs).detach()
+    moved = head.box_coder.decode_single(deltas, boxes)
+    sizes = torch.tensor(images.sizes, device=moved.device)
+    return clip(moved, sizes[image_of(predictions.boxes)[rows]])
 
 
 def image_of(boxes: list[Tensor]) -> Tensor:
-    """(p,) int64: the image of each box."""
+    """Return the image of each box: (p,) int64."""
     counts = torch.tensor([len(part) for part in boxes], device=boxes[0].device)
     return torch.arange(len(boxes), device=boxes[0].device).repeat_interleave(counts)
+
+
+def _of_outputs(values: Tensor, rows: Tensor, outputs: Tensor) -> Tensor:
+    """Pick values (p, C, ...) for the given boxes and outputs; (p, 1, ...) serves every output."""
+    return values[rows, outputs] if values.shape[1] > 1 else values[rows, 0]

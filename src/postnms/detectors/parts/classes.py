@@ -1,6 +1,6 @@
 """Which outputs of a classifier stand for which classes.
 
-C: outputs of a classifier, K: classes.
+C: outputs of a classifier, K: classes, n: labels.
 """
 
 from dataclasses import dataclass
@@ -12,37 +12,44 @@ from postnms.structures import Targets
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which output of a classifier stands for each class: a background, or outputs without a class, are left out."""
+class ClassOutputs:
+    """Map from class labels 0..K-1 to outputs 0..C-1 of a classifier.
+
+    Outputs for the background class or for unused classes are not in it.
+    """
 
     of_class: tuple[int, ...]
+    """The output that stands for each class, in the order of the labels."""
 
     def __len__(self) -> int:
         return len(self.of_class)
 
     def take(self, outputs: Tensor) -> Tensor:
-        """Outputs (..., C) -> those of the classes (..., K)."""
+        """Return the outputs of the classes: (..., C) -> (..., K)."""
+        # A slice is a view, where an index makes a copy.
         if self._contiguous:
             return outputs[..., self.of_class[0] : self.of_class[-1] + 1]
         return outputs[..., list(self.of_class)]
 
     def of_labels(self, labels: Tensor) -> Tensor:
-        """Labels (n,), 0..K-1 -> outputs (n,), 0..C-1."""
+        """Return the number of the output for each label: (n,) -> (n,)."""
         if self._contiguous:
             return labels + self.of_class[0]
         return torch.tensor(self.of_class, device=labels.device)[labels]
 
     @property
     def _contiguous(self) -> bool:
-        return self.of_class == tuple(
-            range(self.of_class[0], self.of_class[0] + len(self.of_class))
-        )
+        first = self.of_class[0]
+        return self.of_class == tuple(range(first, first + len(self.of_class)))
 
 
-def truths_of(targets: Targets, columns: Columns) -> list[dict[str, Tensor]]:
-    """Boxes and labels of each image as torchvision's parts take them; crowd regions are left out."""
+def truths_of(targets: Targets, classes: ClassOutputs) -> list[dict[str, Tensor]]:
+    """Return boxes and labels of each image as the parts of torchvision take them.
+
+    Labels are outputs of the classifier. Crowd regions are left out.
+    """
     rows = [(targets.image == index) & ~targets.crowd for index in range(targets.num_images)]
     return [
-        {"boxes": targets.boxes[row], "labels": columns.of_labels(targets.labels[row])}
+        {"boxes": targets.boxes[row], "labels": classes.of_labels(targets.labels[row])}
         for row in rows
     ]

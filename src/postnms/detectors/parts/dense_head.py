@@ -1,6 +1,6 @@
-"""Candidates of detectors that score every anchor (RetinaNet, FCOS, SSD), without proposals.
+"""Candidates of detectors that score every anchor: RetinaNet, FCOS and SSD.
 
-B: images, A: anchors of an image over all levels, K: classes.
+B: images, A: anchors of an image over all levels, K: classes, n: chosen (anchor, class) pairs.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,97 +14,125 @@ from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.modes import as_at_test
 from postnms.detectors.network import Selection
 from postnms.errors import UserError
-from postnms.structures import Candidates, limit
+from postnms.structures import EXTRA_COLUMNS, Candidates, limit
 
 Decode = Callable[[Tensor, Tensor], Tensor]
-"""Deltas (n, 4) and anchors (n, 4) -> boxes (n, 4)."""
+"""Moves anchors (n, 4) by deltas (n, 4), given in the order (deltas, anchors): boxes (n, 4)."""
+
+Chosen = tuple[Tensor, ...]
+"""Image, anchor and class of each chosen pair: three (n,) int64."""
 
 
 @dataclass(frozen=True)
 class DenseSettings:
-    """How anchors become detections."""
+    """How many anchors become candidates; the names are torchvision's."""
 
     topk_candidates: int
+    """Largest number of candidates for each level (RetinaNet, FCOS) or class (SSD) of an image."""
     score_thresh: float
-    nms_thresh: float
-    detections_per_img: int
+    """Candidates score more than this."""
 
 
 def run_as_at_test(
     head: nn.Module, levels: list[Tensor], outputs: dict[str, Tensor], selection: Selection
 ) -> dict[str, Tensor]:
-    """Outputs of the head as at test time, constants: those of the losses' own pass, unless batch norm differs there.
+    """Return the head's outputs in evaluation mode, detached and in float32.
 
-    Empty, of no image, if no candidates are wanted.
+    ``outputs`` are those of the pass that the losses were computed from. They are reused unless
+    the head has batch norm in training mode; then the head runs again. If only the losses are
+    asked for, the outputs are those of no image.
     """
     if selection.origin == "sampled":
         raise UserError(
             "stage.candidates: expected 'proposals' for a detector without proposals, got 'sampled'"
         )
-    if selection.origin == "none":
+    if selection.losses_only:
         return {name: output.detach()[:0] for name, output in outputs.items()}
-    if any(
-        isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training
-        for part in head.modules()
-    ):
+    norms = [p for p in head.modules() if isinstance(p, nn.modules.batchnorm._BatchNorm)]
+    if any(norm.training for norm in norms):
         with as_at_test(head):
             outputs = head(levels)
     return {name: output.detach().float() for name, output in outputs.items()}
 
 
 def anchors_per_level(levels: Sequence[Tensor], anchors: Sequence[Tensor]) -> list[int]:
-    """Of levels (B, channels, H, W) and the anchors (A, 4) of each image, equally many at every cell."""
+    """Return how many anchors of an image each level has.
+
+    ``levels`` (B, channels, H, W) and the anchors (A, 4) of each image are those of one pyramid
+    with equally many anchors in every cell.
+    """
     cells = [level.shape[2] * level.shape[3] for level in levels]
     return [count * len(anchors[0]) // sum(cells) for count in cells]
 
 
 def best_of_levels(
     scores: Tensor, per_level: list[int], settings: DenseSettings, selection: Selection
-) -> tuple[Tensor, ...]:
-    """The best (anchor, class) pairs over the score threshold of each image and level.
+) -> Chosen:
+    """Choose the best (anchor, class) pairs of each image and level that score over the threshold.
 
-    Scores (B, A, K) -> image, anchor and class (n,) int64 of each pair.
+    ``scores`` is (B, A, K). RetinaNet and FCOS limit their candidates so.
     """
     threshold = selection.threshold(settings.score_thresh)
-    classes, top = scores.shape[2], settings.topk_candidates
+    classes = scores.shape[2]
     chosen = [torch.zeros(3, 0, dtype=torch.int64, device=scores.device)]
     for image, of_image in enumerate(scores):
         start = 0
         for count in per_level:
             level = of_image[start : start + count].flatten()
+            # The threshold first: a top-k over all anchors of a large level would sort in vain.
             over = (level > threshold).nonzero().squeeze(1)
-            best = over[level[over].topk(min(top, len(over))).indices]
-            chosen.append(
-                torch.stack([torch.full_like(best, image), start + best // classes, best % classes])
-            )
+            best = over[level[over].topk(min(settings.topk_candidates, len(over))).indices]
+            anchor = start + best // classes
+            chosen.append(torch.stack([torch.full_like(best, image), anchor, best % classes]))
             start += count
     return tuple(torch.cat(chosen, dim=1))
 
 
-def best_of_classes(
-    scores: Tensor, settings: DenseSettings, selection: Selection
-) -> tuple[Tensor, ...]:
-    """The best anchors over the score threshold of each image and class; as :func:`best_of_levels`."""
+def best_of_classes(scores: Tensor, settings: DenseSettings, selection: Selection) -> Chosen:
+    """Choose the best anchors of each image and class that score over the threshold.
+
+    ``scores`` is (B, A, K). SSD limits its candidates so.
+    """
     threshold = selection.threshold(settings.score_thresh)
-    best = scores.topk(min(settings.topk_candidates, scores.shape[1]), dim=1)  # (B, top, K)
-    image, place, label = (best.values > threshold).nonzero(as_tuple=True)
-    return image, best.indices[image, place, label], label
+    top = min(settings.topk_candidates, scores.shape[1])
+    best = scores.topk(top, dim=1)  # (B, top, K)
+    image, rank, label = (best.values > threshold).nonzero(as_tuple=True)
+    return image, best.indices[image, rank, label], label
 
 
-def select(
+def select_candidates(
     scores: Tensor,
-    chosen: tuple[Tensor, ...],
-    deltas: Tensor,
+    chosen: Chosen,
+    outputs: dict[str, Tensor],
     anchors: list[Tensor],
     decode: Decode,
     images: ImageBatch,
     selection: Selection,
 ) -> Candidates:
-    """Decode and clip the chosen (image, anchor, class) rows: constants from here on. Deltas (B, A, 4)."""
-    image, row, label = chosen
-    boxes = decode(deltas[image, row], torch.stack(anchors)[image, row])
+    """Decode and clip the chosen pairs.
+
+    Args:
+        scores: (B, A, K).
+        chosen: image, anchor and class of each pair.
+        outputs: the head's outputs by name, detached. ``bbox_regression`` is (B, A, 4). An output
+            with the name of a known extra column becomes that column; it is (B, A, K) or
+            (B, A, K, c), or (B, A, 1) or (B, A, 1, c) where one value serves every class.
+        anchors: (A, 4) for each image.
+        decode: moves anchors by deltas.
+        images: the batch that the anchors lie in.
+        selection: which candidates are asked for.
+    """
+    image, anchor, label = chosen
+    boxes = decode(outputs["bbox_regression"][image, anchor], torch.stack(anchors)[image, anchor])
     boxes = clip(boxes, torch.tensor(images.sizes, device=boxes.device)[image])
-    finite = torch.isfinite(boxes).all(dim=1)  # what is not is left out: its losses will tell
-    boxes, image, row, label = boxes[finite], image[finite], row[finite], label[finite]
-    found = Candidates(boxes, scores[image, row, label], label, image, row, len(images.sizes))
-    return limit(found, selection.most)
+    # Boxes that are not finite are dropped here. Their loss stops a diverged training run.
+    finite = torch.isfinite(boxes).all(dim=1)
+    boxes, image, anchor, label = boxes[finite], image[finite], anchor[finite], label[finite]
+    extra = {}
+    for name in outputs.keys() & EXTRA_COLUMNS.keys():
+        values = outputs[name]
+        extra[name] = values[image, anchor, label if values.shape[2] > 1 else 0]
+    candidates = Candidates(
+        boxes, scores[image, anchor, label], label, image, anchor, len(images.sizes), extra
+    )
+    return limit(candidates, selection.most)

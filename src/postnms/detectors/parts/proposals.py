@@ -1,6 +1,9 @@
-"""Proposals of a region proposal network, from the parts of torchvision's (Faster R-CNN, arXiv 1506.01497).
+"""Region proposals (Faster R-CNN, arXiv 1506.01497, section 3.1).
 
-B: images, A: anchors of an image over all levels.
+torchvision's ``RegionProposalNetwork`` holds the modules and the settings. Here each of its steps
+is a function, and the NMS of all images and levels is one call.
+
+B: images, A: anchors of an image over all levels, p: proposals of an image.
 """
 
 from collections.abc import Sequence
@@ -24,11 +27,13 @@ from postnms.ops import cluster_nms
 from postnms.structures import top_per_image
 
 SMOOTH_L1_BETA = 1 / 9
-"""Of the box losses of the network and of the heads after it, as in torchvision."""
+"""Smooth-L1 is quadratic for errors below this and linear above it.
+
+It holds for the box losses of the proposal network and of the heads after it, as in torchvision."""
 
 
 def build_rpn(config: TwoStageConfig) -> RegionProposalNetwork:
-    """The network for a pyramid of five levels, with random weights."""
+    """Build the proposal network for a pyramid of five levels, with random weights."""
     sizes = tuple((size,) for size in config.anchor_sizes)
     anchors = AnchorGenerator(sizes, (config.aspect_ratios,) * len(sizes))
     return RegionProposalNetwork(
@@ -50,9 +55,19 @@ def propose(
     features: dict[str, Tensor],
     truths: list[dict[str, Tensor]] | None = None,
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Proposals (p, 4) of each image by falling objectness, and with ``truths`` the losses of the network.
+    """Return the proposals, and with ``truths`` the losses of the proposal network.
 
-    ``truths`` also says which of the network's limits count: those of training or those of testing.
+    Args:
+        rpn: the proposal network.
+        images: the batch.
+        features: feature maps (B, channels, H, W) by name, from fine to coarse.
+        truths: for each image, ``boxes`` (m, 4) and ``labels`` (m,) of its ground truth. With them,
+            the limits on the number of proposals are those of training, otherwise those of
+            evaluation mode.
+
+    Returns:
+        The proposals (p, 4) of each image by falling objectness, detached.
+        The losses by name, empty without ``truths``.
     """
     mode = "testing" if truths is None else "training"
     levels = list(features.values())
@@ -60,10 +75,9 @@ def propose(
     anchors = images.anchors(rpn.anchor_generator, levels)
     per_level = [logits[0].numel() for logits in objectness]
     logits, deltas = concat_box_prediction_layers(objectness, deltas)
-    logits, deltas = (
-        logits.float(),
-        deltas.float(),
-    )  # half precision would round coordinates to whole pixels
+    # Half precision would round coordinates to whole pixels.
+    logits = logits.float()
+    deltas = deltas.float()
     boxes = rpn.box_coder.decode(deltas.detach(), anchors).view(len(anchors), -1, 4)
     proposals = select_proposals(
         rpn, boxes, logits.detach().view(len(anchors), -1), images.sizes, per_level, mode
@@ -81,21 +95,40 @@ def select_proposals(
     per_level: list[int],
     mode: str,
 ) -> list[Tensor]:
-    """Best boxes of each level, NMS within image and level, best of each image. Boxes (B, A, 4), logits (B, A)."""
-    before, after = rpn._pre_nms_top_n[mode], rpn._post_nms_top_n[mode]
+    """Return the best boxes of each image after NMS within each level.
+
+    Boxes are clipped to their image. Degenerate boxes are dropped.
+
+    Args:
+        rpn: holds the limits and thresholds.
+        boxes: (B, A, 4), the anchors after the move by their deltas.
+        logits: (B, A), the objectness.
+        sizes: (height, width) in pixels of each image.
+        per_level: number of anchors of an image on each level.
+        mode: ``training`` or ``testing``, which limits hold.
+
+    Returns:
+        For each image (p, 4), by falling objectness.
+    """
+    before = rpn._pre_nms_top_n[mode]
+    after = rpn._post_nms_top_n[mode]
+    # Each level has a limit of its own. Otherwise the many anchors of the finest level would crowd
+    # out those of the others.
     top = [
-        part.topk(min(before, part.shape[1]), dim=1).indices
-        for part in logits.split(per_level, dim=1)
+        of_level.topk(min(before, of_level.shape[1]), dim=1).indices
+        for of_level in logits.split(per_level, dim=1)
     ]
     offsets = [sum(per_level[:i]) for i in range(len(per_level))]
-    rows = torch.cat([level + offset for level, offset in zip(top, offsets, strict=True)], dim=1)
-    level = torch.cat([torch.full_like(part, i) for i, part in enumerate(top)], dim=1).flatten()
+    rows = torch.cat([best + offset for best, offset in zip(top, offsets, strict=True)], dim=1)
+    level = torch.cat([torch.full_like(best, i) for i, best in enumerate(top)], dim=1).flatten()
     image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(rows).flatten()
     limits = torch.tensor(sizes, device=boxes.device)[image]
     boxes = clip(boxes.gather(1, rows[..., None].expand(-1, -1, 4)).flatten(0, 1), limits)
     scores = logits.gather(1, rows).flatten().sigmoid()
     large = ((boxes[:, 2:] - boxes[:, :2]) >= rpn.min_size).all(dim=1)
     kept = (large & (scores >= rpn.score_thresh)).nonzero().squeeze(1)
+    # One call serves all images and levels, since boxes of different groups do not suppress each
+    # other.
     keys, _ = cluster_nms(
         boxes[kept], scores[kept], (image * len(per_level) + level)[kept], rpn.nms_thresh
     )
@@ -112,22 +145,26 @@ def _losses(
     truths: list[dict[str, Tensor]],
     generators: Sequence[torch.Generator] | None,
 ) -> dict[str, Tensor]:
-    """Logits (B A,) and deltas (B A, 4) on a sample of the anchors; means over the sampled ones."""
+    """Return the losses of logits (B A,) and deltas (B A, 4) on a sample of the anchors.
+
+    Both are sums divided by the number of sampled anchors over all processes.
+    """
     matches = assign(rpn.proposal_matcher, anchors, truths)
-    labels = [
-        (rows + 1).clamp(-1, 1) for rows in matches
-    ]  # 1: an object, 0: none, -1: not trained on
+    # 1: an object, 0: background, -1: not trained on.
+    labels = [(rows + 1).clamp(-1, 1) for rows in matches]
     matched = [boxes_of(rows, truth) for rows, truth in zip(matches, truths, strict=True)]
     sampled = sample_rows(labels, rpn.fg_bg_sampler, generators)
-    starts = [sum(len(part) for part in labels[:index]) for index in range(len(labels))]
-    rows = torch.cat([part + start for part, start in zip(sampled, starts, strict=True)])
-    label, wanted = torch.cat(labels), torch.cat(list(rpn.box_coder.encode(matched, anchors)))
+    # The rows of a sample count within their image, those of the outputs through the batch.
+    starts = [sum(len(earlier) for earlier in labels[:index]) for index in range(len(labels))]
+    rows = torch.cat([sample + start for sample, start in zip(sampled, starts, strict=True)])
+    label = torch.cat(labels)
+    target_deltas = torch.cat(list(rpn.box_coder.encode(matched, anchors)))
     positive = rows[label[rows] >= 1]
     objectness = F.binary_cross_entropy_with_logits(
         logits[rows], label[rows].float(), reduction="sum"
     )
     location = F.smooth_l1_loss(
-        deltas[positive], wanted[positive], beta=SMOOTH_L1_BETA, reduction="sum"
+        deltas[positive], target_deltas[positive], beta=SMOOTH_L1_BETA, reduction="sum"
     )
     count = divisor(len(rows), logits.device)
     return {"loss_objectness": objectness / count, "loss_rpn_box_reg": location / count}

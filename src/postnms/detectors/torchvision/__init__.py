@@ -1,1 +1,1 @@
-"""torchvision's own detectors, adopted or built by name."""
+"""Detectors of torchvision: adopted as models, or built by name."""

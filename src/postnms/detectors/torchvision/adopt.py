@@ -1,4 +1,10 @@
-"""The stage on torchvision's detectors: modules and weights are shared, none is copied."""
+"""The stage on torchvision's detectors.
+
+A model's modules are put into a network of this library. They and their weights are shared, none is
+copied.
+
+K: classes.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,16 +26,20 @@ from postnms.detectors.networks.fcos import FCOS
 from postnms.detectors.networks.retinanet import RetinaNet
 from postnms.detectors.networks.ssd import SSD
 from postnms.detectors.parts.backbone import pyramid
-from postnms.detectors.parts.classes import Columns
+from postnms.detectors.parts.classes import ClassOutputs
 from postnms.detectors.parts.dense_head import DenseSettings
+from postnms.detectors.parts.frame import Frame
 from postnms.errors import UserError
 from postnms.stage import StageConfig
 from postnms.structures import Level
 
 PROBE = 256
-"""Side in pixels of the image that tells the levels of a backbone."""
+"""Side in pixels of the image that the levels of a backbone are measured with."""
 SSD_LEVELS = 2
-"""The finest levels of an SSD, of strides 8 and 16 (SSDlite: 16 and 32); later ones do not halve exactly."""
+"""Number of levels of an SSD that the stage pools from.
+
+These are the finest ones, of strides 8 and 16 (SSDlite: 16 and 32). Later levels are not exactly
+half as large as the level before."""
 
 
 def from_torchvision(
@@ -39,20 +49,43 @@ def from_torchvision(
     labels: Sequence[int] | None = None,
     frozen: bool = False,
 ) -> Detector:
-    """A torchvision detector with the stage on it; ``stage=None``: its detections are the model's own.
+    """Put the stage on a detector of torchvision.
 
-    ``model``: Faster R-CNN, RetinaNet, FCOS, SSD or SSDlite, exactly of torchvision's class. Its modules and weights
-    are shared: training one trains the other. ``labels``: the model's label of each class 0..K-1; None: all that it
-    has, without the background of a Faster R-CNN or SSD. ``frozen``: only the stage is trained; the model's parameters
-    no longer require a gradient. Thresholds are the model's as they are now; of several ``min_size``, the last counts,
-    as for the model at test time.
-    Raises UserError for another class, a missing part, or labels that the model does not have.
+    Modules and weights are shared with the model, so training one trains the other. Thresholds are
+    read from the model once, when this is called. If the model has several ``min_size``, the last
+    one counts, as in the model's evaluation mode.
+
+    Args:
+        model: Faster R-CNN, RetinaNet, FCOS, SSD or SSDlite. Its class must be that of torchvision,
+            not a subclass.
+        stage: settings of the stage. None: the bare detector, which gives the model's detections.
+        labels: the model's label of each class 0..K-1. None: all of its labels, without the
+            background class of a Faster R-CNN or SSD.
+        frozen: train only the stage. The model's parameters then require no gradient.
+
+    Raises:
+        UserError: the model is of another class, lacks a part, has a setting that is not supported,
+            or does not have the labels. Or the stage does not fit its levels.
+        ValueError: ``frozen`` without a stage, or with ``candidates="sampled"``.
+
+    Example:
+        >>> from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
+        >>> from postnms import from_torchvision
+        >>> model = fasterrcnn_mobilenet_v3_large_fpn(
+        ...     weights=None, weights_backbone=None, num_classes=4
+        ... )
+        >>> detector = from_torchvision(model)
+        >>> detector.network.num_classes, detector.row_names
+        (3, ('nms', 'post_nms'))
     """
     return attach(network_of(model, labels), stage, frozen=frozen)
 
 
 def network_of(model: nn.Module, labels: Sequence[int] | None = None) -> Network:
-    """The model up to its candidates."""
+    """Return a network that shares the modules of a model and ends at its candidates.
+
+    ``model``, ``labels`` and the errors are those of :func:`from_torchvision`.
+    """
     if type(model) not in FAMILIES:
         names = ", ".join(family.__name__ for family in FAMILIES)
         raise UserError(f"model: expected one of torchvision's {names}, got {_name(model)}")
@@ -68,62 +101,92 @@ def network_of(model: nn.Module, labels: Sequence[int] | None = None) -> Network
 
 
 def _adopt_faster_rcnn(model: Any, labels: Sequence[int] | None) -> FasterRCNN:
-    heads, pool = model.roi_heads, model.roi_heads.box_roi_pool
+    heads = model.roi_heads
+    pool = heads.box_roi_pool
     if heads.has_mask() or heads.has_keypoint():
         raise UserError(
-            "model: expected a Faster R-CNN without masks and keypoints, which the stage would not move"
+            "model: expected a Faster R-CNN without masks and keypoints, "
+            "which the stage would not move"
         )
+    # The pooling of this library has one level rule and square outputs.
     if (pool.canonical_scale, pool.canonical_level) != (224, 4) or pool.output_size[
         0
     ] != pool.output_size[1]:
         raise UserError(
-            f"model: roi_heads.box_roi_pool: expected the level rule of 224 pixels on level 4 and square cells, got "
-            f"{pool.canonical_scale} on {pool.canonical_level} and {tuple(pool.output_size)}"
+            "model: roi_heads.box_roi_pool: expected the level rule of 224 pixels on level 4 and "
+            f"square outputs, got {pool.canonical_scale} on {pool.canonical_level} and "
+            f"{tuple(pool.output_size)}"
         )
     if pool.sampling_ratio < 1:
         raise UserError(
-            f"model: roi_heads.box_roi_pool: expected a sampling_ratio >= 1, got {pool.sampling_ratio}"
+            "model: roi_heads.box_roi_pool: expected a sampling_ratio >= 1, "
+            f"got {pool.sampling_ratio}"
         )
-    columns = _columns(labels, heads.box_predictor.cls_score.out_features, first=1)
+    classes = _classes(labels, heads.box_predictor.cls_score.out_features, first=1)
     outputs = heads.box_predictor.bbox_pred.out_features
     if outputs != 4 * heads.box_predictor.cls_score.out_features:
         raise UserError(
-            f"model: roi_heads.box_predictor.bbox_pred: expected 4 outputs a class, got {outputs} in all"
+            "model: roi_heads.box_predictor.bbox_pred: expected 4 outputs a class, "
+            f"got {outputs} in all"
         )
     every = _levels(model.backbone)
     levels = {name: level for name, level in every.items() if name in pool.featmap_names}
     if not levels:
         raise UserError(
-            f"model: roi_heads.box_roi_pool: expected featmap_names among {list(every)}, got {pool.featmap_names}"
+            f"model: roi_heads.box_roi_pool: expected featmap_names among {list(every)}, "
+            f"got {pool.featmap_names}"
         )
-    return FasterRCNN(model.transform, model.backbone, model.rpn, heads, levels, columns)
+    frame = Frame(levels, classes, heads.nms_thresh, heads.detections_per_img)
+    return FasterRCNN(model.transform, model.backbone, frame, model.rpn, heads)
 
 
 def _adopt_retinanet(model: Any, labels: Sequence[int] | None) -> RetinaNet:
-    columns = _columns(labels, model.head.classification_head.num_classes, first=0)
-    parts = (model.transform, model.backbone, model.anchor_generator, model.head)
-    levels = _levels(model.backbone)
+    classes = _classes(labels, model.head.classification_head.num_classes, first=0)
     return RetinaNet(
-        *parts, model.proposal_matcher, model.box_coder, _settings(model), levels, columns
+        model.transform,
+        model.backbone,
+        _dense_frame(model, _levels(model.backbone), classes),
+        model.anchor_generator,
+        model.head,
+        model.proposal_matcher,
+        model.box_coder,
+        _settings(model),
     )
 
 
 def _adopt_fcos(model: Any, labels: Sequence[int] | None) -> FCOS:
-    columns = _columns(labels, model.head.classification_head.num_classes, first=0)
-    parts = (model.transform, model.backbone, model.anchor_generator, model.head)
-    levels = _levels(model.backbone)
+    classes = _classes(labels, model.head.classification_head.num_classes, first=0)
     return FCOS(
-        *parts, model.box_coder, model.center_sampling_radius, _settings(model), levels, columns
+        model.transform,
+        model.backbone,
+        _dense_frame(model, _levels(model.backbone), classes),
+        model.anchor_generator,
+        model.head,
+        model.box_coder,
+        model.center_sampling_radius,
+        _settings(model),
     )
 
 
 def _adopt_ssd(model: Any, labels: Sequence[int] | None) -> SSD:
-    columns = _columns(labels, model.head.classification_head.num_columns, first=1)
-    side = max(model.transform.fixed_size)
-    levels = dict(list(_levels(model.backbone, side).items())[:SSD_LEVELS])
-    parts = (model.transform, model.backbone, model.anchor_generator, model.head)
-    matching = (model.proposal_matcher, model.box_coder, model.neg_to_pos_ratio)
-    return SSD(*parts, *matching, _settings(model), levels, columns)
+    classes = _classes(labels, model.head.classification_head.num_columns, first=1)
+    every = _levels(model.backbone, side=max(model.transform.fixed_size))
+    finest = dict(list(every.items())[:SSD_LEVELS])
+    return SSD(
+        model.transform,
+        model.backbone,
+        _dense_frame(model, finest, classes),
+        model.anchor_generator,
+        model.head,
+        model.proposal_matcher,
+        model.box_coder,
+        model.neg_to_pos_ratio,
+        _settings(model),
+    )
+
+
+def _dense_frame(model: Any, levels: dict[str, Level], classes: ClassOutputs) -> Frame:
+    return Frame(levels, classes, model.nms_thresh, model.detections_per_img)
 
 
 _EVERY = {"transform": GeneralizedRCNNTransform, "backbone": nn.Module}
@@ -171,35 +234,45 @@ FAMILIES: dict[
         _adopt_ssd,
     ),
 }
-"""By the model's class: the parts that it must have, and what makes a network of them."""
+"""The classes of models that can be adopted.
+
+For each: the attributes that a model must have, with their types, and the function that makes a
+network of the model."""
 
 
 def _levels(backbone: nn.Module, side: int = PROBE) -> dict[str, Level]:
-    """Names, channels and strides of a backbone's feature maps, told by a black image."""
-    where = next(backbone.parameters())
+    """Return the feature maps of a backbone by name, with their channels and strides.
+
+    They are measured with a black image of the given side, in pixels.
+    """
+    weight = next(backbone.parameters())
     with as_at_test(backbone):
         maps = pyramid(
-            backbone, torch.zeros(1, 3, side, side, device=where.device, dtype=where.dtype)
+            backbone, torch.zeros(1, 3, side, side, device=weight.device, dtype=weight.dtype)
         )
-    return {name: Level(part.shape[1], round(side / part.shape[3])) for name, part in maps.items()}
+    return {
+        name: Level(level.shape[1], round(side / level.shape[3])) for name, level in maps.items()
+    }
 
 
-def _columns(labels: Sequence[int] | None, outputs: int, first: int) -> Columns:
-    """``first``: 0, or 1 where output 0 is the background."""
+def _classes(labels: Sequence[int] | None, outputs: int, first: int) -> ClassOutputs:
+    """Return the outputs that stand for classes.
+
+    ``first``: the first output that is a class. It is 1 where output 0 is the background class, and
+    0 otherwise.
+    """
     if labels is None:
-        return Columns(tuple(range(first, outputs)))
+        return ClassOutputs(tuple(range(first, outputs)))
     wrong = [label for label in labels if not first <= label < outputs]
     if wrong or not len(labels) or len(set(labels)) < len(labels):
         raise UserError(
             f"labels: expected different labels from {first} to {outputs - 1}, got {list(labels)}"
         )
-    return Columns(tuple(labels))
+    return ClassOutputs(tuple(labels))
 
 
 def _settings(model: Any) -> DenseSettings:
-    return DenseSettings(
-        model.topk_candidates, model.score_thresh, model.nms_thresh, model.detections_per_img
-    )
+    return DenseSettings(model.topk_candidates, model.score_thresh)
 
 
 def _part(model: nn.Module, path: str) -> Any:

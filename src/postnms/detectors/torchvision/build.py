@@ -1,4 +1,4 @@
-"""torchvision's own detectors as recipes name them: built by torchvision, with the stage attached."""
+"""Networks of torchvision's detectors, built from the settings that a recipe holds."""
 
 import inspect
 from pathlib import Path
@@ -28,6 +28,7 @@ ModelName = Literal[
     "ssd300_vgg16",
     "ssdlite320_mobilenet_v3_large",
 ]
+"""Names of torchvision's functions that build a detector."""
 CLASSES: dict[str, type[nn.Module]] = {
     "fasterrcnn": detection.FasterRCNN,
     "retinanet": detection.RetinaNet,
@@ -35,13 +36,15 @@ CLASSES: dict[str, type[nn.Module]] = {
     "ssd300": detection.ssd.SSD,
     "ssdlite320": detection.ssd.SSD,
 }
-"""By the first part of a builder's name."""
+"""The class of the models, by the first word of a model's name."""
 SIZES = {
     "fasterrcnn_mobilenet_v3_large_320_fpn": (320, 640),
     "ssd300_vgg16": (300, 300),
     "ssdlite320_mobilenet_v3_large": (320, 320),
 }
-"""Shorter and longest side of models that are not of 800 and 1333 pixels; an SSD has this size only."""
+"""``min_size`` and ``max_size`` in pixels of models for which they are not 800 and 1333.
+
+An SSD works at this size only."""
 NOT_OPTIONS = {
     "self",
     "backbone",
@@ -53,30 +56,46 @@ NOT_OPTIONS = {
     "head",
     "anchor_generator",
 }
+"""Parameters of torchvision's classes that are no numbers, or that other fields of
+:class:`TorchvisionConfig` set. ``options`` cannot name them."""
 NO_CLASS = ("__background__", "N/A")
-"""Names of outputs of the COCO weights that stand for no class."""
+"""Names that the COCO weights give to outputs which stand for no class."""
 NO_EPSILON = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
-"""Models whose COCO weights were trained with a batch norm that adds nothing to the variance."""
+"""Models whose COCO weights need a batch norm that adds 0 to the variance."""
 
 
 class TorchvisionConfig(DetectorConfig):
-    """A detector of ``torchvision.models.detection``; all of its layers are trained, unless the whole is frozen."""
+    """Settings of a detector of ``torchvision.models.detection``.
+
+    All of its layers are trained, unless the whole detector is frozen.
+
+    Example:
+        >>> from postnms import TorchvisionConfig
+        >>> config = TorchvisionConfig(model="ssd300_vgg16", options={"score_thresh": 0.01})
+        >>> config.input_size
+        (300, 300)
+    """
 
     kind: Literal["torchvision"] = "torchvision"
     model: ModelName = "fasterrcnn_resnet50_fpn"
-    """The name of torchvision's builder."""
+    """Name of the function of torchvision that builds the detector."""
     weights: str | None = None
-    """None: random; "coco": torchvision's file from its server or cache; else a local state-dict file."""
+    """Weights of the detector. None: random. ``coco``: torchvision's file, from its server or
+    cache. Any other text: path of a local state-dict file."""
     norm: Literal["frozen", "trained"] = "trained"
-    """Batch norm of the backbone with fixed statistics (for weights that are there already) or trained."""
+    """``frozen``: batch norm of the backbone with fixed statistics and parameters, for weights that
+    are loaded. ``trained``: ordinary batch norm."""
     norm_epsilon: float | None = None
-    """What the backbone's batch norm adds to the variance; None: what torchvision's builder says."""
+    """Number that the backbone's batch norm adds to the variance. None: torchvision's, or that of
+    the COCO weights."""
     labels: tuple[int, ...] | None = None
-    """The model's label of each class; None: all that it has (of the COCO weights, the 80 that COCO uses)."""
+    """The model's label of each class 0..K-1. None: all of its labels, or the 80 classes of COCO
+    for the COCO weights."""
     outputs: Positive | None = None
-    """Outputs of the classifier, a background included, as torchvision's ``num_classes``; None: as many as needed."""
+    """Number of outputs of the classifier, including a background class where the model has one.
+    This is torchvision's ``num_classes``. None: as many as the labels need."""
     options: dict[str, int | float] = Field(default={})
-    """Further settings of the model's class, for one ``{"box_score_thresh": 0.01}``."""
+    """Further parameters of the model's class, for example ``{"box_score_thresh": 0.01}``."""
 
     @model_validator(mode="before")
     @classmethod
@@ -90,7 +109,8 @@ class TorchvisionConfig(DetectorConfig):
     def _consistent(self) -> "TorchvisionConfig":
         if self.norm == "frozen" and self.weights is None:
             raise ValueError(
-                "norm: random weights (null) cannot be frozen, they need norm 'trained'; got 'frozen'"
+                "norm: random weights (null) cannot be frozen, they need norm 'trained'; "
+                "got 'frozen'"
             )
         if self.model.startswith("ssd") and (self.min_size, self.max_size) != SIZES[self.model]:
             raise ValueError(
@@ -105,26 +125,39 @@ class TorchvisionConfig(DetectorConfig):
         for name in self.options:
             if name not in known:
                 raise ValueError(
-                    f"options.{name}: {self.model_class.__name__} has no such setting ({nearest(name, known)})"
+                    f"options.{name}: {self.model_class.__name__} has no such setting "
+                    f"({nearest(name, known)})"
                 )
         return self
 
     @property
     def model_class(self) -> type[nn.Module]:
-        """Of the model."""
+        """The torchvision class of the model."""
         return CLASSES[self.model.split("_")[0]]
 
     @property
     def has_background(self) -> bool:
-        """Whether output 0 of the classifier is the background."""
+        """Whether output 0 of the classifier is the background class."""
         return self.model_class in (detection.FasterRCNN, detection.ssd.SSD)
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether the settings name weights of the whole detector."""
+        return self.weights is not None
+
     def without_weights(self) -> "TorchvisionConfig":
-        """The same network with random weights."""
+        """Return the settings of the same network with random weights.
+
+        What the COCO weights imply is kept, so that a state dict of them still fits.
+        """
         return self.with_coco_settings().model_copy(update={"weights": None})
 
     def with_coco_settings(self) -> "TorchvisionConfig":
-        """What "coco" implies, spelt out: labels, outputs and the epsilon of batch norm."""
+        """Return the settings with the values that the weights ``coco`` imply.
+
+        These are ``labels``, ``outputs`` and ``norm_epsilon``, where they are None. Without the
+        COCO weights nothing changes.
+        """
         if self.weights != "coco":
             return self
         names = get_model_weights(self.model)["DEFAULT"].meta["categories"]
@@ -136,9 +169,19 @@ class TorchvisionConfig(DetectorConfig):
 
 
 def build_torchvision(config: TorchvisionConfig, num_classes: int) -> Network:
-    """The network of a torchvision detector. Raises UserError if its classes are not ``num_classes``."""
+    """Build the network of a torchvision detector, with the weights that its settings name.
+
+    Args:
+        config: settings of the detector.
+        num_classes: number of classes K, without a background class.
+
+    Raises:
+        UserError: the number of labels is not ``num_classes``, or the weights cannot be fetched
+            or read, or do not fit.
+    """
     config = config.with_coco_settings()
     needed = max(config.labels) + 1 if config.labels else num_classes + config.has_background
+    # An SSD has one size, and torchvision's function takes none for it.
     sizes = (
         {}
         if config.model.startswith("ssd")
@@ -152,8 +195,8 @@ def build_torchvision(config: TorchvisionConfig, num_classes: int) -> Network:
     network = network_of(model, config.labels)
     if network.num_classes != num_classes:
         raise UserError(
-            f"detector.labels: expected a label of {config.model} for each of the {num_classes} classes of the data, "
-            f"got {network.num_classes}"
+            f"detector.labels: expected a label of {config.model} for each of the {num_classes} "
+            f"classes of the data, got {network.num_classes}"
         )
     return network
 
@@ -168,16 +211,21 @@ def _state(config: TorchvisionConfig, weights: str) -> dict[str, Tensor]:
             )
         )
     except (URLError, OSError) as error:
-        outputs, epsilon = config.outputs, config.norm_epsilon
+        outputs = config.outputs
+        epsilon = config.norm_epsilon
         raise UserError(
-            f"detector.weights: could not reach torchvision's COCO weights of {config.model} ({error}); fetch the file "
-            f"elsewhere and pass --set detector.weights=FILE, .outputs={outputs}, .labels={list(config.labels or ())}"
+            f"detector.weights: could not reach torchvision's COCO weights of {config.model} "
+            f"({error}); fetch the file elsewhere and set detector.weights to its path, "
+            f".outputs={outputs}, .labels={list(config.labels or ())}"
             + ("" if epsilon is None else f", .norm_epsilon={epsilon}")
         ) from error
 
 
 def _set_norm(module: nn.Module, config: TorchvisionConfig) -> None:
-    """Give every batch norm its epsilon, and fixed statistics, with what it has learned, where the config says so."""
+    """Set the epsilon of every batch norm in a module, and freeze it if the settings say so.
+
+    A frozen batch norm keeps its statistics and parameters. The module is changed in place.
+    """
     for name, child in module.named_children():
         if not isinstance(child, nn.BatchNorm2d):
             _set_norm(child, config)

@@ -1,4 +1,9 @@
-"""``cluster_nms`` in plain loops: the specification that every other backend is tested against. O(n * k)."""
+"""``cluster_nms`` in plain loops: the specification of the operation.
+
+The tests compare every other backend with this one. The time is O(n * k).
+
+n: candidates, k: keys.
+"""
 
 import numpy as np
 import torch
@@ -8,16 +13,19 @@ from torch import Tensor
 def cluster_nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """See :func:`postnms.ops.cluster_nms`."""
-    rows, points, members = boxes.cpu().numpy(), scores.tolist(), groups.tolist()
+    """Return keys and assignment as :func:`postnms.ops.cluster_nms` defines them."""
+    corners = boxes.cpu().numpy()
+    score_of = scores.tolist()
+    group_of = groups.tolist()
     keys: list[int] = []
-    assignment = [-1] * len(points)
-    for candidate in sorted(range(len(points)), key=lambda index: (-points[index], index)):
+    assignment = [-1] * len(score_of)
+    for candidate in sorted(range(len(score_of)), key=lambda index: (-score_of[index], index)):
         for position, key in enumerate(keys):
             if (
-                members[key] == members[candidate]
-                and _iou(rows[key], rows[candidate]) > iou_threshold
+                group_of[key] == group_of[candidate]
+                and _iou(corners[key], corners[candidate]) > iou_threshold
             ):
+                # Keys are listed by falling score, so this is the first one that overlaps.
                 assignment[candidate] = position
                 break
         else:
@@ -31,7 +39,10 @@ def cluster_nms(
 
 
 def _iou(first: np.ndarray, second: np.ndarray) -> float:
-    """In the dtype of the boxes, rounded after every operation as the vectorised backends do."""
+    """Return the IoU of two boxes (4,), in their dtype. It is 0 if neither box has an area.
+
+    Every operation is rounded to that dtype, as in the vectorised backends.
+    """
     zero = first.dtype.type(0)
     width = max(min(first[2], second[2]) - max(first[0], second[0]), zero)
     height = max(min(first[3], second[3]) - max(first[1], second[1]), zero)

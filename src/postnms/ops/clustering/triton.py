@@ -1,16 +1,27 @@
-"""``cluster_nms`` in Triton kernels, for CUDA tensors.
+"""``cluster_nms`` in Triton kernels. It runs on CUDA tensors, where it keeps all work on the GPU.
 
-Candidates are ordered by group, then falling score, then index, and taken in blocks, each in three launches.
-``_compare`` writes, for each row of the block, which better rows of the block overlap it: a bit a row, a 64-bit word a
-tile of 64, for tiles whose groups meet. ``_settle`` starts a program where a group begins: it walks the tiles of its
-groups, finds the keys of a tile by the fixed point of Cluster-NMS (arXiv 2005.03572) on the tile's own words, and reads
-every row's owner, the first key with a bit, off the words. ``_claim`` lets the rows behind the block that still have no
-owner look for one among the block's keys; only the block's last group reaches there, and programs past it end at once.
-The host never waits, until the number of keys is known at the very end. Memory is O(n + BLOCK ** 2 / 64).
-Every operation is rounded as in ``reference``: no contraction into fused multiply-adds, and a division that is rounded
-correctly; before Triton 3.6 that division takes subnormal numbers for 0, which only areas or IoUs under 1e-37 notice.
+These kernels have never run on a GPU. They have run in Triton's interpreter, and they have been
+compiled for CUDA.
 
-Not verified on a GPU yet: it has been run in Triton's interpreter only, and compiled, but not run, for CUDA.
+Candidates are ordered by group, then by falling score, then by index. A candidate's position in
+this order is its row. The rows are taken in blocks of ``BLOCK``, and a block needs three launches:
+
+1. ``_compare`` finds the overlaps within the block. For each row it writes which better rows of
+   the block overlap it: one bit for each better row, one 64-bit word for each tile of 64 rows.
+   Pairs of tiles without a common group are skipped.
+2. ``_settle`` finds the owners within the block. One program runs for each tile in which a group
+   begins, and it walks through the tiles of the groups that begin there. The keys of a tile are the
+   fixed point of Cluster-NMS (arXiv 2005.03572) on the words of the tile itself. The owner of a row
+   is the first key whose bit is set in the words of the row.
+3. ``_claim`` finds owners, among the keys of the block, for the later rows that have none. Only
+   the last group of the block continues there. Programs beyond its end stop at once.
+
+The host waits for the GPU once, at the end, for the number of keys. The memory is
+O(n + BLOCK ** 2 / 64). Every operation is rounded as in ``reference``: products and sums are not
+fused, and the division is rounded correctly. Before Triton 3.6 the division replaces subnormal
+numbers by 0, which changes only areas and IoUs below 1e-37.
+
+n: candidates.
 """
 
 from typing import Any
@@ -21,29 +32,35 @@ import triton.language as tl
 from torch import Tensor
 
 BLOCK = 4096
-"""Rows that are settled together. A multiple of 64."""
+"""Number of rows that are settled together, a multiple of 64."""
 
 CLAIMERS = 1024
-"""Programs that share the rows behind a block."""
+"""Largest number of programs that share the rows behind a block."""
 
-TILE = tl.constexpr(64)  # the bits of a word
+TILE = tl.constexpr(64)
+"""Number of rows of a tile: the bits of a word."""
+
 NONE = tl.constexpr(2**30)
+"""Number of a bit that does not exist, larger than that of any bit."""
 
 LAUNCH: dict[str, Any] = {"num_warps": 8, "enable_fp_fusion": False}
+"""Options of every launch. A fused product and sum would be rounded once instead of twice."""
 
 
 def cluster_nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """See :func:`postnms.ops.cluster_nms`."""
+    """Return keys and assignment as :func:`postnms.ops.cluster_nms` defines them."""
     by_score = torch.argsort(scores, descending=True, stable=True)
     order = by_score[torch.argsort(groups[by_score], stable=True)]
-    # A tensor, because Triton would round a Python float to float32.
+    # A tensor, because Triton rounds a Python float to float32.
     threshold = torch.full((1,), iou_threshold, dtype=boxes.dtype, device=boxes.device)
     with torch.cuda.device_of(boxes):
         owner = _owners(boxes[order].T.contiguous(), groups[order], threshold)
     key = torch.empty_like(order)
-    key[order] = order[owner]  # of each candidate, its key as a candidate index
+    # From rows to candidate indices: the key of each candidate.
+    key[order] = order[owner]
+    # A candidate is a key if it owns itself. Keys are numbered by score over all groups.
     kept = key[by_score] == by_score
     position = torch.empty_like(order)
     position[by_score] = kept.cumsum(0) - 1
@@ -51,7 +68,11 @@ def cluster_nms(
 
 
 def _owners(columns: Tensor, groups: Tensor, threshold: Tensor) -> Tensor:
-    """Of each sorted candidate, the sorted position of its key. ``columns``: (4, n)."""
+    """Return the row of the key of each row: (n,) int64.
+
+    ``columns`` (4, n): x1, y1, x2 and y2 of each row. ``groups`` (n,) int64, in rising order.
+    ``threshold``: (1,) in the dtype of the columns.
+    """
     n = len(groups)
     owner = torch.full_like(groups, -1)
     tiles = triton.cdiv(min(n, BLOCK), TILE.value)
@@ -72,11 +93,17 @@ def _owners(columns: Tensor, groups: Tensor, threshold: Tensor) -> Tensor:
 
 @triton.jit(do_not_specialize=["begin", "end", "n"])
 def _compare(columns, groups, threshold, words, begin, end, n, width: tl.constexpr):
-    """``words[tile, better, row]``: which rows of one better tile of the block overlap each row of one tile."""
-    tile, better = tl.program_id(0), tl.program_id(1)
+    """Fill ``words[tile, better, row]``: which rows of tile ``better`` overlap a row of ``tile``.
+
+    Only better rows of the same group count. Words of tiles without a common group stay unwritten.
+    """
+    tile = tl.program_id(0)
+    better = tl.program_id(1)
     lane = tl.arange(0, TILE)
-    rows, others = begin + tile * TILE + lane, begin + better * TILE + lane
-    # Groups are sorted: two tiles meet where the better one ends with the group that the other begins with.
+    rows = begin + tile * TILE + lane
+    others = begin + better * TILE + lane
+    # Groups are sorted. Two tiles have a common group exactly if the better tile ends with the
+    # group with which the other one begins.
     ends = tl.load(groups + begin + better * TILE + TILE - 1, mask=better < tile, other=-1)
     if (better == tile) | (ends == tl.load(groups + begin + tile * TILE)):
         row_corners = _corners(columns, n, rows, rows < end)
@@ -92,16 +119,23 @@ def _compare(columns, groups, threshold, words, begin, end, n, width: tl.constex
 
 @triton.jit(do_not_specialize=["begin", "end"])
 def _settle(groups, words, owner, keys, count, begin, end, width: tl.constexpr):
-    """Owners in the block of the groups that begin in one tile, and the keys of the block's last group in order."""
+    """Fill ``owner`` in the block for the groups that begin in one tile.
+
+    A group that continues from the block before begins, for this block, in its first tile.
+    The program whose groups include the last one of the block also lists the keys of that group
+    in ``keys``, in order, and writes their number to ``count``.
+    """
     first = tl.program_id(0)
-    lane, tiles = tl.arange(0, TILE), tl.arange(0, width)
+    lane = tl.arange(0, TILE)
+    tiles = tl.arange(0, width)
     starts = begin + tiles * TILE
     before = tl.load(groups + begin + first * TILE - 1, mask=first > 0, other=-1)
     last = tl.load(groups + tl.minimum(begin + first * TILE + TILE, end) - 1)
     reached = (tiles > first) & (tl.load(groups + starts, mask=starts < end, other=-1) == last)
+    # No tile at all, if no group begins in this one.
     stop = tl.where(before < last, first + 1 + tl.sum(reached.to(tl.int32)), first)
     kept = tl.zeros([width], tl.int64)
-    found = tl.zeros([], tl.int32)
+    listed_keys = tl.zeros([], tl.int32)
     for tile in range(first, stop):
         rows = begin + tile * TILE + lane
         group = tl.load(groups + rows, mask=rows < end, other=-1)
@@ -110,29 +144,38 @@ def _settle(groups, words, owner, keys, count, begin, end, width: tl.constexpr):
             & (group <= last)
             & (tl.load(owner + rows, mask=rows < end, other=0) < 0)
         )
-        place = words + tile * width * TILE + lane
+        tile_words = words + tile * width * TILE + lane
         written = (tiles >= first) & (tiles <= tile)
-        better = tl.load(place[None, :] + tiles[:, None] * TILE, mask=written[:, None], other=0)
+        better = tl.load(
+            tile_words[None, :] + tiles[:, None] * TILE, mask=written[:, None], other=0
+        )
+        # Keys of earlier tiles come first. Rows that they do not overlap are settled in the tile.
         alive = free & (tl.max(((better & kept[:, None]) != 0).to(tl.int32), axis=0) == 0)
         kept = tl.where(
-            tiles == tile, _fixed_point(alive, tl.load(place + tile * TILE), _bits(lane)), kept
+            tiles == tile, _fixed_point(alive, tl.load(tile_words + tile * TILE), _bits(lane)), kept
         )
         first_key = _first_key(better & kept[:, None], tiles)
         is_key = free & (first_key == NONE)
-        tl.debug_barrier()  # several threads hold a row: all have read its owner before one writes it
+        # Several threads hold a row. All must have read its owner before one of them writes it.
+        tl.debug_barrier()
         tl.store(owner + rows, tl.where(is_key, rows, begin + first_key), mask=free)
         listed = (is_key & (group == tl.load(groups + end - 1))).to(tl.int32)
-        tl.store(keys + found + tl.cumsum(listed, axis=0) - 1, rows, mask=listed > 0)
-        found += tl.sum(listed)
-    # A group begins in one tile only, so that one program alone lists keys.
-    tl.store(count, found, mask=(before < last) & (last == tl.load(groups + end - 1)))
+        tl.store(keys + listed_keys + tl.cumsum(listed, axis=0) - 1, rows, mask=listed > 0)
+        listed_keys += tl.sum(listed)
+    # The last group begins in one tile, so that only one program lists keys.
+    tl.store(count, listed_keys, mask=(before < last) & (last == tl.load(groups + end - 1)))
 
 
 @triton.jit(do_not_specialize=["begin", "n"])
 def _claim(columns, groups, threshold, owner, keys, count, begin, n):
-    """Owners among the listed keys for the rows from ``begin``, the end of their block, to the end of their group."""
+    """Fill ``owner`` from the listed keys, for rows behind the block.
+
+    These are the rows without an owner from ``begin``, the end of the block, to the end of the
+    group that continues there.
+    """
     group = tl.load(groups + begin - 1)
-    listed, limit = tl.load(count), tl.load(threshold)
+    listed = tl.load(count)
+    limit = tl.load(threshold)
     start = begin + tl.program_id(0) * TILE
     while tl.load(groups + start, mask=start < n, other=-1) == group:
         rows = start + tl.arange(0, TILE)
@@ -141,6 +184,7 @@ def _claim(columns, groups, threshold, owner, keys, count, begin, n):
         corners = _corners(columns, n, rows, free)
         nearest = tl.where(free, listed, -1)
         passed = 0
+        # Stop as soon as every free row has a key: later keys come later in the order.
         while (passed < listed) & (tl.max(nearest) == listed):
             position = passed + tl.arange(0, TILE)
             key_rows = tl.load(keys + position, mask=position < listed, other=0)
@@ -148,14 +192,18 @@ def _claim(columns, groups, threshold, owner, keys, count, begin, n):
             nearest = tl.minimum(nearest, tl.min(tl.where(over, position[None, :], listed), axis=1))
             passed += TILE
         claimed = free & (nearest < listed)
-        tl.debug_barrier()  # as in _settle
+        # The same barrier as in _settle.
+        tl.debug_barrier()
         tl.store(owner + rows, tl.load(keys + nearest, mask=claimed, other=0), mask=claimed)
         start += tl.num_programs(0) * TILE
 
 
 @triton.jit
 def _corners(columns, n, rows, mask):
-    """The four coordinates of some rows; 0 where masked, a box that overlaps nothing."""
+    """Return the four coordinates of ``rows``.
+
+    Where ``mask`` is false they are 0: a box without area, which overlaps nothing.
+    """
     column = columns + rows
     stride = tl.cast(n, tl.int64)
     left = tl.load(column, mask=mask, other=0)
@@ -167,7 +215,7 @@ def _corners(columns, n, rows, mask):
 
 @triton.jit
 def _is_over(rows, others, threshold):
-    """Is the IoU over the threshold: of each box of ``rows``, down, with each of ``others``, across."""
+    """Tell for each box of ``rows`` (down) and of ``others`` (across) if IoU > ``threshold``."""
     left, top, right, bottom = rows
     other_left, other_top, other_right, other_bottom = others
     width = tl.minimum(right[:, None], other_right[None, :]) - tl.maximum(
@@ -177,25 +225,27 @@ def _is_over(rows, others, threshold):
         top[:, None], other_top[None, :]
     )
     shared = tl.maximum(width, 0) * tl.maximum(height, 0)
-    area, other_area = (
-        (right - left) * (bottom - top),
-        (other_right - other_left) * (other_bottom - other_top),
-    )
+    area = (right - left) * (bottom - top)
+    other_area = (other_right - other_left) * (other_bottom - other_top)
     union = area[:, None] + other_area[None, :] - shared
     divisor = tl.where(union > 0, union, 1)
-    # Triton's "/" is an approximation in float32, and its div_rn knows float32 only.
+    # Triton's "/" is approximate in float32, and its div_rn takes float32 only.
     iou = shared / divisor if shared.dtype == tl.float64 else tl.div_rn(shared, divisor)
     return (union > 0) & (iou > threshold)
 
 
 @triton.jit
 def _bits(lane):
+    """Return a word for each lane in which only the bit of that lane is set."""
     return tl.full([TILE], 1, tl.int64) << lane.to(tl.int64)
 
 
 @triton.jit
 def _fixed_point(alive, overlaps, bits):
-    """The word of the kept rows of a tile, of which ``alive`` are candidates. ``overlaps``: of each row, a word."""
+    """Return a word whose bits are the rows of a tile that greedy NMS keeps among the ``alive``.
+
+    ``overlaps`` has a word for each row: the better rows of the tile that overlap it.
+    """
     word = tl.sum(tl.where(alive, bits, 0))
     previous = tl.zeros([], tl.int64)
     while word != previous:
@@ -206,8 +256,13 @@ def _fixed_point(alive, overlaps, bits):
 
 @triton.jit
 def _first_key(words, tiles):
-    """Of each column of words, the number of the first bit that is set, counted over all its words, or NONE."""
-    # The lowest bit of a word is a power of two: exact in float32, where its exponent is the number of the bit.
+    """Return for each column of words the number of its first set bit, or NONE.
+
+    Bits are counted through all words of the column, in the order of ``tiles``. Triton has no
+    instruction for this, so the number is read off the exponent of a float.
+    """
+    # The lowest set bit of a word is a power of two. float32 holds it exactly, and the exponent
+    # is the number of the bit. The mask drops the sign, which is set for bit 63.
     exponent = (words & -words).to(tl.float32).to(tl.int32, bitcast=True) >> 23
     number = tiles[:, None] * TILE + (exponent & 255) - 127
     return tl.min(tl.where(words != 0, number, NONE), axis=0)

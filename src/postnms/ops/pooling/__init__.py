@@ -1,1 +1,1 @@
-"""RoIAlign over a feature pyramid."""
+"""RoIAlign over a feature pyramid, plain and with the decoupling layer built in."""

@@ -1,11 +1,18 @@
-"""RoIAlign compiled by numba: levels (B, H, W, C) with the channels innermost.
+"""RoIAlign compiled by numba. It runs on CPU tensors, where torchvision's backward pass is slow.
 
-Bilinear sampling is separable: the neighbours and weights of the samples of a box are found once along y and once
-along x. Threads share the rows on the way forward and the images, or parts of their channels, on the way back, where
-each image's gradient is added up in the order of the boxes: the result does not depend on their number. bfloat16,
-which numpy lacks, comes and goes as the uint16 of its bits, with sums in float32.
+Levels are (B, H, W, C). The channels are innermost, so that they fill vector registers. Bilinear
+sampling is separable: the neighbours and the weights of a box's samples are computed once along y
+and once along x.
 
-r: boxes, s: cells along a side of the output; ``rois``: (r, 4) in cells of their level; ``image``, ``level``: (r,).
+The forward pass is parallel over boxes. The backward pass is parallel over images (or blocks of
+channels); each image adds up its gradient in the order of the boxes, so the result does not depend
+on the number of threads.
+
+numpy lacks bfloat16. Such values are passed as the uint16 of their bits, and sums are in float32.
+
+r: boxes, C: channels, B: images, s: cells along a side of the output. ``levels``: a tuple of
+levels. ``rois``: (r, 4), x1, y1, x2, y2 in cells of their level. ``image`` and ``level``: (r,),
+the image and the level of each box.
 """
 
 import numpy as np
@@ -17,8 +24,9 @@ from postnms.ops.jit import contracted, contracted_parallel
 
 @contracted_parallel
 def forward(levels, rois, image, level, samples, pooled):  # pragma: no cover: compiled
-    """Fill ``pooled`` (r, C, s, s) with means of samples x samples bilinear values."""
-    channels, cells = pooled.shape[1], pooled.shape[2]
+    """Fill ``pooled`` (r, C, s, s) with means of ``samples`` x ``samples`` bilinear values."""
+    channels = pooled.shape[1]
+    cells = pooled.shape[2]
     for r in prange(len(rois)):
         plane = levels[level[r]][image[r]]
         ones = np.ones(cells * samples, plane.dtype)
@@ -35,11 +43,11 @@ def forward(levels, rois, image, level, samples, pooled):  # pragma: no cover: c
                         b = y_near[i] * x_far[j] * share
                         c = y_far[i] * x_near[j] * share
                         d = y_far[i] * x_far[j] * share
-                        top_left, top_right = plane[y_low[i], x_low[j]], plane[y_low[i], x_high[j]]
-                        bottom_left, bottom_right = (
-                            plane[y_high[i], x_low[j]],
-                            plane[y_high[i], x_high[j]],
-                        )
+                        # One look-up of the four neighbours serves all channels.
+                        top_left = plane[y_low[i], x_low[j]]
+                        top_right = plane[y_low[i], x_high[j]]
+                        bottom_left = plane[y_high[i], x_low[j]]
+                        bottom_right = plane[y_high[i], x_high[j]]
                         for k in range(channels):
                             cell[k] += (
                                 a * top_left[k]
@@ -52,8 +60,10 @@ def forward(levels, rois, image, level, samples, pooled):  # pragma: no cover: c
 
 @contracted_parallel
 def backward(levels, rois, image, level, samples, gradients):  # pragma: no cover: compiled
-    """Add to ``levels`` what the ``gradients`` (r, C, s, s) give."""
-    channels, cells = gradients.shape[1], gradients.shape[2]
+    """Add to ``levels`` their gradient, from the ``gradients`` (r, C, s, s) of the output."""
+    channels = gradients.shape[1]
+    cells = gradients.shape[2]
+    # Each thread owns whole images, so that no two threads add to one number.
     for owner in prange(len(levels[0])):
         ones = np.ones(cells * samples, levels[0].dtype)
         share = ones[0] / ones.dtype.type(samples * samples)
@@ -73,14 +83,10 @@ def backward(levels, rois, image, level, samples, gradients):  # pragma: no cove
                             b = y_near[i] * x_far[j] * share
                             c = y_far[i] * x_near[j] * share
                             d = y_far[i] * x_far[j] * share
-                            top_left, top_right = (
-                                plane[y_low[i], x_low[j]],
-                                plane[y_low[i], x_high[j]],
-                            )
-                            bottom_left, bottom_right = (
-                                plane[y_high[i], x_low[j]],
-                                plane[y_high[i], x_high[j]],
-                            )
+                            top_left = plane[y_low[i], x_low[j]]
+                            top_right = plane[y_low[i], x_high[j]]
+                            bottom_left = plane[y_high[i], x_low[j]]
+                            bottom_right = plane[y_high[i], x_high[j]]
                             for k in range(channels):
                                 top_left[k] += a * cell[k]
                                 top_right[k] += b * cell[k]
@@ -90,13 +96,14 @@ def backward(levels, rois, image, level, samples, gradients):  # pragma: no cove
 
 @contracted_parallel
 def forward_around(levels, rois, image, level, pooled, covered):  # pragma: no cover: compiled
-    """Fill ``pooled`` (r, s, s, 3, 3, C) with means of 2 x 2 bilinear values of the map moved by a cell each way.
+    """Fill ``pooled`` (r, s, s, 3, 3, C) with means of 2 x 2 bilinear values of nine shifted maps.
 
-    [..., dy, dx, :] is of the map that holds at (y, x) what the level has at (y + dy - 1, x + dx - 1), 0 outside.
-    ``covered`` (r, s, s) gets the share of the samples that count. The lines of the level that a row of cells needs
-    are mixed into a strip first, once for all its columns.
+    Entry [..., dy, dx, :] is pooled from the level shifted by (dy - 1, dx - 1): at (y, x) the map
+    holds the value of the level at (y + dy - 1, x + dx - 1), or 0 outside the level. ``covered``
+    (r, s, s) receives the share of the samples that lie inside the map and therefore count.
     """
-    cells, channels = pooled.shape[1], pooled.shape[5]
+    cells = pooled.shape[1]
+    channels = pooled.shape[5]
     for r in prange(len(rois)):
         plane = levels[level[r]][image[r]]
         height, width = plane.shape[:2]
@@ -105,14 +112,15 @@ def forward_around(levels, rois, image, level, pooled, covered):  # pragma: no c
         x_place, x_weight = _four_taps(rois[r, 0], rois[r, 2], width, ones)
         covered[r] = np.outer(y_weight.sum(axis=1), x_weight.sum(axis=1))
         first, after, begin, end = _span(x_place, width)
-        strip, cell = (
-            np.zeros((after - first, channels), plane.dtype),
-            np.empty(channels, plane.dtype),
-        )
-        inside, lines = strip[begin - first : end - first].reshape(-1), plane.reshape(height, -1)
+        # The columns of the strip outside the level stay 0, the padding of the convolution.
+        strip = np.zeros((after - first, channels), plane.dtype)
+        cell = np.empty(channels, plane.dtype)
+        inside = strip[begin - first : end - first].reshape(-1)
+        lines = plane.reshape(height, -1)
         for dy in range(3):
             places, weights = _moved(y_place, y_weight, dy - 1, height)
             for p in range(cells):
+                # The lines that a row of cells needs are mixed once for all of its columns.
                 _mix(lines, places[p], 0, weights[p], begin * channels, inside)
                 for q in range(cells):
                     for dx in range(3):
@@ -121,17 +129,23 @@ def forward_around(levels, rois, image, level, pooled, covered):  # pragma: no c
 
 
 @contracted_parallel
-def backward_around(levels, rois, image, level, parts, gradients):  # pragma: no cover: compiled
-    """Add to ``levels`` what the ``gradients`` (r, s, s, 3, 3, C) of ``forward_around`` give.
+def backward_around(levels, rois, image, level, blocks, gradients):  # pragma: no cover: compiled
+    """Add to ``levels`` their gradient, from the ``gradients`` of the output of ``forward_around``.
 
-    ``parts``: into which the channels are split, so that one image keeps several threads busy.
+    ``gradients``: (r, s, s, 3, 3, C). ``blocks``: the number of blocks into which the channels are
+    split, so that one image keeps several threads busy.
     """
-    cells, channels = gradients.shape[1], gradients.shape[5]
+    cells = gradients.shape[1]
+    channels = gradients.shape[5]
     images = len(levels[0])
-    for task in prange(parts * images):
-        owner, part = task % images, task // images
-        start, stop = part * channels // parts, (part + 1) * channels // parts
-        ones, cell = np.ones(2 * cells, levels[0].dtype), np.empty(stop - start, levels[0].dtype)
+    # Each task owns one block of channels of one image, so that no two add to one number.
+    for task in prange(blocks * images):
+        owner = task % images
+        block = task // images
+        start = block * channels // blocks
+        stop = (block + 1) * channels // blocks
+        ones = np.ones(2 * cells, levels[0].dtype)
+        cell = np.empty(stop - start, levels[0].dtype)
         for r in range(len(rois)):
             if image[r] != owner:
                 continue
@@ -144,6 +158,7 @@ def backward_around(levels, rois, image, level, parts, gradients):  # pragma: no
             for dy in range(3):
                 places, weights = _moved(y_place, y_weight, dy - 1, height)
                 for p in range(cells):
+                    # First spread along x into the strip, then along y into the level.
                     strip[:] = 0
                     for q in range(cells):
                         for dx in range(3):
@@ -159,7 +174,11 @@ def backward_around(levels, rois, image, level, parts, gradients):  # pragma: no
 
 @contracted
 def _four_taps(start, end, size, ones):  # pragma: no cover: compiled
-    """(s, 4) places and weights along an axis: both neighbours of both samples of each cell."""
+    """Return positions and weights along an axis, each (s, 4), for two samples a cell.
+
+    They belong to both neighbours of the first sample of a cell, then of the second one. The
+    weights are halved, so that their sum over a cell gives a mean.
+    """
     low, high, near, far = _taps(start, end, size, ones)
     weights = np.stack((near, far), axis=1).reshape(-1, 4) * (ones[0] / ones.dtype.type(2))
     return np.stack((low, high), axis=1).reshape(-1, 4), weights
@@ -167,7 +186,7 @@ def _four_taps(start, end, size, ones):  # pragma: no cover: compiled
 
 @contracted
 def _moved(places, weights, shift, size):  # pragma: no cover: compiled
-    """The same so many cells further on, where a place outside has no weight."""
+    """Return positions and weights ``shift`` cells further on. Outside the map the weight is 0."""
     moved = places + shift
     inside = (moved >= 0) & (moved < size)
     return np.where(inside, moved, 0), np.where(inside, weights, weights.dtype.type(0))
@@ -175,34 +194,45 @@ def _moved(places, weights, shift, size):  # pragma: no cover: compiled
 
 @contracted
 def _span(places, size):  # pragma: no cover: compiled
-    """First place that is needed with a cell more on each side, and the one after the last; then both inside."""
-    first, after = places[0, 0] - 1, places[-1, -1] + 2
+    """Return the half-open range of positions that the three shifts need, then its part in the map.
+
+    The four numbers are: first, one after the last, and both limited to 0..``size``.
+    """
+    first = places[0, 0] - 1
+    after = places[-1, -1] + 2
     return first, after, max(first, 0), min(after, size)
 
 
 @contracted
 def _mix(lines, places, shift, weights, offset, out):  # pragma: no cover: compiled
-    """out = the sum of four ``lines``, at places + shift and from ``offset`` on, times their weights."""
+    """Fill ``out`` with the weighted sum of four ``lines``, each read from ``offset`` on.
+
+    The numbers of the lines are ``places`` + ``shift``.
+    """
     end = offset + len(out)
     a, b, c, d = weights[0], weights[1], weights[2], weights[3]
-    first, second = lines[places[0] + shift][offset:end], lines[places[1] + shift][offset:end]
-    third, fourth = lines[places[2] + shift][offset:end], lines[places[3] + shift][offset:end]
+    first = lines[places[0] + shift][offset:end]
+    second = lines[places[1] + shift][offset:end]
+    third = lines[places[2] + shift][offset:end]
+    fourth = lines[places[3] + shift][offset:end]
     for k in range(len(out)):
         out[k] = a * first[k] + b * second[k] + c * third[k] + d * fourth[k]
 
 
 @contracted
 def _add(weight, values, out):  # pragma: no cover: compiled
+    """Add ``weight`` times ``values`` to ``out``."""
     for k in range(len(out)):
         out[k] += weight * values[k]
 
 
 @contracted
 def _taps(start, end, size, ones):  # pragma: no cover: compiled
-    """Of len(ones) samples from start to end: the two neighbouring cells and their weights.
+    """Return the two neighbouring cells of each sample, and their weights: four arrays.
 
-    Both weights are 0 for a sample more than a cell outside. ``ones`` brings the dtype: a plain 1 would lift
-    everything to float64.
+    There are len(ones) samples, evenly spread from ``start`` to ``end``. A side shorter than one
+    cell counts as one cell long. Both weights of a sample that is more than a cell outside the map
+    are 0. ``ones`` gives the dtype, because a plain 1 would promote everything to float64.
     """
     count = len(ones)
     low, high = np.empty(count, np.int64), np.empty(count, np.int64)
@@ -213,6 +243,7 @@ def _taps(start, end, size, ones):  # pragma: no cover: compiled
         position = min(max(exact, 0.0), size - 1.0)
         low[i] = min(int(position), size - 1)
         high[i] = min(low[i] + 1, size - 1)
+        # Samples up to one cell outside take the value at the border, as in torchvision.
         if -1.0 <= exact <= size:
             far[i] = position - low[i]
             near[i] = ones[0] - far[i]
@@ -220,18 +251,23 @@ def _taps(start, end, size, ones):  # pragma: no cover: compiled
 
 
 def _store(cell, column):
-    """Copy a cell's channels to where they belong, rounded to nearest if that is the bits of bfloat16."""
+    """Copy the channels of a cell to a column of the output.
+
+    A column of uint16 holds the bits of bfloat16, rounded to nearest, ties to even. This body is
+    empty, since only compiled code calls it.
+    """
 
 
 @overload(_store)
 def _compiled_store(cell, column):
     def same(cell, column):
-        for k in range(
-            len(cell)
-        ):  # an assignment of the whole looks for overlaps, and takes longer than the sum
+        # One assignment of the whole array would check for overlaps, which takes longer than the
+        # sums do.
+        for k in range(len(cell)):
             column[k] = cell[k]
 
     def rounded(cell, column):
+        # The low half of the bits is dropped. An odd high half makes a tie round up.
         bits = cell.view(np.uint32)
         for k in range(len(cell)):
             odd = (bits[k] >> np.uint32(16)) & np.uint32(1)
@@ -241,7 +277,10 @@ def _compiled_store(cell, column):
 
 
 def _load(column, cell):
-    """The way back: a cell's channels from a column of the same dtype or of the bits of bfloat16."""
+    """Copy the channels of a cell from a column of the same dtype, or of the bits of bfloat16.
+
+    It is the inverse of :func:`_store`, and its body is empty for the same reason.
+    """
 
 
 @overload(_load)

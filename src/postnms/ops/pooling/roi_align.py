@@ -1,9 +1,12 @@
-"""RoIAlign (Mask R-CNN, arXiv 1703.06870) over a feature pyramid, for boxes of a whole batch in any order.
+"""RoIAlign over a feature pyramid, for the boxes of a whole batch in any order.
 
-The figures are torchvision's (``aligned=False``). On other devices its kernel runs; on the CPU its backward pass
-would take most of a training step of a small detector, since it works channel by channel on one thread. The
-kernel here keeps the channels innermost, where they fill vector registers, and looks up the four neighbours of a
-sample once for all of them.
+RoIAlign is from Mask R-CNN (arXiv 1703.06870).
+
+The results are those of torchvision with ``aligned=False``. Its kernel runs on other devices than
+the CPU, and for float16. On the CPU its backward pass would dominate a training step of a small
+detector, since it works channel by channel on one thread. The CPU kernel of this library keeps the
+channels innermost, where they fill vector registers, and looks up the four neighbours of a sample
+once for all channels.
 
 r: boxes, C: channels, B: images, s: cells along a side of the output.
 """
@@ -19,7 +22,10 @@ import torchvision
 from torch import Tensor
 
 CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4
-"""A box of this side is pooled from the level of stride 2^4 (feature pyramid networks, arXiv 1612.03144, Eq. 1)."""
+"""A box of this side, in pixels, is pooled from the level of stride 2 ** ``CANONICAL_LEVEL``.
+
+The rule is Eq. 1 of feature pyramid networks (arXiv 1612.03144).
+"""
 
 
 def pool_pyramid(
@@ -30,12 +36,36 @@ def pool_pyramid(
     cells: int = 7,
     sampling_ratio: int = 2,
 ) -> Tensor:
-    """RoIAlign of each box (r, 4) on the image (r,) and the pyramid level that it belongs to -> (r, C, s, s).
+    """Pool features for each box with RoIAlign, from the pyramid level that its size selects.
 
-    ``features``: levels (B, C, H, W) from fine to coarse, each twice as coarse as the one before; ``strides``: the
-    pixels of a cell of each. The output has the features' dtype. No gradient reaches the boxes.
+    Gradients flow into the features, but not into the boxes.
+
+    Args:
+        features: Levels (B, C, H, W) by name, from fine to coarse. Each level is twice as coarse as
+            the one before.
+        boxes: (r, 4) floating, xyxy in pixels, of all images in any order.
+        image: (r,) int64, the image of each box, 0..B-1.
+        strides: For each level, the number of pixels between neighbouring cells.
+        cells: Number of cells s along a side of the output.
+        sampling_ratio: Number of sample points along each axis of an output cell.
+
+    Returns:
+        (r, C, s, s), in the order of the boxes and in the dtype of the features.
+
+    Example:
+        >>> import torch
+        >>> from postnms.ops import pool_pyramid
+        >>> features = {"0": torch.full((1, 2, 8, 8), 3.0)}
+        >>> boxes = torch.tensor([[0.0, 0, 16, 16], [8, 8, 24, 24]])
+        >>> image = torch.tensor([0, 0])
+        >>> pooled = pool_pyramid(features, boxes, image, strides=[4], cells=2)
+        >>> pooled.shape
+        torch.Size([2, 2, 2, 2])
+        >>> pooled[0, 0].tolist()
+        [[3.0, 3.0], [3.0, 3.0]]
     """
-    levels, chosen = list(features.values()), level_of(boxes, strides)
+    levels = list(features.values())
+    chosen = level_of(boxes, strides)
     if boxes.device.type == "cpu" and levels[0].dtype != torch.float16:
         return _PoolOnCPU.apply(
             in_cells(boxes, chosen, strides), image, chosen, cells, sampling_ratio, *levels
@@ -48,24 +78,34 @@ def pool_pyramid(
         )
         for level, row, stride in zip(levels, rows, strides, strict=True)
     ]
+    # The boxes were pooled level by level. Sorting their row numbers restores the order.
     return torch.cat(pooled)[torch.argsort(torch.cat(rows))].to(levels[0].dtype)
 
 
 def level_of(boxes: Tensor, strides: Sequence[int]) -> Tensor:
-    """(r,) int64: the level that each box is pooled from, 0 for the finest."""
+    """Return the level from which each box (r, 4) is pooled: (r,) int64, 0 for the finest level.
+
+    ``strides``: pixels between the cells of each level, from fine to coarse. The level follows from
+    the square root of the area (arXiv 1612.03144, Eq. 1), and is limited to the existing levels.
+    """
     finest, coarsest = math.log2(strides[0]), math.log2(strides[-1])
     side = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    # The small term absorbs rounding: a box of the canonical side must not fall a level lower.
     exact = CANONICAL_LEVEL + torch.log2(side / CANONICAL_SIDE) + 1e-6
     return (exact.floor().clamp(finest, coarsest) - finest).long()
 
 
 def in_cells(boxes: Tensor, level: Tensor, strides: Sequence[int]) -> Tensor:
-    """Boxes (r, 4) in pixels -> in cells of their levels (r,)."""
+    """Convert boxes (r, 4) from pixels to cells of their ``level`` (r,). Takes CPU tensors."""
     return boxes * torch.tensor([1 / stride for stride in strides], dtype=boxes.dtype)[level, None]
 
 
 class _PoolOnCPU(torch.autograd.Function):
-    """Boxes in cells of their own level, (r, 4), and where each of them is; then the levels."""
+    """RoIAlign with the numba kernels.
+
+    The inputs are the boxes (r, 4) in cells of their level, the image and the level of each box,
+    ``cells`` and ``sampling_ratio`` as in :func:`pool_pyramid`, and then the levels.
+    """
 
     @staticmethod
     def forward(ctx, rois, image, level, cells, sampling_ratio, *features):
@@ -73,11 +113,9 @@ class _PoolOnCPU(torch.autograd.Function):
 
         last = channels_last(features)
         ctx.where = (rois.to(last[0].dtype).numpy(), image.numpy(), level.numpy(), sampling_ratio)
-        ctx.shapes, ctx.work, ctx.dtype = (
-            [array.shape for array in last],
-            last[0].dtype,
-            features[0].dtype,
-        )
+        ctx.shapes = [array.shape for array in last]
+        ctx.work = last[0].dtype
+        ctx.dtype = features[0].dtype
         pooled = torch.empty(len(rois), features[0].shape[1], cells, cells, dtype=ctx.dtype)
         with threads_of_torch():
             kernel.forward(
@@ -91,10 +129,8 @@ class _PoolOnCPU(torch.autograd.Function):
 
         last = tuple(torch.zeros(shape, dtype=ctx.work) for shape in ctx.shapes)
         with threads_of_torch():
-            arrays, given = (
-                tuple(array.numpy() for array in last),
-                as_numpy(gradients[0].contiguous()),
-            )
+            arrays = tuple(array.numpy() for array in last)
+            given = as_numpy(gradients[0].contiguous())
             kernel.backward(arrays, *ctx.where, gradients=given)
         return (
             None,
@@ -107,19 +143,28 @@ class _PoolOnCPU(torch.autograd.Function):
 
 
 def channels_last(features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Levels (B, C, H, W) -> (B, H, W, C), in the dtype that the kernels sum in."""
+    """Copy levels (B, C, H, W) to (B, H, W, C), detached, in the dtype in which the kernels sum.
+
+    This is float64 for float64 features, and float32 otherwise.
+    """
     work = torch.float64 if features[0].dtype == torch.float64 else torch.float32
     return tuple(feature.detach().permute(0, 2, 3, 1).to(work).contiguous() for feature in features)
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray:
-    """The tensor's memory; bfloat16, which numpy lacks, as the uint16 of its bits."""
+    """Return an array that shares the tensor's memory.
+
+    numpy lacks bfloat16. Such a tensor is returned as the uint16 of its bits.
+    """
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 @contextmanager
 def threads_of_torch() -> Iterator[None]:
-    """Let numba's parallel loops run on no more threads than torch uses, and restore their number afterwards."""
+    """Limit numba's parallel loops to the number of threads that torch uses.
+
+    Afterwards numba uses all the threads with which it was started.
+    """
     import numba
 
     most = _launch_numba()
@@ -132,10 +177,11 @@ def threads_of_torch() -> Iterator[None]:
 
 @cache
 def _launch_numba() -> int:
-    """Start numba's threads; returns their number. That changes how many torch uses, which is put back."""
+    """Start numba's threads, once a process, and return their number."""
     import numba
 
-    own = torch.get_num_threads()
+    # Starting them changes the number of threads that torch uses, so that is restored.
+    torch_threads = torch.get_num_threads()
     most = numba.get_num_threads()
-    torch.set_num_threads(own)
+    torch.set_num_threads(torch_threads)
     return most

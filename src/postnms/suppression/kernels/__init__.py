@@ -1,1 +1,1 @@
-"""Compiled twins of the suppressors: NAME.py serves ../NAME.py."""
+"""Compiled kernels of the suppressors, for CPU tensors. NAME.py is the twin of ../NAME.py."""

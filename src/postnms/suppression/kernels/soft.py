@@ -1,4 +1,13 @@
-"""Suppressors that go on by rounds, compiled by numba; arguments are as in ``compiled``."""
+"""Kernels of Soft-NMS and variance voting, the compiled twins of ``../soft.py``.
+
+They run when the candidates are CPU tensors (backend ``cpu``), and must equal the torch code of
+their twin, except for the last bit of an exponential. The arguments ``columns`` (4, n) and
+``starts`` (g + 1,) are those of ``overlaps.py``.
+
+A group is copied to work arrays, whose first ``count`` entries are in use. A current score of -1
+marks an entry that was selected or dropped. When fewer than half of the entries are left, the
+arrays are compacted, so that a round costs in proportion to the candidates that are left.
+"""
 
 import numpy as np
 
@@ -10,23 +19,36 @@ from postnms.suppression.kernels.overlaps import iou_among, longest_group
 def soften(
     columns, starts, scores, rows, settings, log_variance, voted, final
 ):  # pragma: no cover: compiled
-    """Soft-NMS of each group, with variance voting if ``log_variance`` (4, n) is not (4, 0).
+    """Run all rounds of all groups, with variance voting if ``log_variance`` is given.
 
-    ``settings``: method (0 hard, 1 linear, 2 Gaussian), IoU threshold, sigma, least score, sigma of the votes, least
-    IoU of a vote. ``final`` (n,): the score of each candidate when it was selected, -1 for those that never were;
-    ``voted`` (4, n): its edges then.
+    Args:
+        columns: Edges of the boxes.
+        starts: Starts of the groups.
+        scores: (n,) float32, scores before the first round.
+        rows: (n,) int64, rows of the input. They decide ties.
+        settings: ``SoftSettings`` in float32. The method is 0 hard, 1 linear, 2 Gaussian.
+        log_variance: (4, n) float32, logarithms of the variances of the left, top, right and bottom
+            edge, or (4, 0) for Soft-NMS without votes.
+        voted: (4, n) float32, output, the edges of each candidate when it was selected. Other
+            candidates are not written, and without ``log_variance`` none is.
+        final: (n,) float32, output, the score of each candidate when it was selected, -1 for
+            candidates that were never selected.
     """
     final[:] = -1
     longest = longest_group(starts)
-    boxes, iou = np.empty((4, longest), scores.dtype), np.empty(longest, scores.dtype)
-    place, current = np.empty(longest, np.int64), np.empty(longest, scores.dtype)
+    boxes = np.empty((4, longest), scores.dtype)
+    iou = np.empty(longest, scores.dtype)
+    place = np.empty(longest, np.int64)
+    current = np.empty(longest, scores.dtype)
     for group in range(len(starts) - 1):
         count = starts[group + 1] - starts[group]
         for a in range(count):
-            place[a], current[a] = starts[group] + a, scores[starts[group] + a]
+            place[a] = starts[group] + a
+            current[a] = scores[starts[group] + a]
             boxes[:, a] = columns[:, place[a]]
         count = _compact(boxes, place, current, count, settings.min_score)
-        best, left = _best(current, place, rows, count), count
+        best = _best(current, place, rows, count)
+        left = count
         while best >= 0:
             chosen = place[best]
             final[chosen] = current[best]
@@ -35,6 +57,7 @@ def soften(
                 _vote(columns, place[:count], current, iou, chosen, log_variance, settings, voted)
             current[best] = -1
             best, left = _decay(place, current, iou, rows, count, settings)
+            # Compacting is a pass over the arrays, so it waits until half of the entries are gone.
             if 2 * left < count:
                 count = _compact(boxes, place, current, count, settings.min_score)
                 best = _best(current, place, rows, count)
@@ -42,7 +65,7 @@ def soften(
 
 @exact
 def _best(current, place, rows, count):  # pragma: no cover: compiled
-    """The best score that is not gone, of equal ones that of the lower row; -1 if all are gone."""
+    """Return the entry with the best score, of equal ones the lower row, -1 if none is left."""
     best = -1
     for a in range(count):
         if current[a] < 0:
@@ -55,28 +78,37 @@ def _best(current, place, rows, count):  # pragma: no cover: compiled
 
 @exact
 def _compact(boxes, place, current, count, least):  # pragma: no cover: compiled
-    """Move what is not gone together; returns how many stay."""
+    """Move the entries that are left to the front of the arrays, and return their number.
+
+    Entries with a score below ``least`` are not left.
+    """
     kept = 0
     for a in range(count):
         if current[a] >= least and current[a] >= 0:
             for edge in range(4):
                 boxes[edge, kept] = boxes[edge, a]
-            place[kept], current[kept] = place[a], current[a]
+            place[kept] = place[a]
+            current[kept] = current[a]
             kept += 1
     return kept
 
 
 @exact
 def _decay(place, current, iou, rows, count, settings):  # pragma: no cover: compiled
-    """Lower the scores of what overlaps the selected box; -1 where it is gone. Returns the next best, how many stay."""
-    method, threshold, sigma, least = (
-        settings.method,
-        settings.iou_threshold,
-        settings.sigma,
-        settings.min_score,
-    )
-    one, gone = np.float32(1), np.float32(-1)
-    best, top, left = -1, gone, 0
+    """Lower the scores of entries that overlap the selected box, and drop those that score too low.
+
+    The score of a dropped entry becomes -1. Returns the next entry to select, -1 if none is left,
+    and the number of entries that are left. Both are found in the same pass.
+    """
+    method = settings.method
+    threshold = settings.iou_threshold
+    sigma = settings.sigma
+    least = settings.min_score
+    one = np.float32(1)
+    gone = np.float32(-1)
+    best = -1
+    top = gone
+    left = 0
     for a in range(count):
         score = current[a]
         if score < 0:
@@ -91,7 +123,8 @@ def _decay(place, current, iou, rows, count, settings):  # pragma: no cover: com
         current[a] = score
         left += score >= 0
         if score > top:
-            best, top = a, score
+            best = a
+            top = score
         elif score == top and best >= 0 and rows[place[a]] < rows[place[best]]:
             best = a
     return best, left
@@ -101,8 +134,10 @@ def _decay(place, current, iou, rows, count, settings):  # pragma: no cover: com
 def _vote(
     columns, place, current, iou, chosen, log_variance, settings, voted
 ):  # pragma: no cover: compiled
-    """Fill the edges of the selected box in ``voted`` with the means over what overlaps it."""
-    one, sigma, least = np.float32(1), settings.vote_sigma, settings.vote_iou
+    """Fill ``voted[:, chosen]`` with the weighted means of the edges of the voters."""
+    one = np.float32(1)
+    sigma = settings.vote_sigma
+    least = settings.vote_iou
     exponent = np.empty(len(place), np.float32)
     for edge in range(4):
         largest = np.float32(-np.inf)
@@ -112,7 +147,9 @@ def _vote(
                 away = one - iou[a] if place[a] != chosen else np.float32(0)
                 exponent[a] = -(away * away) / sigma - log_variance[edge, place[a]]
                 largest = max(largest, exponent[a])
-        total, weights = np.float32(0), np.float32(0)
+        # The largest weight is scaled to 1, so no weight overflows and not all of them round to 0.
+        total = np.float32(0)
+        weights = np.float32(0)
         for a in range(len(place)):
             weight = np.exp(exponent[a] - largest)
             total += weight * columns[edge, place[a]]

@@ -1,14 +1,20 @@
-"""``cluster_nms`` compiled by numba, for CPU tensors: near linear time, equal to ``reference`` to the last box.
+"""``cluster_nms`` compiled by numba. It runs on CPU tensors, in nearly linear time.
 
-1. ``ranking`` sorts candidates by group, then falling score, then index, digit by digit in linear time.
-2. Groups are settled one by one, each with the faster of two ways. ``scan``: each key marks all boxes behind it that
-   it overlaps, without a branch, on vector registers: about (keys x boxes) / 8 steps. ``grid``: each box meets only
-   the few keys that are near it and of like size, found in a hash table: about 0.2 to 0.5 microseconds a box.
+The result equals that of ``reference`` to the last box. There are three steps:
+
+1. ``ranking`` sorts the candidates by group, then by falling score, then by index, digit by digit
+   in linear time. A candidate's position in this order is its row.
+2. The groups are settled one by one, each in the faster of two ways. In ``scan``, each key marks
+   all later boxes that it overlaps, without a branch and on vector registers. This takes about
+   (keys x boxes) / 8 steps. In ``grid``, each box is compared only with the few keys that are near
+   it and similar in size, which a hash table holds. This takes about 0.2 to 0.5 microseconds a box.
 3. ``ranking`` numbers the keys by score over all groups.
 
-Large inputs of several groups are settled by as many threads as torch uses. No fast-math anywhere: every operation is
-rounded as in ``reference``. Memory at its peak, the result included: about 100 bytes a box where one in five is a
-key, 320 where all are.
+Large inputs with several groups are settled by as many threads as torch uses. There is no fast-math
+anywhere: every operation is rounded as in ``reference``. The peak memory, the result included, is
+about 100 bytes a box if one box in five is a key, and 320 bytes a box if all boxes are keys.
+
+n: candidates, g: groups.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -19,27 +25,43 @@ import torch
 from torch import Tensor
 
 from postnms.ops.clustering.cpu import ranking
-from postnms.ops.clustering.cpu.grid import settle_near, suits
+from postnms.ops.clustering.cpu.grid import fits_the_grid, settle_near
 from postnms.ops.clustering.cpu.scan import settle_all
 from postnms.ops.jit import exact
 
 MOST_BOXES = 2**28
-"""Rows are counted in int32, and so are places in the hash table, of which there are several a box."""
+"""Limit of the number of boxes, exclusive.
+
+int32 holds the numbers of rows, and those of the hash table, which has several rows a box.
+"""
 GRID_FROM = 4096
-"""Boxes of a group from which the grid is used: where both take as long, whether each box is a key or each tenth
-(``benchmarks/cluster_nms.py --crossover``)."""
+"""Smallest number of boxes of a group for which the grid is used.
+
+At this number both ways take the same time, whether each box is a key or one box in ten
+(``benchmarks/cluster_nms.py --crossover``).
+"""
 THREADS_FROM = 2**15
-"""Boxes of a call from which threads share its groups: below, to start them takes as long as they save."""
+"""Smallest number of boxes of a call for which threads share the groups.
+
+For fewer boxes, starting the threads takes as long as they save.
+"""
 
 
 def cluster_nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
 ) -> tuple[Tensor, Tensor] | None:
-    """See :func:`postnms.ops.cluster_nms`. Values need not be checked: None if they are not as wanted there."""
+    """Return keys and assignment as :func:`postnms.ops.cluster_nms` defines them.
+
+    The values need not be checked before. None is returned if one of them is not as defined there.
+    Raises ValueError for :data:`MOST_BOXES` or more boxes.
+    """
     if len(boxes) >= MOST_BOXES:
         raise ValueError(f"boxes: expected fewer than {MOST_BOXES} rows, got {len(boxes)}")
-    corners, points, members = _array(boxes), _array(scores), _array(groups)
-    bits, threshold = points.view(f"i{points.itemsize}"), corners.dtype.type(iou_threshold)
+    corners = _array(boxes)
+    points = _array(scores)
+    members = _array(groups)
+    bits = points.view(f"i{points.itemsize}")
+    threshold = corners.dtype.type(iou_threshold)
     threads = torch.get_num_threads() if len(boxes) >= THREADS_FROM else 1
     if threads == 1:
         sound, keys, assignment = _cluster(corners, points, bits, members, threshold, GRID_FROM)
@@ -49,27 +71,34 @@ def cluster_nms(
 
 
 def _array(tensor: Tensor) -> np.ndarray:
+    """Return a contiguous array of the tensor's values. It shares memory where it can."""
     return tensor.detach().contiguous().numpy()
 
 
 def _cluster_on(threads, corners, scores, bits, groups, threshold):
-    """As :func:`_cluster`, the groups shared by so many threads."""
+    """Do the work of :func:`_cluster`, with the groups shared by ``threads`` threads."""
     if not _is_sound(corners, scores, groups):
         return False, groups, groups
-    order, starts, row_of_rank = ranking.rank(bits, groups)
+    order, starts, row_of_rank = ranking.rank_candidates(bits, groups)
     owner = np.empty(len(order), np.int32)
 
-    def settle(part: tuple[int, int]) -> None:
-        _settle(corners, order, starts, *part, threshold, GRID_FROM, owner)
+    def settle(share: tuple[int, int]) -> None:
+        _settle(corners, order, starts, *share, threshold, GRID_FROM, owner)
 
-    parts = _shares(starts, threads)
-    with ThreadPoolExecutor(len(parts)) as pool:
-        list(pool.map(settle, parts))
-    return True, *ranking.number(order, row_of_rank, owner)
+    # Groups are independent, and compiled code releases Python's global lock. Each thread writes
+    # to the rows of its groups only, so the result does not depend on the number of threads.
+    shares = _shares(starts, threads)
+    with ThreadPoolExecutor(len(shares)) as pool:
+        list(pool.map(settle, shares))
+    return True, *ranking.number_keys(order, row_of_rank, owner)
 
 
 def _shares(starts: np.ndarray, threads: int) -> list[tuple[int, int]]:
-    """Ranges of groups for the threads, of about as many boxes each; a thread may be left without."""
+    """Split the groups into at most ``threads`` ranges with about as many boxes each.
+
+    ``starts`` (g + 1,): first row of each group, then n. Each range is half-open, in groups, and
+    none is empty.
+    """
     cuts = np.searchsorted(starts, np.linspace(0, starts[-1], threads + 1)).tolist()
     return [(first, last) for first, last in pairwise(cuts) if first < last]
 
@@ -78,20 +107,27 @@ def _shares(starts: np.ndarray, threads: int) -> list[tuple[int, int]]:
 def _settle(
     corners, order, starts, first, last, threshold, grid_from, owner
 ):  # pragma: no cover: compiled
-    """Fill ``owner`` for the groups from ``first`` to ``last``: of each row of ``order``, the row of its key."""
-    begin, end = starts[first], starts[last]
+    """Fill ``owner`` for the groups from ``first`` to ``last``, exclusive.
+
+    The owner of a row is the row of its key. Rows are positions in ``order``.
+    """
+    begin = starts[first]
+    end = starts[last]
     columns = np.empty((5, end - begin), corners.dtype)
     lefts, tops, rights, bottoms, areas = columns[0], columns[1], columns[2], columns[3], columns[4]
+    # The boxes are copied in the order of the rows, so that later steps read memory in sequence.
     for row in range(begin, end):
         left, top, right, bottom = corners[order[row]]
         i = row - begin
         lefts[i], tops[i], rights[i], bottoms[i] = left, top, right, bottom
         areas[i] = (right - left) * (bottom - top)
     for group in range(first, last):
-        a, b = starts[group] - begin, starts[group + 1] - begin
-        # Slices of contiguous rows stay contiguous for the compiler; those of a matrix would not.
+        a = starts[group] - begin
+        b = starts[group + 1] - begin
+        # The compiler knows that slices of contiguous rows are contiguous. Of slices of a matrix
+        # it does not know it.
         box = lefts[a:b], tops[a:b], rights[a:b], bottoms[a:b], areas[a:b]
-        if b - a >= grid_from and suits(box, threshold):
+        if b - a >= grid_from and fits_the_grid(box, threshold):
             settle_near(box, owner, starts[group], threshold)
         else:
             settle_all(box, owner, starts[group], threshold)
@@ -99,7 +135,10 @@ def _settle(
 
 @exact
 def _is_sound(corners, scores, groups):  # pragma: no cover: compiled
-    """Are all values as ``cluster_nms`` wants them? Which one is not is for slower code to find."""
+    """Tell whether all values are as ``cluster_nms`` defines them.
+
+    There is no early exit, because a loop without a branch is fast. Slower code names the value.
+    """
     sound = True
     for i in range(len(scores)):
         left, top, right, bottom = corners[i]
@@ -112,11 +151,15 @@ def _is_sound(corners, scores, groups):  # pragma: no cover: compiled
 
 @exact
 def _cluster(corners, scores, bits, groups, threshold, grid_from):  # pragma: no cover: compiled
-    """Are the values sound, and if so keys and assignment; one call, as each costs a few microseconds."""
+    """Return whether the values are sound, the keys and the assignment.
+
+    If the values are not sound, the two arrays have no meaning. The steps are one compiled
+    function, because each call from Python costs a few microseconds.
+    """
     if not _is_sound(corners, scores, groups):
         return False, groups, groups
-    order, starts, row_of_rank = ranking.rank(bits, groups)
+    order, starts, row_of_rank = ranking.rank_candidates(bits, groups)
     owner = np.empty(len(order), np.int32)
     _settle(corners, order, starts, 0, len(starts) - 1, threshold, grid_from, owner)
-    keys, assignment = ranking.number(order, row_of_rank, owner)
+    keys, assignment = ranking.number_keys(order, row_of_rank, owner)
     return True, keys, assignment

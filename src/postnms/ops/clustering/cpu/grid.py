@@ -1,14 +1,23 @@
-"""Settling a large group by looking only at keys that are near and of like size: about linear in its boxes.
+"""Settling of a large group with a hash grid, in time about linear in the number of its boxes.
 
-If two boxes have IoU > t, what they share is more than t of each, so that neither side is longer than 1/t times the
-other's, and the centres are closer than (1 - t) of the longer side, along x and along y. Boxes are therefore sorted
-into cells by (level of width, level of height, place of the centre): a level spans a factor of 4 in length, and the
-cells of a level are about (1 - t) of its longest side wide. When a box becomes a key, it is noted in every cell in
-which a box that it may suppress could lie (``_places``: about 14); each box in turn, by falling score, looks at the
-keys of its own cell alone and belongs to the first of them that overlaps it, or else becomes a key. Cells are rows of
-a hash table; two that share a row only cost tests, since IoU decides. A row holds three keys and the way to an older
-row of the cell. Rows and keys that come next are asked for ahead of time, as they are spread over memory.
-Sides, centres and distances are in float64, with a margin over the rounding of IoU in float32.
+It runs for groups of at least ``GRID_FROM`` boxes that :func:`fits_the_grid` accepts, because
+there it is faster than comparing each key with all later boxes.
+
+Two boxes with IoU > t share more than t of the area of each. So no side is longer than 1/t times
+the same side of the other box, and along x and along y the centres are closer than (1 - t) of the
+longer side. Boxes are therefore sorted into cells by the level of the width, the level of the
+height and the position of the centre. A level spans a factor of 4 in length, and the cells of a
+level are about (1 - t) of its longest side wide.
+
+A box that becomes a key is noted in every cell in which a box that it may suppress could lie. These
+are about 14 cells (``_places``). The boxes are visited by falling score. Each box looks only at the
+keys that are noted in its cell. It belongs to the first of them that overlaps it, or else it
+becomes a key.
+
+Cells are rows of a hash table. If two cells share a row, this costs additional tests but changes
+no result, since the IoU decides. A row holds three keys and a link to an older row of the cell.
+Rows and keys are spread over memory, so they are prefetched some boxes ahead. Sides, centres and
+distances are in float64, with a margin that exceeds the rounding error of a float32 IoU.
 """
 
 from collections import namedtuple
@@ -18,34 +27,50 @@ import numpy as np
 from postnms.ops.jit import exact, exact_inlined, prefetch
 
 LEAST_THRESHOLD = 0.01
-"""Below it a key has too many cells to be noted in, and at 0 there is no bound."""
+"""Smallest IoU threshold for the grid.
+
+Below it a key would be noted in too many cells. At 0 their number has no bound.
+"""
 MARGIN = 1e-5
-"""Relative: more than IoU in float32 is off by rounding."""
+"""Relative tolerance, larger than the rounding error of a float32 IoU."""
 FINEST = 2.0**-30
-"""Least side over its distance from the origin along the same axis with which places are exact enough; float32 never
-has less."""
+"""Smallest side in the grid, as a fraction of its distance from the origin along the same axis.
+
+The cell of a smaller side would be inexact. No float32 side of positive length is smaller.
+"""
 SHORTEST, LONGEST = 1e-30, 1e30
-"""Sides that float32 holds with room to spare."""
+"""Shortest and longest side that is placed in the grid. float32 holds both with room to spare."""
 LEVEL_BITS = 24
-"""Lengths are of one level if their bits as float32 agree but for so many: 23 would be a factor of 2 a level."""
+"""Number of low bits of a float32 length that its level ignores. 23 bits: a factor of 2 a level."""
 AHEAD = 10
-"""Boxes between the one that is settled and the one whose keys are asked for."""
+"""Number of boxes between the box that is settled and the box whose keys are prefetched."""
 ROW = 4
-"""Numbers of a row: three keys, counted from 1, and the older row."""
+"""Number of entries of a row: three keys, counted from 1, and the older row. 0 stands for none."""
 SLACK = 1e-3
-"""Of a cell: more than a place is off by rounding."""
+"""Tolerance in cells, larger than the rounding error of a coordinate."""
 KEY = 8
-"""Numbers of a key, of which five are used: in float32 two keys fill a cache line, and none lies across two."""
+"""Number of entries of a key, of which five are used.
+
+In float32, two keys fill a cache line and no key lies across two lines.
+"""
 NONE = np.int32(2**31 - 1)
+"""Number of a key that does not exist, larger than that of any key."""
 
 Cells = namedtuple("Cells", "least per_pixel threshold unused_bits")
-"""``least``: shortest side of each level; ``per_pixel``: cells a pixel of each; ``threshold``: with the margin;
-``unused_bits``: of a hash."""
+"""Geometry of the grid.
+
+``least``: shortest side of each level. ``per_pixel``: cells in a pixel, for each level.
+``threshold``: the IoU threshold, lowered by the margin. ``unused_bits``: low bits of a hash that
+the table does not use.
+"""
 
 
 @exact
-def suits(box, threshold):  # pragma: no cover: compiled
-    """May a group of boxes be settled by :func:`settle_near`? Else :func:`settle_all` is exact as well."""
+def fits_the_grid(box, threshold):  # pragma: no cover: compiled
+    """Tell whether :func:`settle_near` may settle a group. :func:`settle_all` may settle any group.
+
+    ``box``: the columns lefts, tops, rights, bottoms and areas.
+    """
     lefts, tops, rights, bottoms, areas = box
     if not LEAST_THRESHOLD <= threshold < 1:
         return False
@@ -59,21 +84,25 @@ def suits(box, threshold):  # pragma: no cover: compiled
 
 @exact_inlined
 def _is_placed(low, high):  # pragma: no cover: compiled
+    """Tell whether the cell of a side from ``low`` to ``high`` is exact enough along its axis."""
     side = np.float64(high - low)
     return max(SHORTEST, FINEST * max(abs(low), abs(high))) <= side <= LONGEST
 
 
 @exact
 def settle_near(box, owner, offset, threshold):  # pragma: no cover: compiled
-    """Fill ``owner`` from ``offset`` on for one group, by falling score.
+    """Fill ``owner`` for one group, whose first row is ``offset``.
 
-    ``box``: lefts, tops, rights, bottoms and areas.
+    ``box``: the columns lefts, tops, rights, bottoms and areas, by falling score.
     """
     lefts, tops, rights, bottoms, areas = box
     count = len(lefts)
     cells, rows = _new_cells(count, np.float64(threshold))
-    older, used = np.zeros((count // 4 + 8, ROW), np.int32), 1
-    keys, key_rows, found = np.empty((count, KEY), lefts.dtype), np.empty(count, np.int32), 0
+    older = np.zeros((count // 4 + 8, ROW), np.int32)
+    used = 1
+    keys = np.empty((count, KEY), lefts.dtype)
+    key_rows = np.empty(count, np.int32)
+    num_keys = 0
     places = np.empty(64, np.int64)
     own, levels = _own_places(box, cells)
     for i in range(count):
@@ -81,17 +110,17 @@ def settle_near(box, owner, offset, threshold):  # pragma: no cover: compiled
         row = offset + i
         owner[row] = row
         if not 0 < areas[i] < np.inf:
-            continue  # its IoU with any box is 0
+            continue  # The IoU with any box is 0, so this key owns nothing else.
         key = _first_owner(
             rows, older, own[i], keys, lefts[i], tops[i], rights[i], bottoms[i], areas[i], threshold
         )
         if key < NONE:
             owner[row] = key_rows[key]
             continue
-        keys[found, 0], keys[found, 1], keys[found, 2] = lefts[i], tops[i], rights[i]
-        keys[found, 3], keys[found, 4] = bottoms[i], areas[i]
-        key_rows[found] = row
-        found += 1
+        keys[num_keys, 0], keys[num_keys, 1], keys[num_keys, 2] = lefts[i], tops[i], rights[i]
+        keys[num_keys, 3], keys[num_keys, 4] = bottoms[i], areas[i]
+        key_rows[num_keys] = row
+        num_keys += 1
         places, number = _places(
             lefts[i], tops[i], rights[i], bottoms[i], levels[0, i], levels[1, i], cells, places
         )
@@ -102,16 +131,19 @@ def settle_near(box, owner, offset, threshold):  # pragma: no cover: compiled
                 grown = np.zeros((2 * used, ROW), np.int32)
                 grown[:used] = older
                 older = grown
-            used = _note(rows, older, used, places[at], found)
+            used = _note(rows, older, used, places[at], num_keys)
 
 
 @exact
 def _new_cells(count, threshold):  # pragma: no cover: compiled
-    """Levels of all positive float32, and an empty hash table of at least two rows a box."""
+    """Return the geometry for all positive float32 sides, and an empty hash table.
+
+    The table has a power of two of rows, and at least two rows for each box.
+    """
     bits = np.arange((1 << (31 - LEVEL_BITS)) + 1) << LEVEL_BITS
     least = np.minimum(bits, 0x7F800000).astype(np.int32).view(np.float32).astype(np.float64)
     safe = threshold * (1 - MARGIN)
-    # The lower the threshold the farther a key reaches: larger cells keep their number down.
+    # The lower the threshold is, the farther a key reaches. Larger cells limit their number.
     side = max(1.0, 0.2 / safe) * max(1 - safe, 1 / 64)
     table_bits = 3
     while (1 << table_bits) < 2 * count:
@@ -122,15 +154,18 @@ def _new_cells(count, threshold):  # pragma: no cover: compiled
 
 @exact
 def _own_places(box, cells):  # pragma: no cover: compiled
-    """(count,) int32: the row of the cell that each box lies in; (2, count) int32: its levels."""
+    """Return the row of the cell of each box, (count,) int32, and its levels, (2, count) int32."""
     lefts, tops, rights, bottoms, areas = box
     own = np.empty(len(areas), np.int32)
     sides = np.empty((2, len(areas)), np.float32)
     for i in range(len(areas)):
-        sides[0, i], sides[1, i] = rights[i] - lefts[i], bottoms[i] - tops[i]
+        sides[0, i] = rights[i] - lefts[i]
+        sides[1, i] = bottoms[i] - tops[i]
+    # The high bits of a positive float grow with its logarithm. They serve as the level.
     levels = sides.view(np.int32) >> LEVEL_BITS
     for i in range(len(areas)):
-        wide, high = levels[0, i], levels[1, i]
+        wide = levels[0, i]
+        high = levels[1, i]
         column = _cell(_middle(lefts[i], rights[i]) * cells.per_pixel[wide])
         line = _cell(_middle(tops[i], bottoms[i]) * cells.per_pixel[high])
         own[i] = _place(column, line, wide, high, cells.unused_bits)
@@ -139,12 +174,16 @@ def _own_places(box, cells):  # pragma: no cover: compiled
 
 @exact
 def _places(left, top, right, bottom, wide, high, cells, places):  # pragma: no cover: compiled
-    """Rows of all cells that a box may lie in which overlaps the given one enough, and how many they are.
+    """Return the rows of all cells in which a box that this key may suppress can lie.
 
-    ``places`` is filled, or another array if it is too short.
+    The rows are written into ``places``, or into a longer array if it is too short. Returns that
+    array and the number of rows. ``wide`` and ``high`` are the levels of the key's sides.
     """
-    x, y = _middle(left, right), _middle(top, bottom)
-    width, height = np.float64(np.float32(right - left)), np.float64(np.float32(bottom - top))
+    x = _middle(left, right)
+    y = _middle(top, bottom)
+    # Rounded to float32, like the sides by which boxes are sorted into levels.
+    width = np.float64(np.float32(right - left))
+    height = np.float64(np.float32(bottom - top))
     number = 0
     narrowest, widest = _like(width, wide, cells)
     lowest, highest = _like(height, high, cells)
@@ -153,12 +192,12 @@ def _places(left, top, right, bottom, wide, high, cells, places):  # pragma: no 
             reach_x, reach_y = _reaches(width, height, cells, wide, high)
             if reach_x < 0 or reach_y < 0:
                 continue
-            per_x, per_y = cells.per_pixel[wide], cells.per_pixel[high]
-            first, last = _cell((x - reach_x) * per_x - SLACK), _cell((x + reach_x) * per_x + SLACK)
-            upper, lower = (
-                _cell((y - reach_y) * per_y - SLACK),
-                _cell((y + reach_y) * per_y + SLACK),
-            )
+            per_x = cells.per_pixel[wide]
+            per_y = cells.per_pixel[high]
+            first = _cell((x - reach_x) * per_x - SLACK)
+            last = _cell((x + reach_x) * per_x + SLACK)
+            upper = _cell((y - reach_y) * per_y - SLACK)
+            lower = _cell((y + reach_y) * per_y + SLACK)
             needed = number + (last - first + 1) * (lower - upper + 1)
             if needed > len(places):
                 longer = np.empty(2 * needed, np.int64)
@@ -173,8 +212,12 @@ def _places(left, top, right, bottom, wide, high, cells, places):  # pragma: no 
 
 @exact_inlined
 def _like(side, level, cells):  # pragma: no cover: compiled
-    """First and last level of sides that are within a factor of the threshold of one of the given level."""
-    first, last = level, level
+    """Return the first and the last level of sides within a factor of the threshold of ``side``.
+
+    ``level``: the level of ``side``.
+    """
+    first = level
+    last = level
     while cells.least[first] > side * cells.threshold:
         first -= 1
     while cells.least[last + 1] <= side / cells.threshold:
@@ -184,45 +227,50 @@ def _like(side, level, cells):  # pragma: no cover: compiled
 
 @exact_inlined
 def _reaches(width, height, cells, wide, high):  # pragma: no cover: compiled
-    """Farthest along x and along y that the centre of a box of the given levels can be; negative: none can be.
+    """Return how far away, along x and along y, the centre of a box of the given levels can be.
 
-    What the two share is over t of the area of either. If the other is lower by a factor f at least, it is over
-    t / f of the width of this one, and if it is higher by f, over t / f of the other's width; x and y alike.
+    A negative distance means that no box of these levels can be suppressed.
+
+    Let the other box be at most f times as high as the key, with f <= 1. Then the shared part is at
+    most f times as high as the key, so it must be over t / f of the key's width. Let the key be at
+    most f times as high as the other box. Then it must be over t / f of the other box's width. The
+    same holds with width and height exchanged.
     """
-    least, t = cells.least, cells.threshold
-    narrow_by, wide_by = (
-        min(1.0, least[wide + 1] / width),
-        min(1.0, width / max(least[wide], 1e-300)),
-    )
-    low_by, high_by = (
-        min(1.0, least[high + 1] / height),
-        min(1.0, height / max(least[high], 1e-300)),
-    )
+    least = cells.least
+    t = cells.threshold
+    narrow_by = min(1.0, least[wide + 1] / width)
+    wide_by = min(1.0, width / max(least[wide], 1e-300))
+    low_by = min(1.0, least[high + 1] / height)
+    high_by = min(1.0, height / max(least[high], 1e-300))
     across = _reach(width, least[wide], least[wide + 1], t / low_by, t / high_by)
     down = _reach(height, least[high], least[high + 1], t / narrow_by, t / wide_by)
     return across, down
 
 
 @exact_inlined
-def _reach(side, least, most, share, share_of_other):  # pragma: no cover: compiled
-    """Largest distance of the centres of two sides.
+def _reach(side, least, longest, share, share_of_other):  # pragma: no cover: compiled
+    """Return the largest distance between the centres of two sides, or -1 if they cannot match.
 
-    They have over ``share`` of this one and ``share_of_other`` of the other in common; the other is between ``least``
-    and ``most`` long. Negative if that cannot be.
+    The sides share over ``share`` of this side and over ``share_of_other`` of the other one. The
+    other side is between ``least`` and ``longest`` long.
     """
-    least, most = max(least, share * side), min(most, side / share_of_other)
-    if least > most:
+    least = max(least, share * side)
+    longest = min(longest, side / share_of_other)
+    if least > longest:
         return -1.0
-    turn = min(max(share * side / share_of_other, least), most)
+    # The distance is half the sum of the sides less what they must share. Its slope in the other
+    # side changes only at the turn, where both shares demand the same length. The maximum lies
+    # there or at the longest side.
+    turn = min(max(share * side / share_of_other, least), longest)
     at_turn = (side + turn) / 2 - max(share * side, share_of_other * turn)
-    return max(at_turn, (side + most) / 2 - max(share * side, share_of_other * most))
+    return max(at_turn, (side + longest) / 2 - max(share * side, share_of_other * longest))
 
 
 @exact_inlined
 def _first_owner(
     rows, older, place, keys, left, top, right, bottom, area, threshold
 ):  # pragma: no cover: compiled
-    """The first key noted at ``place`` that overlaps the box, or NONE."""
+    """Return the number of the first key noted at ``place`` that overlaps the box, or NONE."""
     first = _first_of_row(rows, place, keys, left, top, right, bottom, area, threshold)
     row = rows[place, ROW - 1]
     while row:
@@ -237,8 +285,11 @@ def _first_owner(
 def _first_of_row(
     table, row, keys, left, top, right, bottom, area, threshold
 ):  # pragma: no cover: compiled
-    first, zero = NONE, threshold - threshold
+    """Return the number of the first key in one row that overlaps the box, or NONE."""
+    first = NONE
+    zero = threshold - threshold
     for slot in range(ROW - 1):
+        # The keys of a row are counted from 1, and 0 ends them.
         key = table[row, slot] - np.int32(1)
         if key < 0:
             break
@@ -246,7 +297,8 @@ def _first_of_row(
         y1 = keys[key, 1] if keys[key, 1] > top else top
         x2 = keys[key, 2] if keys[key, 2] < right else right
         y2 = keys[key, 3] if keys[key, 3] < bottom else bottom
-        width, height = x2 - x1, y2 - y1
+        width = x2 - x1
+        height = y2 - y1
         if width > zero and height > zero:
             shared = width * height
             if shared / (keys[key, 4] + area - shared) > threshold:
@@ -256,7 +308,10 @@ def _first_of_row(
 
 @exact_inlined
 def _note(rows, older, used, place, key):  # pragma: no cover: compiled
-    """Write a key, counted from 1, at a place; a full row moves to ``older``, of which so many are used."""
+    """Write a key, counted from 1, into the row ``place``, and return the new ``used``.
+
+    A full row moves to the end of ``older``, of which ``used`` rows are in use.
+    """
     for slot in range(ROW - 1):
         if rows[place, slot] == 0:
             rows[place, slot] = key
@@ -268,7 +323,10 @@ def _note(rows, older, used, place, key):  # pragma: no cover: compiled
 
 @exact_inlined
 def _ask_ahead(own, i, rows, older, keys):  # pragma: no cover: compiled
-    """Ask for the row of a box far ahead, and for what the row of a nearer one leads to."""
+    """Prefetch the row of a box far ahead, and the keys and the older row of a nearer box.
+
+    The row of the nearer box has been prefetched by an earlier call, so it is read at once.
+    """
     if i + 2 * AHEAD < len(own):
         prefetch(rows, np.int64(own[i + 2 * AHEAD]) * ROW)  # pyright: ignore[reportCallIssue]
         near = own[i + AHEAD]
@@ -279,17 +337,22 @@ def _ask_ahead(own, i, rows, older, keys):  # pragma: no cover: compiled
 
 @exact_inlined
 def _middle(low, high):  # pragma: no cover: compiled
+    """Return the centre of a side, in float64."""
     return (np.float64(low) + np.float64(high)) / 2
 
 
 @exact_inlined
 def _cell(position):  # pragma: no cover: compiled
+    """Return the number of the cell at a position that is measured in cells."""
     return np.int64(np.floor(position))
 
 
 @exact_inlined
 def _place(column, line, wide, high, unused_bits):  # pragma: no cover: compiled
-    """The row of a cell. Four cells below each other are neighbours in memory: one cache line."""
+    """Return the row of a cell in the hash table.
+
+    Four cells below each other are neighbours in memory and share a cache line.
+    """
     mixed = (
         np.uint64(column) * np.uint64(0x9E3779B97F4A7C15)
         + np.uint64(line >> 2) * np.uint64(0xC2B2AE3D27D4EB4F)

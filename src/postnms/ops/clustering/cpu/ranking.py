@@ -1,10 +1,11 @@
-"""Sorting candidates and numbering their keys, in linear time.
+"""Sorting of candidates and numbering of their keys, in linear time. Runs on every CPU call.
 
-Least significant digit first: a pass counts how many numbers have each digit and moves every number to its place,
-which keeps the order among equal ones. Digits have 11 bits, or 8 for few numbers, where clearing the counts would be
-most of the work; a digit that all numbers share costs no move.
+The sort is a radix sort that begins with the least significant digit. A pass counts how many
+numbers have each value of the digit, and moves every number to its position, which keeps the order
+among equal ones. Digits have 11 bits. For few numbers they have 8 bits, since clearing the counts
+would dominate. A digit that is equal in all numbers costs no move.
 
-n: candidates, g: groups.
+n: candidates, g: groups, k: keys.
 """
 
 import numpy as np
@@ -12,69 +13,92 @@ import numpy as np
 from postnms.ops.jit import exact
 
 FEW = 4096
-"""Numbers up to which digits have 8 bits."""
+"""Largest number of values that are sorted with digits of 8 bits."""
 
 
 @exact
-def rank(bits, groups):  # pragma: no cover: compiled
-    """Rows by group, then falling score, then index. ``bits``: scores, whose floats are read as signed integers.
+def rank_candidates(bits, groups):  # pragma: no cover: compiled
+    """Sort the candidates by group, then by falling score, then by index.
 
-    Returns ``order`` (n,) int32, the candidate in each row; ``starts`` (g + 1,) int32, the first row of each group;
-    ``row_of_rank`` (n,) int32, the row of each candidate by score alone.
+    Args:
+        bits: (n,) int32 or int64, the bits of the float scores, read as signed integers.
+        groups: (n,) int64, >= 0.
+
+    Returns:
+        order: (n,) int32, the candidate in each row.
+        starts: (g + 1,) int32, the first row of each group, then n.
+        row_of_rank: (n,) int32, the row of each candidate, by falling score over all groups.
     """
     n = len(bits)
     by_score = _sort(_falling(bits), np.uint64(8 * bits.itemsize))
-    most, least = np.int64(0), np.int64(0)
+    highest = np.int64(0)
+    lowest = np.int64(0)
     if n:
-        most, least = groups.max(), groups.min()
-    if most == least:
+        highest = groups.max()
+        lowest = groups.min()
+    # With one group, or with no candidate at all, the order by score is the result.
+    if highest == lowest:
         starts = np.zeros(2 if n else 1, np.int32)
         starts[-1] = n
         return by_score, starts, np.arange(n).astype(np.int32)
+    # The sort is stable: sorting by group what is sorted by score keeps that order in each group.
     ranked = np.empty(n, np.uint64)
     for i in range(n):
-        ranked[i] = groups[by_score[i]] - least
+        ranked[i] = groups[by_score[i]] - lowest
     width = np.uint64(0)
-    while (np.uint64(most - least) >> width) != 0:
+    while (np.uint64(highest - lowest) >> width) != 0:
         width += np.uint64(1)
     rank_of_row = _sort(ranked, width)
-    order, row_of_rank = np.empty(n, np.int32), np.empty(n, np.int32)
+    order = np.empty(n, np.int32)
+    row_of_rank = np.empty(n, np.int32)
     starts = np.empty(n + 1, np.int32)
-    found = 0
+    count = 0
     for row in range(n):
-        at = rank_of_row[row]
-        order[row], row_of_rank[at] = by_score[at], row
-        if row == 0 or ranked[at] != ranked[rank_of_row[row - 1]]:
-            starts[found] = row
-            found += 1
-    starts[found] = n
-    return order, starts[: found + 1].copy(), row_of_rank
+        rank = rank_of_row[row]
+        order[row] = by_score[rank]
+        row_of_rank[rank] = row
+        if row == 0 or ranked[rank] != ranked[rank_of_row[row - 1]]:
+            starts[count] = row
+            count += 1
+    starts[count] = n
+    return order, starts[: count + 1].copy(), row_of_rank
 
 
 @exact
 def _falling(bits):  # pragma: no cover: compiled
-    """(n,) uint64 that grow as the floats with these bits fall; -0 and 0 are one."""
+    """Return (n,) uint64 numbers that grow as the floats with these bits fall.
+
+    The floats -0 and 0 get the same number.
+    """
     sign = np.int64(-1) << np.int64(8 * bits.itemsize - 1)
-    whole = np.uint64((~sign << 1) | 1)
+    all_bits = np.uint64((~sign << 1) | 1)
     falling = np.empty(len(bits), np.uint64)
     for i in range(len(bits)):
         value = np.int64(0) if bits[i] == sign else np.int64(bits[i])
-        # The bits of a float grow with it if it is positive, and fall if it is negative.
-        falling[i] = np.uint64(value ^ ~sign if value >= 0 else value) & whole
+        # As integers, the bits of positive floats rise with the float, and those of negative floats
+        # fall. Only the bits of positive floats are therefore inverted.
+        falling[i] = np.uint64(value ^ ~sign if value >= 0 else value) & all_bits
     return falling
 
 
 @exact
-def number(order, row_of_rank, owner):  # pragma: no cover: compiled
-    """Keys (k,) int64 by rank, and assignment (n,) int64, from the row of each row's key ``owner`` (n,)."""
+def number_keys(order, row_of_rank, owner):  # pragma: no cover: compiled
+    """Number the keys by falling score over all groups.
+
+    ``owner`` (n,) int32 is the row of the key of each row. ``order`` and ``row_of_rank`` come from
+    :func:`rank_candidates`. Returns the keys (k,) int64 and the assignment (n,) int64.
+    """
     n = len(order)
-    keys, assignment = np.empty(n, np.int64), np.empty(n, np.int64)
+    keys = np.empty(n, np.int64)
+    assignment = np.empty(n, np.int64)
     position = np.empty(n, np.int32)
     count = 0
     for rank in range(n):
         row = row_of_rank[rank]
+        # A row that owns itself is a key.
         if owner[row] == row:
-            keys[count], position[row] = order[row], count
+            keys[count] = order[row]
+            position[row] = count
             count += 1
     for row in range(n):
         assignment[order[row]] = position[owner[row]]
@@ -83,28 +107,35 @@ def number(order, row_of_rank, owner):  # pragma: no cover: compiled
 
 @exact
 def _sort(numbers, width):  # pragma: no cover: compiled
-    """(n,) int32: the indices of unsigned ``numbers`` below 2**width, which stay as they are, in rising order."""
+    """Return the indices (n,) int32 of unsigned ``numbers`` below 2**width, in rising order.
+
+    Equal numbers keep their order. ``numbers`` is not changed.
+    """
     n = len(numbers)
     index = np.arange(n).astype(np.int32)
     digit = np.uint64(8 if n <= FEW else 11)
     mask = (np.uint64(1) << digit) - np.uint64(1)
-    place = np.empty(np.int64(mask) + 1, np.int32)
-    source, target, moved = numbers, np.empty_like(numbers), np.empty_like(index)
-    spare = np.empty_like(numbers)
+    start = np.empty(np.int64(mask) + 1, np.int32)
+    source = numbers
+    target, spare = np.empty_like(numbers), np.empty_like(numbers)
+    moved = np.empty_like(index)
     shift = np.uint64(0)
     while n and shift < width:
-        place[:] = 0
+        start[:] = 0
         for i in range(n):
-            place[(np.uint64(source[i]) >> shift) & mask] += 1
-        if place[(np.uint64(source[0]) >> shift) & mask] < n:
+            start[(np.uint64(source[i]) >> shift) & mask] += 1
+        if start[(np.uint64(source[0]) >> shift) & mask] < n:
+            # From counts to the first position of each value of the digit.
             total = 0
-            for value in range(len(place)):
-                total, place[value] = total + place[value], total
+            for value in range(len(start)):
+                total, start[value] = total + start[value], total
             for i in range(n):
                 value = (np.uint64(source[i]) >> shift) & mask
-                target[place[value]], moved[place[value]] = source[i], index[i]
-                place[value] += 1
+                target[start[value]] = source[i]
+                moved[start[value]] = index[i]
+                start[value] += 1
             index, moved = moved, index
+            # ``numbers`` belongs to the caller and must not become the target of the next pass.
             if shift == 0 or source is numbers:
                 source, target = target, spare
             else:

@@ -1,0 +1,37 @@
+from .boxes import clip as clip
+from .clustering import cluster as cluster
+from .clustering import representative_boxes as representative_boxes
+from .detectors import BackboneConfig as BackboneConfig
+from .detectors import CascadeRCNNConfig as CascadeRCNNConfig
+from .detectors import Detector as Detector
+from .detectors import FasterRCNNConfig as FasterRCNNConfig
+from .detectors import ImageBatch as ImageBatch
+from .detectors import Network as Network
+from .detectors import Output as Output
+from .detectors import RetinaNetConfig as RetinaNetConfig
+from .detectors import Selection as Selection
+from .detectors import TorchvisionConfig as TorchvisionConfig
+from .detectors import as_at_test as as_at_test
+from .detectors import attach as attach
+from .detectors import build_detector as build_detector
+from .detectors import from_torchvision as from_torchvision
+from .distributed.collectives import divisor as divisor
+from .errors import UserError as UserError
+from .ops import cluster_nms as cluster_nms
+from .recipes import Recipe as Recipe
+from .recipes import get_recipe as get_recipe
+from .stage import PostNMSStage as PostNMSStage
+from .stage import StageConfig as StageConfig
+from .structures import Candidates as Candidates
+from .structures import Clusters as Clusters
+from .structures import Detections as Detections
+from .structures import Level as Level
+from .structures import Targets as Targets
+from .structures import limit as limit
+from .suppression import SUPPRESSORS as SUPPRESSORS
+from .suppression import Kept as Kept
+from .suppression import Ranked as Ranked
+from .suppression import Suppressor as Suppressor
+from .suppression import get_suppressor as get_suppressor
+
+__version__: str

@@ -1,0 +1,83 @@
+"""``postnms analyse``: the errors of suppressors, and the placement of clusters."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Column, Table
+
+from postnms.cli.compare import about_study, open_named_study
+from postnms.cli.console import print_wide, progress_bar, say
+from postnms.cli.options import Annotations, Candidates, Suppressors
+from postnms.cli.suppressors import read_choices
+
+if TYPE_CHECKING:
+    from postnms.analysis.diagnosis import Analysis
+
+
+def analyse(
+    file: Candidates,
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--out", help="Folder to write analyse.json, errors.png and placement.png to."
+        ),
+    ],
+    data: Annotations = None,
+    suppressor: Suppressors = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=1,
+            help="Recall at which duplicates are counted; default: the highest of all rows.",
+        ),
+    ] = None,
+) -> None:
+    """Show the errors of suppressors by TIDE's types, duplicates, and the placement of clusters."""
+    from postnms.analysis.diagnosis import analyse as analyse_study
+    from postnms.analysis.reports import PLACEMENT, write_analysis
+
+    study = open_named_study(file, data)
+    candidates = study.candidates
+    choices = read_choices(suppressor or "nms", candidates)
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress_bar("rows", len(choices) + len(candidates.rows)) as done:
+        analysis = analyse_study(study, choices, recall, done)
+    print_wide(_table(analysis))
+    for side, ious in (("before the stage", analysis.before), ("after it", analysis.after)):
+        if ious is not None and len(ious.key):
+            means = [
+                f"{name} {getattr(ious, field).mean():.3f}" for name, field in PLACEMENT.items()
+            ]
+            say(f"{len(ious.key)} positive clusters {side}: {', '.join(means)}")
+    names = write_analysis(analysis, about_study(study), folder)
+    say(f"{', '.join(names[:-1])} and {names[-1]} in {folder}")
+
+
+def _table(analysis: "Analysis") -> Table:
+    from postnms.evaluation.metrics import show
+    from postnms.evaluation.tide import ERROR_TYPES
+
+    duplicates = f"dup. % at recall {analysis.recall:.2f}"
+    titles = ["AP50", *ERROR_TYPES, "false pos.", "false neg.", duplicates, "max. recall"]
+    table = Table(
+        Column("row", no_wrap=True),
+        *(Column(title, justify="right") for title in titles),
+        box=None,
+        padding=(0, 1, 0, 0),
+        title="what each type of error costs, in AP50 (how often it is made)",
+    )
+    for name, row in analysis.rows.items():
+        errors = row.errors
+        costs = [f"{errors.costs[kind]:.1f} ({errors.counts[kind]})" for kind in ERROR_TYPES]
+        table.add_row(
+            name,
+            show(errors.ap50),
+            *costs,
+            f"{errors.false_positives:.1f}",
+            f"{errors.false_negatives:.1f}",
+            show(row.duplicates),
+            f"{row.max_recall:.2f}",
+        )
+    return table

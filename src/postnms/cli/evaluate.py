@@ -1,0 +1,52 @@
+"""``postnms eval``: measure the detector of a run."""
+
+from postnms.cli.console import command_line, print_evaluation, progress_bar, say
+from postnms.cli.options import Changes, Data, Run
+
+
+def evaluate(folder: Run, data: Data = None, changes: Changes = None) -> None:
+    """Evaluate a run on the val split: COCO's figures of every row, the gain, results files."""
+    from postnms.data.splits import open_val
+    from postnms.distributed.processes import end_processes, get_accelerator
+    from postnms.inference.evaluate import evaluate_detector
+    from postnms.recipes import override, parse_changes
+    from postnms.runs.folder import (
+        RunFolder,
+        read_categories,
+        read_data_folder,
+        read_recipe,
+        write_evaluation,
+        write_results,
+    )
+    from postnms.runs.loading import load_detector
+
+    run = RunFolder(folder)
+    recipe = override(read_recipe(run), parse_changes(changes or []))
+    data = read_data_folder(run) if data is None else data
+    split = open_val(
+        recipe.data, data, read_categories(run), recipe.detector.input_size, recipe.seed
+    )
+    accelerator = get_accelerator()
+    detector = load_detector(run, recipe, accelerator.device)
+    with progress_bar("images", len(split), shown=accelerator.is_main_process) as done:
+        evaluation, results = evaluate_detector(
+            detector,
+            split,
+            batch_size=recipe.evaluation.batch_size,
+            bootstrap=recipe.evaluation.bootstrap,
+            seed=recipe.seed,
+            accelerator=accelerator,
+            done=done,
+        )
+    is_main = accelerator.is_main_process
+    end_processes()
+    if not is_main:
+        return
+    write_results(run, evaluation, results)
+    if evaluation is not None:
+        write_evaluation(run, recipe, data, command_line())
+        print_evaluation(evaluation)
+    else:
+        # A test split, as of COCO, has no annotations: there are results but no figures.
+        written = ", ".join(str(run.results(row)) for row in results)
+        say(f"{split.dataset.source} has no annotations; results to hand in: {written}")

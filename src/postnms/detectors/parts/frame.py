@@ -1,0 +1,53 @@
+"""What all networks of this library have in common: their input, their backbone, their limits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from postnms.detectors.image_batch import ImageBatch, prepare_images
+from postnms.detectors.parts.backbone import pyramid
+from postnms.detectors.parts.classes import ClassOutputs
+from postnms.structures import Level
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The facts about a network that the pipeline around it needs."""
+
+    levels: Mapping[str, Level]
+    """Feature maps that RoIs are pooled from, by name, fine first."""
+    classes: ClassOutputs
+    """The outputs of the classifier that stand for classes."""
+    nms_threshold: float
+    """NMS suppresses boxes that overlap a key with an IoU over this."""
+    max_detections: int
+    """Largest number of detections for each image."""
+
+
+class FramedNetwork(nn.Module):
+    """Base of the networks: it prepares images and computes their features.
+
+    ``transform`` and ``backbone`` are modules of torchvision and keep its state-dict names.
+    """
+
+    def __init__(
+        self, transform: GeneralizedRCNNTransform, backbone: nn.Module, frame: Frame
+    ) -> None:
+        super().__init__()
+        self.transform = transform
+        self.backbone = backbone
+        self.levels = frame.levels
+        self.classes = frame.classes
+        self.num_classes = len(frame.classes)
+        self.nms_threshold = frame.nms_threshold
+        self.max_detections = frame.max_detections
+
+    def prepare(self, images: Sequence[Tensor]) -> ImageBatch:
+        """Normalise, resize and pad images (3, h, w), uint8 or float in [0, 1]."""
+        return prepare_images(self.transform, images)
+
+    def features(self, images: ImageBatch) -> dict[str, Tensor]:
+        """Return the levels (B, C, H, W) of the feature pyramid by name."""
+        return pyramid(self.backbone, images.pixels)

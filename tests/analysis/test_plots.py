@@ -1,0 +1,91 @@
+"""Charts of comparisons and analyses, as far as a test can see them."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from postnms.analysis import plots
+from postnms.analysis.comparison import ComparedRow
+from postnms.analysis.diagnosis import AnalysedRow, Analysis
+from postnms.analysis.placement import ClusterIoUs
+from postnms.evaluation.metrics import FIGURES
+from postnms.evaluation.tide import ERROR_TYPES, ErrorTypes
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Keep the figures that are saved, and return their list."""
+    figures = []
+    save = plots.save_chart
+
+    def keep(figure, path):
+        figures.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(plots, "save_chart", keep)
+    return figures
+
+
+def row(name, ap, milliseconds=1.0, family=None, is_variant=False):
+    figures = dict.fromkeys(FIGURES, ap)
+    family = family or name
+    return ComparedRow(name, figures, None, None, None, milliseconds, {}, family, is_variant)
+
+
+def test_families_are_listed_by_their_best_ap(drawn, tmp_path):
+    rows = [
+        row("nms", 30.0),
+        row("wbf", 28.0, 2.0),
+        row("wbf:iou_threshold=0.4", 33.0, 2.0, "wbf", True),
+        row("wbf:iou_threshold=0.5", 31.0, 3.0, "wbf", True),
+        row("oracle_box", 50.0, None),
+        row("undefined", None),
+    ]
+    plots.plot_comparison(rows, tmp_path / "compare.png")
+    (figure,) = drawn
+    (legend,) = figure.legends
+    labels = ["50.0 oracle_box", "33.0 wbf", "30.0 nms", "0.0 undefined"]
+    assert [text.get_text() for text in legend.get_texts()] == labels
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines]
+    assert ([2.0, 3.0], [33.0, 31.0]) in lines  # the variants, joined by a line
+    assert ([2.0], [28.0]) in lines  # the defaults of the family
+    assert ([0, 1], [50.0, 50.0]) in lines  # a level, as it has no time
+    assert ([0, 1], [30.0, 30.0]) in lines  # the baseline
+    assert (tmp_path / "compare.png").stat().st_size > 1000
+
+
+def test_bars_say_what_errors_cost_and_how_many_there_are(drawn, tmp_path):
+    def errors(first):
+        costs = {kind: first + number for number, kind in enumerate(ERROR_TYPES)}
+        return ErrorTypes(50.0, costs, dict.fromkeys(ERROR_TYPES, 7), 1.0, 2.0)
+
+    rows = {name: AnalysedRow(errors(first), 0.9, None) for name, first in (("a", 1), ("b", 10))}
+    none = ClusterIoUs(*[torch.zeros(0)] * 3)
+    plots.plot_errors(Analysis(rows, 0.5, none, None), tmp_path / "errors.png")
+    (axes,) = drawn[0].axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(ERROR_TYPES)
+    assert [bar.get_width() for bar in axes.patches] == [*range(1, 7), *range(10, 16)]
+    assert [text.get_text() for text in axes.texts][:2] == ["1.0 (7)", "2.0 (7)"]
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_histograms_show_the_clusters_before_and_after_the_stage(drawn, tmp_path, after):
+    before = ClusterIoUs(torch.tensor([0.5, 0.75]), torch.tensor([1.0, 1.0]), torch.zeros(2))
+    moved = dataclasses.replace(before, key=torch.tensor([1.0, 1.0]))
+    analysis = Analysis({}, 0.5, before, moved if after else None)
+    plots.plot_placement(analysis, tmp_path / "placement.png")
+    titles = [axes.get_title() for axes in drawn[0].axes]
+    if after:
+        assert titles[0] == "KeyIoU: mean 0.625 -> 1.000"
+    else:
+        assert titles == ["KeyIoU: mean 0.625", "MaxIoU: mean 1.000", "AvgIoU: mean 0.000"]
+    for axes in drawn[0].axes:
+        assert [sum(stairs.get_data().values) for stairs in axes.patches] == [2] * (1 + after)
+
+
+def test_without_clusters_there_is_no_mean(drawn, tmp_path):
+    none = ClusterIoUs(*[torch.zeros(0)] * 3)
+    plots.plot_placement(Analysis({}, 0.5, none, None), tmp_path / "placement.png")
+    assert drawn[0].axes[0].get_title() == "KeyIoU: mean -"

@@ -1,0 +1,63 @@
+"""Suppressors on the candidates of a file."""
+
+import pytest
+import torch
+
+from postnms.candidate_files.reader import open_candidates
+from postnms.candidate_files.replays import as_results, replay
+from postnms.candidate_files.writer import CandidateWriter
+from postnms.errors import UserError
+from postnms.suppression import SUPPRESSORS
+from tests.support.builders import random_candidates
+from tests.support.studies import as_coco, small_study, write_candidates
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return a file with candidates of five images."""
+    return small_study(tmp_path).candidates
+
+
+def test_replay_is_the_suppressor_on_every_image(file, monkeypatch):
+    monkeypatch.setattr("postnms.candidate_files.replays.IMAGES_AT_ONCE", 2)
+    ((_, whole),) = file.chunks(images=5)
+    done = []
+    found = replay(file, SUPPRESSORS["soft_nms_linear"], done.append).detections
+    wanted = SUPPRESSORS["soft_nms_linear"](whole)
+    for name in ("boxes", "scores", "labels", "image", "source"):
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=0, atol=0)
+    assert found.num_images == 5
+    assert done == [2, 2, 1]
+
+
+def test_detections_become_results_with_the_ids_of_the_file(file):
+    detections = replay(file, SUPPRESSORS["nms"]).detections
+    found, wanted = as_results(detections, file), as_coco(detections)
+    assert len(found) > 10
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert (mine["image_id"], mine["category_id"]) == (
+            theirs["image_id"],
+            theirs["category_id"],
+        )
+        assert mine["bbox"] == pytest.approx(theirs["bbox"], abs=1e-3)
+        assert mine["score"] == pytest.approx(theirs["score"])
+
+
+def test_extra_columns_come_along(tmp_path):
+    candidates = random_candidates(60)
+    write_candidates(tmp_path / "c.safetensors", candidates)
+    replayed = replay(open_candidates(tmp_path / "c.safetensors"), SUPPRESSORS["nms"])
+    assert replayed.detections.extra.keys() == candidates.extra.keys()
+    assert replayed.milliseconds > 0
+
+
+def test_a_column_that_the_file_lacks_is_named(file):
+    with pytest.raises(UserError, match=r"c\.safetensors: AdaptiveNMS: needs the extra column"):
+        replay(file, SUPPRESSORS["adaptive_nms"])
+
+
+def test_a_file_without_images(tmp_path):
+    with CandidateWriter(tmp_path / "c.safetensors", (), None, {}):
+        pass
+    replayed = replay(open_candidates(tmp_path / "c.safetensors"), SUPPRESSORS["nms"])
+    assert (len(replayed.detections.scores), replayed.milliseconds) == (0, 0)

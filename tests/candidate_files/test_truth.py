@@ -1,0 +1,70 @@
+"""The truth that a file of candidates is measured against."""
+
+import json
+
+import pytest
+
+from postnms.candidate_files.reader import open_candidates
+from postnms.candidate_files.truth import open_truth
+from postnms.candidate_files.writer import CandidateWriter
+from postnms.data.config import DataConfig
+from postnms.data.dataset import Category
+from postnms.data.scenes.generator import CATEGORIES, ScenesConfig, scenes_dataset
+from postnms.errors import UserError
+from tests.support.builders import random_candidates
+from tests.support.studies import small_study, write_truth
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Return candidates of five images and their truth, which lie in ``tmp_path``."""
+    return small_study(tmp_path)
+
+
+def test_the_truth_must_be_of_the_images(study, tmp_path):
+    file, truth = study.candidates, study.truth
+    assert open_truth(file, tmp_path).content == truth.content
+    assert open_truth(file, tmp_path / "instances_val.json").content == truth.content
+    with pytest.raises(
+        UserError, match=r"^data: .*c.safetensors needs the annotations.*\(instances_val.json\)"
+    ):
+        open_truth(file, None)
+    write_truth(tmp_path / "other.json", 6)
+    with pytest.raises(UserError, match=r"got 0 that are not in .*other.json, which has 1 more"):
+        open_truth(file, tmp_path / "other.json")
+    write_truth(tmp_path / "other.json", 5, classes=4)
+    with pytest.raises(UserError, match=r"categories: expected a subset .*got also 4 'class 3'"):
+        open_truth(file, tmp_path / "other.json")
+    content = json.loads((tmp_path / "instances_val.json").read_text())
+    del content["annotations"]
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"annotations: expected a list, got nothing"):
+        open_truth(file, tmp_path / "other.json")
+
+
+def test_the_truth_has_the_labels_of_the_candidates(study, tmp_path):
+    content = json.loads(study.data.read_text())
+    content["categories"] = content["categories"][1:2]
+    content["annotations"] = [e for e in content["annotations"] if e["category_id"] == 2]
+    (tmp_path / "fewer.json").write_text(json.dumps(content))
+    truth = open_truth(study.candidates, tmp_path / "fewer.json")
+    assert truth.categories == study.candidates.categories
+    assert truth.content["categories"] == content["categories"]
+
+
+def test_the_scenes_of_a_dump_are_made_again(tmp_path):
+    scenes = ScenesConfig(train=1, val=2, size=64)
+    recipe = {"data": DataConfig(scenes=scenes).model_dump(mode="json"), "seed": 3}
+    made = scenes_dataset(scenes, 3, "val")
+    ids = [record.id for record in made.records]
+    categories = (Category(99, "more"), *CATEGORIES)
+    path = tmp_path / "c.safetensors"
+    with CandidateWriter(path, categories, None, {"recipe": recipe}) as writer:
+        writer.add(random_candidates(20), ids)
+    truth = open_truth(open_candidates(path), None)
+    assert truth.annotations == made.truth.annotations
+    assert truth.categories == categories
+    with CandidateWriter(path, CATEGORIES, None, {}) as writer:
+        writer.add(random_candidates(20), ids)
+    with pytest.raises(UserError, match=r"^data: .*needs the annotations of its images: name"):
+        open_truth(open_candidates(path), None)

@@ -1,0 +1,101 @@
+"""The command line as a whole: its help, and mistakes of a user as one line."""
+
+import pytest
+
+from postnms.cli import app as cli_app
+from postnms.cli.app import OPTIONS
+from postnms.errors import UserError
+from postnms.recipes import get_recipe
+
+VERBS = (
+    "demo",
+    "scenes",
+    "recipes",
+    "train",
+    "eval",
+    "predict",
+    "dump",
+    "import-candidates",
+    "suppressors",
+    "compare",
+    "analyse",
+    "benchmark",
+)
+
+
+def test_help_names_the_verbs(postnms):
+    status, shown, _ = postnms("--help")
+    assert status == 0
+    assert all(verb in shown for verb in VERBS)
+
+
+def bad_lines(run, tmp_path):
+    """Command lines with a mistake, and what the user is told."""
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "instances_val.json").write_text("{}")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "recipe.json").write_text(get_recipe("demo", {"name": "mine"}).model_dump_json())
+    new = ("--out", tmp_path / "x")
+    return [
+        (["train", "dmo", *new], "recipe 'dmo': no such recipe (did you mean 'demo'?)"),
+        (["train", "demo", *new, "--set", "stage.widt=3"], "recipe.stage.widt: no such field"),
+        (["train", "demo", *new, "--set", "seed"], "--set: seed: expected PATH=VALUE"),
+        (
+            ["train", "faster_rcnn_r18_small", *new],
+            "--data: the recipe has no built-in data; name a folder in COCO format",
+        ),
+        (["train", "demo", *new, "--data", tmp_path / "no"], "no such annotation file"),
+        (["train", "demo", "--out", run], "holds a run already; pass --resume"),
+        (["demo", "--out", other], "other: holds a run that is no demo; name another --out"),
+        (["train", "demo", *new, "--resume"], "has no checkpoint to resume from"),
+        (["eval", tmp_path], "not a run folder (no recipe.json)"),
+        (
+            ["predict", run, tmp_path / "no", "--out", tmp_path / "o"],
+            "no such file or folder",
+        ),
+        (["predict", run, text, "--out", tmp_path / "o"], "text.png: cannot be read as an image"),
+        (["predict", run, text, "--out", tmp_path], "text.png would overwrite an input"),
+        (["scenes", "--out", text / "s"], "could not be written"),
+        (
+            ["scenes", "--out", foreign],
+            "instances_val.json: holds annotations that are no crowded scenes",
+        ),
+    ]
+
+
+def test_mistakes_are_one_clear_line(postnms, trained_run, tmp_path):
+    for words, message in bad_lines(trained_run, tmp_path):
+        status, _, shown = postnms(*words)
+        lines = [line for line in shown.splitlines() if line.startswith("postnms: ")]
+        assert status == 2, words
+        assert len(lines) == 1, shown
+        assert message in lines[0]
+        assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(("argument", "option"), OPTIONS.items())
+def test_a_mistake_in_an_argument_names_the_option_instead(postnms, monkeypatch, argument, option):
+    def fail():
+        raise UserError(f"the {argument}: of no use", argument=argument)
+
+    monkeypatch.setattr(cli_app, "app", fail)
+    assert postnms()[2] == f"postnms: {option}: the {argument}: of no use\n"
+
+
+def test_a_mistake_in_another_argument_keeps_its_name(postnms, monkeypatch):
+    def fail():
+        raise UserError("of no use", argument="detector")
+
+    monkeypatch.setattr(cli_app, "app", fail)
+    assert postnms()[2] == "postnms: detector: of no use\n"
+
+
+def test_options_that_stand_for_arguments_exist(postnms, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = [postnms(verb, "--help")[1] for verb in ("train", "dump", "compare")]
+    for option in OPTIONS.values():
+        assert any(option in text for text in shown), option

@@ -1,0 +1,66 @@
+"""``postnms eval`` measures a run again, as it was trained or with other settings."""
+
+import json
+
+from tests.support.runs import SETS, contents
+
+
+def test_eval_gives_what_training_gave(postnms, any_run):
+    before = contents(any_run)
+    assert sum(len(entries) for name, entries in before.items() if name.startswith("results")) > 20
+    for file in before:
+        (any_run / file).unlink()
+    status, shown, _ = postnms("eval", any_run)
+    assert status == 0
+    is_bare = "results_post_nms.json" not in before
+    assert ("post_nms" in shown, "gain" in before["metrics.json"]) == (not is_bare, not is_bare)
+    assert contents(any_run) == before
+    for entry in before["results_nms.json"]:
+        assert entry.keys() == {"image_id", "category_id", "bbox", "score"}
+
+
+def test_eval_can_change_what_needs_no_other_weights(postnms, run_folder):
+    before = contents(run_folder)
+    assert before["results_post_nms.json"] != before["results_nms.json"]
+    plain = ("--set", "stage.fusion=[1,0,0]", "--set", "stage.relocation=false")
+    assert postnms("eval", run_folder, *plain)[0] == 0
+    after = contents(run_folder)
+    assert after["results_nms.json"] == before["results_nms.json"] == after["results_post_nms.json"]
+    evaluation = json.loads((run_folder / "evaluation.json").read_text())
+    assert evaluation["recipe"]["stage"]["fusion"] == [1, 0, 0]
+    assert "--set 'stage.fusion=[1,0,0]'" in evaluation["command"]
+    status, _, shown = postnms("eval", run_folder, "--set", "stage.width=9")
+    assert status == 2
+    misfit = "the weights do not fit the model: stage.heads.objectness_trunk.fc6.weight has shape"
+    assert misfit in shown
+
+
+def test_rows_of_an_earlier_evaluation_do_not_stay(postnms, run_folder):
+    second = run_folder / "results_post_nms_second_nms.json"
+    for settings, there in ((["--set", "stage.second_nms=0.5"], True), ([], False)):
+        assert postnms("eval", run_folder, *settings)[0] == 0
+        assert second.exists() == there
+
+
+def test_a_test_split_gives_results_to_hand_in(postnms, run_folder, tmp_path):
+    postnms("scenes", "--out", tmp_path / "s", "--train", 0, "--val", 2, "--size", 64)
+    path = tmp_path / "s" / "instances_val.json"
+    truth = json.loads(path.read_text())
+    del truth["annotations"]
+    path.write_text(json.dumps(truth))
+    before = (run_folder / "metrics.json").read_text()
+    status, shown, _ = postnms("eval", run_folder, "--data", tmp_path / "s")
+    assert status == 0
+    assert "instances_val.json has no annotations; results to hand in: " in shown
+    assert {entry["image_id"] for entry in contents(run_folder)["results_post_nms.json"]} == {1, 2}
+    assert (run_folder / "metrics.json").read_text() == before
+    assert not (run_folder / "evaluation.json").exists()
+
+
+def test_eval_takes_the_data_that_the_run_was_trained_on(postnms, tmp_path):
+    postnms("scenes", "--out", tmp_path / "s", "--train", 4, "--val", 2, "--size", 64)
+    postnms("train", "demo", "--data", tmp_path / "s", "--out", tmp_path / "run", *SETS)
+    before = contents(tmp_path / "run")
+    assert postnms("eval", tmp_path / "run")[0] == 0
+    assert contents(tmp_path / "run") == before
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["data"] == "s"

@@ -1,0 +1,95 @@
+"""Image files of every kind, and the search for them in folders."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from postnms.data.image_files import find_images, load_image
+from postnms.errors import UserError
+
+
+def save(image, path, **options):
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "colour"),
+    [
+        (Image.new("RGB", (3, 2), (10, 20, 30)), "a.png", (10, 20, 30)),
+        (Image.new("RGB", (1, 1), (10, 20, 30)), "a.png", (10, 20, 30)),
+        (Image.new("L", (3, 2), 77), "a.png", (77, 77, 77)),
+        (Image.new("1", (3, 2), 1), "a.png", (255, 255, 255)),
+        (Image.new("LA", (3, 2), (9, 0)), "a.png", (9, 9, 9)),
+        (Image.new("RGBA", (3, 2), (10, 20, 30, 0)), "a.png", (10, 20, 30)),
+        (Image.new("RGB", (3, 2), (10, 20, 30)).quantize(4), "a.png", (10, 20, 30)),
+        (Image.new("CMYK", (3, 2), (0, 255, 255, 0)), "a.tif", (255, 0, 0)),
+        (Image.fromarray(np.full((2, 3), 40000, np.uint16)), "a.png", (156, 156, 156)),
+        (Image.fromarray(np.full((2, 3), 40000, np.int32)), "a.tif", (156, 156, 156)),
+        (Image.fromarray(np.full((2, 3), 65535, np.uint16)), "a.tif", (255, 255, 255)),
+        (Image.fromarray(np.full((2, 3), 200, np.float32)), "a.tif", (200, 200, 200)),
+        (Image.fromarray(np.full((2, 3), 200, np.uint16)), "a.png", (1, 1, 1)),
+    ],
+)
+def test_every_kind_becomes_rgb(tmp_path, image, name, colour):
+    loaded = load_image(save(image, tmp_path / name))
+    assert loaded.mode == "RGB"
+    assert loaded.size == image.size
+    near = np.abs(np.asarray(loaded).astype(int) - colour)
+    assert near.max() <= 4
+
+
+def rotated(path):
+    """Stored 4 wide and 2 high with a red left half; shown turned by 90 degrees."""
+    image = Image.new("RGB", (4, 2), "blue")
+    image.paste("red", (0, 0, 2, 2))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return save(image, path, exif=exif)
+
+
+def test_the_exif_rotation_is_applied_unless_the_annotations_are_of_the_stored_pixels(tmp_path):
+    path = rotated(tmp_path / "a.png")
+    shown = load_image(path)
+    assert shown.size == (2, 4)
+    assert shown.getpixel((0, 0)) == (255, 0, 0)
+    assert shown.getpixel((0, 3)) == (0, 0, 255)
+    assert load_image(path, size=(4, 2)).size == (2, 4)
+    assert load_image(path, size=(2, 4)).size == (4, 2)
+    with pytest.raises(UserError, match=r"a\.png: expected 9 x 9 px as annotated, got 4 x 2"):
+        load_image(path, size=(9, 9))
+
+
+def test_broken_files_are_named(tmp_path):
+    whole = save(Image.effect_noise((64, 64), 90), tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:900])
+    save(Image.effect_noise((64, 64), 90), tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
+    (tmp_path / "text.png").write_text("text")
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name in ("cut.png", "cut.jpg", "text.png", "empty.png"):
+        with pytest.raises(UserError, match=f"{name}: cannot be read as an image"):
+            load_image(tmp_path / name)
+    with pytest.raises(UserError, match=r"none\.png: no such image"):
+        load_image(tmp_path / "none.png")
+
+
+def test_images_are_found_in_folders_and_by_name(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("z.png", "b/a.JPG", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert find_images([tmp_path]) == [tmp_path / "b" / "a.JPG", tmp_path / "z.png"]
+    assert find_images([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.png" / "c.png").write_bytes(b"")
+    assert find_images([tmp_path], leave_out=tmp_path / "folder.png") == [
+        tmp_path / "b" / "a.JPG",
+        tmp_path / "z.png",
+    ]
+    for around in (tmp_path, tmp_path.parent):  # pictures go there, or above
+        assert len(find_images([tmp_path], leave_out=around)) == 3
+    with pytest.raises(UserError, match="no such file or folder"):
+        find_images([tmp_path / "none"])
+    (tmp_path / "void").mkdir()
+    with pytest.raises(UserError, match=r"no image in .*void"):
+        find_images([tmp_path / "void"])

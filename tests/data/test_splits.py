@@ -1,0 +1,87 @@
+"""The splits of a run, from a data folder or from the built-in scenes."""
+
+import json
+
+import pytest
+import torch
+
+from postnms.data.config import DataConfig
+from postnms.data.dataset import Category
+from postnms.data.scenes.generator import CATEGORIES, ScenesConfig, write_scenes
+from postnms.data.splits import open_dataset, open_splits, open_val
+from postnms.data.transforms import AugmentationConfig
+from postnms.errors import UserError
+
+SCENES = ScenesConfig(train=3, val=2, size=64)
+IN_MEMORY = DataConfig(scenes=SCENES, augmentation=AugmentationConfig(vertical_flip=1), cache=True)
+ON_DISK = DataConfig()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Write the scenes of seed 5 as a data folder."""
+    write_scenes(SCENES, 5, tmp_path)
+    return tmp_path
+
+
+def test_scenes_and_their_folder_are_the_same_splits(folder):
+    made = open_splits(IN_MEMORY, None, (48, 48), 5)
+    read = open_splits(ON_DISK, folder, (48, 48), 5)
+    assert (made.folder, read.folder) == (None, folder)
+    for mine, theirs in ((made.train, read.train), (made.val, read.val)):
+        assert len(mine) == len(theirs)
+        for index in range(len(mine)):
+            assert mine[index].image.shape == (3, 48, 48)
+            assert torch.equal(mine[index].image, theirs[index].image)
+            assert torch.equal(mine[index].boxes, theirs[index].boxes)
+
+
+def test_the_training_split_alone_is_augmented():
+    splits = open_splits(IN_MEMORY, None, (48, 48), 0)
+    assert (splits.train.augmentation, splits.val.augmentation) == (IN_MEMORY.augmentation, None)
+    assert not torch.equal(splits.train[0, 0].image, splits.train[0].image)
+    assert torch.equal(splits.val[0, 0].image, splits.val[0].image)
+    assert splits.train.cache is not None
+
+
+def test_seeds_make_other_scenes():
+    images = [open_splits(IN_MEMORY, None, (48, 48), seed).val[0].image for seed in (0, 0, 1)]
+    assert torch.equal(images[0], images[1])
+    assert not torch.equal(images[0], images[2])
+
+
+def test_the_validation_split_takes_the_labels_of_the_training_split(folder):
+    path = folder / "instances_val.json"
+    content = json.loads(path.read_text())
+    kept = content["categories"][1:]
+    ids = [category["id"] for category in kept]
+    entries = [entry for entry in content["annotations"] if entry["category_id"] in ids]
+    path.write_text(json.dumps({**content, "categories": kept, "annotations": entries}))
+    splits = open_splits(ON_DISK, folder, (48, 48))
+    assert splits.val.dataset.categories == splits.train.dataset.categories == CATEGORIES
+    labels = [int(label) for index in range(2) for label in splits.val[index].labels]
+    assert sorted(labels) == sorted(entry["category_id"] - 1 for entry in entries)
+    with pytest.raises(UserError, match=r"val\.json: categories: expected a subset of"):
+        open_val(ON_DISK, folder, (Category(1, "other"),), (48, 48))
+
+
+def test_without_a_folder_there_must_be_scenes():
+    with pytest.raises(UserError, match=r"^data: the recipe has no built-in data; name a folder"):
+        open_dataset(ON_DISK, None, "train")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("field", ["annotations", "images"])
+def test_a_split_without_images_or_annotations_is_named(folder, split, field):
+    path = folder / f"instances_{split}.json"
+    content = json.loads(path.read_text())
+    del content["annotations"]
+    if field == "images":
+        content |= {"images": [], "annotations": []}
+    path.write_text(json.dumps(content))
+    message = {
+        "images": "images: expected at least one, got none",
+        "annotations": "annotations: expected a list, got nothing",
+    }[field]
+    with pytest.raises(UserError, match=rf"instances_{split}\.json: {message}"):
+        open_splits(ON_DISK, folder, (48, 48))

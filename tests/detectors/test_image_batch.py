@@ -1,0 +1,20 @@
+"""Images and anchors as a network takes them."""
+
+import torch
+
+from postnms.detectors import ImageBatch
+from tests.support.detectors import build
+
+
+def test_anchors_are_not_rounded_to_the_dtype_of_the_levels():
+    """bfloat16 would move anchors at 1000 pixels by up to 2, in the generator's own table too."""
+    network = build("faster_rcnn").network
+    generator = network.rpn.anchor_generator
+    batch = ImageBatch(torch.zeros(1, 3, 800, 1344), [(800, 1333)], [(800, 1333)])
+    levels = [torch.zeros(1, 16, 800 // stride, 1344 // stride) for stride in (4, 8, 16, 32, 64)]
+    expected = batch.anchors(generator, levels)[0]
+    found = batch.anchors(generator, [level.bfloat16() for level in levels])[0]
+    assert found.dtype == torch.float32
+    assert expected.max() > 1400
+    assert torch.equal(found, expected)
+    assert torch.equal(batch.anchors(generator, levels)[0], expected)

@@ -1,0 +1,68 @@
+"""COCO's matching of results to the truth, by hand and against plain loops."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from postnms.evaluation.matching import MAX_DETECTIONS, closest_objects, match_results
+from tests.support.plain_loops import (
+    NOWHERE,
+    STRIP,
+    A,
+    B,
+    C,
+    plain_matching,
+    problem,
+    problems,
+)
+
+HALF = np.array([0.5])
+
+
+def test_an_object_is_taken_once_and_a_crowd_region_by_many():
+    objects = [(2, A), (2, B, 1)]
+    detections = [(2, A, 0.9), (2, A, 0.8), (2, B, 0.7), (2, B, 0.6), (3, A, 0.5)]
+    matching = match_results(*problem(objects, detections), HALF)
+    assert matching.taken.tolist() == [[0, -1, 1, 1, -1]]
+    assert matching.correct.tolist() == [[True, False, False, False, False]]
+    assert matching.counted.tolist() == [[True, True, False, False, True]]
+
+
+def test_every_threshold_is_matched_on_its_own():
+    # The strip overlaps A by 0.4.
+    matching = match_results(
+        *problem([(2, A)], [(2, STRIP, 0.9), (2, A, 0.8)]), np.array([0.4, 0.5])
+    )
+    assert matching.taken.tolist() == [[0, -1], [-1, 0]]
+
+
+def test_only_the_best_of_an_image_and_class_count():
+    extra = 3
+    detections = [(2, A, number / 1000) for number in range(MAX_DETECTIONS + extra)]
+    matching = match_results(*problem([(2, A)], [*detections, (3, B, 0.0)]), HALF)
+    assert len(matching.results.scores) == MAX_DETECTIONS + 1
+    assert matching.results.scores.tolist()[-2:] == [extra / 1000, 0.0]
+
+
+def test_an_image_that_the_truth_does_not_list():
+    truth, results = problem([(2, A)], [(2, A, 0.8)])
+    with pytest.raises(ValueError, match="results: expected image ids of the truth, got 77"):
+        match_results(truth, [{**results[0], "image_id": 77}], HALF)
+
+
+def test_the_closest_objects_leave_out_crowd_regions():
+    objects = [(2, C), (2, STRIP), (3, A), (2, A, 1)]
+    matching = match_results(*problem(objects, [(2, A, 0.9), (3, NOWHERE, 0.8)]), HALF)
+    same, other = closest_objects(matching)
+    assert (same.iou.tolist(), same.row.tolist()) == ([0.4, 0.0], [1, -1])
+    assert (other.iou.tolist(), other.row.tolist()) == ([1.0, 0.0], [2, -1])
+
+
+@given(problems())
+@settings(max_examples=150, deadline=None)
+def test_equal_to_plain_loops(case):
+    truth, results = case
+    matching, expected = match_results(truth, results, HALF), plain_matching(truth, results)
+    assert matching.results.scores.tolist() == [entry["score"] for entry in expected]
+    taken = [-1 if entry["object"] is None else entry["object"]["id"] - 1 for entry in expected]
+    assert matching.taken[0].tolist() == taken

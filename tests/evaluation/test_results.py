@@ -1,0 +1,35 @@
+"""Detections as COCO results, and the content of ``metrics.json``."""
+
+import torch
+
+from postnms.evaluation.results import Evaluation, Gain, to_results
+from postnms.structures import Detections
+
+
+def test_results_are_in_original_pixels_and_keep_their_order():
+    scores = torch.tensor([0.12345678, 0.0, 0.5])
+    scores[1] = torch.nextafter(scores[0], torch.tensor(1.0))
+    detections = Detections(
+        torch.tensor([[1.0, 2, 4, 8], [0, 0, 1, 1], [10, 10, 20, 30]]),
+        scores,
+        torch.tensor([1, 0, 1]),
+        torch.tensor([0, 0, 1]),
+        torch.arange(3),
+        2,
+    )
+    to_original = torch.tensor([(2.0, 3.0), (0.5, 0.5)])
+    found = to_results(detections, [7, 9], to_original, [11, 22])
+    assert [r["bbox"] for r in found] == [[2, 6, 6, 18], [0, 0, 2, 3], [5, 5, 5, 10]]
+    assert [(r["image_id"], r["category_id"]) for r in found] == [(7, 22), (7, 11), (9, 22)]
+    assert torch.equal(torch.tensor([r["score"] for r in found], dtype=torch.float32), scores)
+
+
+def test_an_evaluation_comes_back_from_its_json():
+    bare = Evaluation({"nms": {"AP": 30.0, "APS": None}})
+    assert bare.to_json() == {"nms": {"AP": 30.0, "APS": None}}
+    both = Evaluation(
+        {"nms": {"AP": 30.0}, "post_nms": {"AP": 31.0}}, Gain(1.0, low=0.5, high=None)
+    )
+    assert both.to_json()["gain"] == {"AP": 1.0, "low": 0.5, "high": None}
+    for evaluation in (bare, both):
+        assert Evaluation.from_json(evaluation.to_json()) == evaluation

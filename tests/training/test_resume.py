@@ -1,0 +1,117 @@
+"""Runs that were stopped go on as if they had not been, or are refused where they cannot."""
+
+import json
+import time
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from postnms.errors import UserError
+from postnms.runs.checkpoints import load_tensors, save_tensors
+from postnms.runs.folder import RunFolder
+from postnms.runs.loading import build_run_detector
+from postnms.speed.timing import torch_threads
+from tests.support import killed as driver
+from tests.support.processes import finish, launched, scores_by_image
+from tests.support.runs import TINY, logged, run, tiny
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_resuming_continues_to_the_last_digit(tmp_path, monkeypatch, before_steps, precision):
+    changes = (
+        "training.iterations=6",
+        "training.checkpoint_every=3",
+        f"training.precision={precision}",
+    )
+    whole = run(tmp_path / "whole", tiny(*changes))
+
+    def stop_in_the_fifth(number, _):
+        if number == 5:
+            raise KeyboardInterrupt
+
+    before_steps(stop_in_the_fifth)
+    interrupted = tmp_path / "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted, tiny(*changes))
+    monkeypatch.undo()
+    assert list(logged(interrupted)) == [1, 2, 3, 4]
+    torch.rand(7)  # Another state of the generator.
+    resumed = run(interrupted, tiny(*changes), resume=True)
+    assert logged(interrupted) == logged(tmp_path / "whole")
+    for mine, theirs in zip(
+        resumed.state_dict().values(), whole.state_dict().values(), strict=True
+    ):
+        assert torch.equal(mine, theirs)
+
+
+def kill(process):
+    """With no chance to tidy up: the launcher and what it started."""
+    family = [*psutil.Process(process.pid).children(recursive=True), process]
+    for member in family:
+        member.kill()
+    process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_run_resumes_to_the_last_digit(tmp_path, postnms, processes):
+    changes = [*TINY, "training.iterations=9", "training.checkpoint_every=4"]
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    roots = (whole.root, killed.root)
+    running = launched(processes, "tests.support.killed", *roots, *changes, by="torchrun")
+    while not killed.log.is_file() or killed.log.read_text().count("\n") < driver.LAST:
+        assert running.poll() is None, running.stderr.read().decode()
+        time.sleep(0.02)
+    kill(running)
+    assert not killed.metrics.is_file()
+    assert load_tensors(killed.checkpoint)[1]["finished"] == 4
+    sets = [part for change in changes for part in ("--set", change)]
+    resume = ("train", "demo", *sets, "--out", killed.root, "--resume")
+    with torch_threads(1):
+        if processes == 1:
+            assert postnms(*resume)[0] == 0
+        else:
+            finish(launched(processes, "postnms", *resume))
+    assert len(logged(whole.root)) == 9
+    assert logged(killed.root) == logged(whole.root)
+    assert whole.metrics.read_text() == killed.metrics.read_text()
+    assert json.loads(whole.provenance.read_text())["processes"] == processes
+
+    found = scores_by_image(whole)
+    assert sum(map(len, found.values())) > 20
+    assert postnms("eval", whole.root)[0] == 0
+    assert scores_by_image(whole) == {
+        image: pytest.approx(scores, rel=1e-4) for image, scores in found.items()
+    }
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+    run(tmp_path, tiny("training.iterations=1"))
+    with pytest.raises(
+        UserError,
+        match=r"checkpoint\.safetensors: of another recipe: stage\.width: 4 here, 8 there",
+    ):
+        run(tmp_path, tiny("training.iterations=1", "stage.width=4"), resume=True)
+
+
+def test_a_checkpoint_of_other_processes_is_refused(tmp_path):
+    run(tmp_path, tiny("training.iterations=1"))
+    path = RunFolder(tmp_path).checkpoint
+    tensors, about = load_tensors(path)
+    save_tensors(path, {**tensors, "rng.1.cpu": tensors["rng.0.cpu"].clone()}, about)
+    with pytest.raises(
+        UserError, match=r"expected the random states 0\.cpu of these .*, got 0\.cpu, 1\.cpu"
+    ):
+        run(tmp_path, tiny("training.iterations=1"), resume=True)
+
+
+def test_resuming_needs_no_weights_to_start_from(tmp_path):
+    weights = tmp_path / "backbone.safetensors"
+    body = build_run_detector(tiny("training.iterations=1"), 5).network.backbone.body
+    save_file({name: tensor.contiguous() for name, tensor in body.state_dict().items()}, weights)
+    recipe = tiny("training.iterations=1", f"detector.backbone.weights={weights}")
+    run(tmp_path / "run", recipe)
+    weights.unlink()
+    run(tmp_path / "run", recipe, resume=True)
