@@ -1,30 +1,82 @@
-"""What the pages under docs/ say runs as it stands."""
+"""The documents say what is true: their examples run, their links lead somewhere, and their figures
+are those of the records."""
 
+import json
 import re
-from pathlib import Path
 
+import pytest
 import torch
 
-PAGE = Path(__file__).parent.parent / "docs" / "your_detector.md"
+from tests.support.pages import PAGES, README, ROOT, run_examples
+
+RECORDS = ROOT / "docs" / "results"
+
+
+def test_the_examples_of_the_readme_give_what_they_say():
+    names = run_examples(README)
+    assert len(names["losses"]) == 6
+    assert list(names["rows"]) == ["nms", "post_nms"]
+    assert "# [0, 2]: what NMS keeps; [0, 0, 1]: the key that owns each box" in README.read_text()
+    assert names["keys"].tolist() == [0, 2]
+    assert names["assignment"].tolist() == [0, 0, 1]
+
+
+def test_the_suppressor_of_the_documents_keeps_the_first():
+    names = run_examples(ROOT / "docs" / "suppressors.md")
+    assert names["FirstOnly"]()(names["candidates"]).source.tolist() == [0]
+    assert names["FirstOnly"](least_score=0.95)(names["candidates"]).source.tolist() == []
+
+
+def test_the_detector_of_the_training_page_is_built():
+    names = run_examples(ROOT / "docs" / "training.md")
+    assert names["detector"].network.num_classes == len(names["classes"]) == 5
 
 
 def test_the_example_detector_learns_with_the_stage_on_it():
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
-        exec(block, names)
+    names = run_examples(ROOT / "docs" / "your_detector.md")
     losses, rows = names["losses"], names["rows"]
-    assert set(losses) == {
-        "loss_classification",
-        "loss_location",
-        "loss_stage_cls",
-        "loss_stage_loc",
-    }
-    untrained = names["attach"](names["TinyDetector"](num_classes=2))(
-        names["images"], names["targets"]
-    ).losses
+    terms = {"loss_classification", "loss_location", "loss_stage_cls", "loss_stage_loc"}
+    assert set(losses) == terms
+    new = names["attach"](names["TinyDetector"](num_classes=2))
+    untrained = new(names["images"], names["targets"]).losses
     assert losses["loss_classification"] < 0.75 * untrained["loss_classification"]
     assert losses["loss_location"] < 0.75 * untrained["loss_location"]
     assert losses["loss_stage_cls"] > 0
     assert list(rows) == ["nms", "post_nms"]
-    best = rows["nms"].boxes[0]
-    assert torch.isfinite(best).all()
+    assert torch.isfinite(rows["nms"].boxes[0]).all()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", prose):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page):
+    """A path in backquotes that begins with a folder of the project is the path of a file."""
+    paths = re.findall(r"`((?:src|tests|docs|benchmarks)/[\w/.]+\.\w+)`", page.read_text())
+    for path in paths:
+        assert "NAME" in path or (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_results_table_of_the_readme_is_that_of_the_records(seed):
+    bare, joint = (
+        json.loads((RECORDS / f"bloodcells_{kind}_{seed}.json").read_text())
+        for kind in ("bare", "joint")
+    )
+    gain = joint["gain"]
+    before = bare["rows"]["nms"]["AP"]
+    nms, post_nms = (joint["rows"][row]["AP"] for row in ("nms", "post_nms"))
+    interval = f"{gain['low']:+.2f} to {gain['high']:+.2f}"
+    line = (
+        f"| {seed} | {before:.1f} | {nms:.1f} | **{post_nms:.1f}** "
+        f"| {gain['AP']:+.2f} ({interval}) |"
+    )
+    assert line in README.read_text().splitlines()
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 120

@@ -1,0 +1,70 @@
+"""What is public: the names of the faces, and nothing else in the documents."""
+
+import ast
+import importlib
+import re
+
+import pytest
+
+import postnms
+from tests.support.pages import PAGES, examples
+from tests.support.source import SOURCE
+
+FACES = (
+    "postnms",
+    "postnms.ops",
+    "postnms.suppression",
+    "postnms.stage",
+    "postnms.detectors",
+    "postnms.data",
+    "postnms.evaluation",
+    "postnms.candidate_files",
+    "postnms.recipes",
+    "postnms.training",
+)
+"""The packages whose ``__all__`` names what is public."""
+
+
+def documented_imports(page):
+    """Return (module, name) for every import of this library in the Python blocks of a page."""
+    for block in examples(page):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "postnms":
+                yield from ((node.module, alias.name) for alias in node.names)
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+                assert not any(name.startswith("postnms.") for name in names), names
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_face_names_what_it_has(face):
+    module = importlib.import_module(face)
+    assert len(module.__all__) == len(set(module.__all__))
+    for name in module.__all__:
+        assert getattr(module, name) is not None, name
+
+
+def test_what_a_detector_or_suppressor_of_a_user_needs_is_at_the_top():
+    needed = (
+        "FasterRCNNConfig RetinaNetConfig CascadeRCNNConfig TorchvisionConfig Network Selection "
+        "ImageBatch Ranked Kept Suppressor Candidates Level Targets attach clip divisor limit "
+        "as_at_test"
+    )
+    assert set(needed.split()) <= set(postnms.__all__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", postnms.__version__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = postnms.no_such_name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_documents_import_public_names_only(page):
+    for module, name in documented_imports(page):
+        assert module in FACES, f"{page.name} imports {module}"
+        assert name in importlib.import_module(module).__all__, f"{page.name}: {module}.{name}"
+
+
+def test_the_package_is_typed():
+    assert (SOURCE / "py.typed").is_file()
