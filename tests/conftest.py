@@ -1,7 +1,4 @@
-"""Fixtures that tests of several folders share.
-
-Triton's interpreter stands in for a GPU. It has to be chosen before anything imports Triton.
-"""
+"""Fixtures that tests of several folders share."""
 
 import os
 import sys
@@ -10,9 +7,6 @@ import pytest
 import torch
 
 from tests.support.runs import tiny_run
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 
 # Workers share the cores, so each test, and each process that it starts, computes on one thread.
 # Tests of threads set their own number.

@@ -1,4 +1,4 @@
-"""``postnms dump`` and ``postnms import-candidates`` give files that suppressors are replayed on."""
+"""``postnms dump`` and ``postnms import-candidates`` write files of candidates."""
 
 import json
 
@@ -63,7 +63,7 @@ def test_a_lower_threshold_and_a_limit(trained_run, postnms, tmp_path):
     more, few = open_candidates(more), open_candidates(few)
     assert few.offsets.diff().max() <= 7
     assert more.num_candidates > few.num_candidates
-    for name in more.rows:  # The run's own selection all the same.
+    for name in more.rows:  # They come from the run's own selection all the same.
         torch.testing.assert_close(more.row(name).boxes, few.row(name).boxes)
 
 

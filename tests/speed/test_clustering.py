@@ -1,3 +1,5 @@
+"""Scenes, peers and targets of the benchmark of clustering, and what of it is left out."""
+
 import math
 import sys
 from types import SimpleNamespace

@@ -1,3 +1,5 @@
+"""Both sides of the benchmark of pooling do the same work."""
+
 import torch
 
 from postnms.speed import pooling

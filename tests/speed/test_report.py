@@ -1,3 +1,5 @@
+"""Figures of a benchmark as tables, JSON, Markdown and a chart."""
+
 import json
 
 from PIL import Image

@@ -1,3 +1,5 @@
+"""Calls are timed in turns, within a budget, and on a number of threads."""
+
 import pytest
 import torch
 

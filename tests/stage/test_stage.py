@@ -130,7 +130,8 @@ def test_without_fusion_and_relocation_detections_are_those_of_nms():
 @torch.no_grad()
 def test_scores_and_boxes_of_detections_are_what_the_paper_says():
     stage = build(fusion=(0.5, 0.3, 0.2))
-    stage.heads.refinement.bias.copy_(torch.tensor([10.0, 0, 0, 0]))  # one width to the right
+    # This moves every box to the right by its width.
+    stage.heads.refinement.bias.copy_(torch.tensor([10.0, 0, 0, 0]))
     found = stage.detect(features(), SIZES, CLUSTERS, 100)
     kept, chosen = keep_keys(CLUSTERS, 100)
     union = representative_boxes(CLUSTERS)[chosen]

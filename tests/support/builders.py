@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from postnms.clustering import cluster
 from postnms.structures import Candidates, Targets
+from postnms.suppression import SUPPRESSORS
 
 
 def make(boxes, scores, labels=None, image=None, num_images=1):
@@ -82,3 +83,23 @@ def scenes(draw):
         boxes(objects), column([0, 0, 1], objects), column([0, 0, 1, 2], objects), crowd, 3
     )
     return cluster(candidates, 0.4), targets
+
+
+def candidates_of(boxes, scores, labels=None, source=None, **extra):
+    count = len(boxes)
+    return Candidates(
+        torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
+        torch.tensor(scores, dtype=torch.float32),
+        torch.tensor(labels or [0] * count, dtype=torch.int64),
+        torch.zeros(count, dtype=torch.int64),
+        torch.tensor(source or list(range(count)), dtype=torch.int64),
+        1,
+        {name: torch.tensor(column, dtype=torch.float32) for name, column in extra.items()},
+    )
+
+
+NEVER_RISE = [
+    name
+    for name in SUPPRESSORS
+    if name not in ("cp_cluster", "iou_guided_nms", "confluence", "confluence_nms")
+]

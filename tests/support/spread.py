@@ -54,7 +54,7 @@ def losses_and_gradients(rank: int, world: int) -> dict[str, dict[str, float]]:
     found = {}
     for name, frozen in [(name, False) for name in CASES] + [("faster_rcnn", True)]:
         stage = StageConfig(width=16, positive_iou=0.05)
-        detector = build(name, stage, frozen=frozen).eval()  # Batch norm as at test time.
+        detector = build(name, stage, frozen=frozen).eval()  # Batch norm is as at test time.
         model = DistributedDataParallel(detector) if world > 1 else detector
         given, targets, generators = share(rank, world)
         losses = model(given, targets, generators=generators).losses

@@ -21,7 +21,7 @@ from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
 from postnms.suppression.soft import SoftNMS, VarianceVoting
 from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
 from postnms.suppression.weighted_fusion import WBF
-from tests.support import oracles
+from tests.support import oracles, oracles_of_rounds
 
 ORACLES = {
     NoSuppression: oracles.none,
@@ -41,8 +41,8 @@ ORACLES = {
     FastNMS: oracles.fast,
     ClusterNMS: oracles.cluster_nms,
     MatrixNMS: oracles.matrix_nms,
-    CPCluster: oracles.cp_cluster,
-    Confluence: oracles.confluence,
+    CPCluster: oracles_of_rounds.cp_cluster,
+    Confluence: oracles_of_rounds.confluence,
 }
 
 SETTINGS = [

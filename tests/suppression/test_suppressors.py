@@ -1,46 +1,21 @@
 """What suppressors promise beyond their definitions, by hand, against peers, and in general."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from ensemble_boxes import non_maximum_weighted, weighted_boxes_fusion
 from torchvision.ops import batched_nms
 
-from postnms import UserError
-from postnms.structures import EXTRA_COLUMNS, Candidates, of_image, rescale
 from postnms.suppression import SUPPRESSORS, get_suppressor
-from postnms.suppression import protocol as suppressor
 from postnms.suppression.greedy import AdaptiveNMS, GreedyNMS, SetNMS
 from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
 from postnms.suppression.soft import SoftNMS, VarianceVoting
 from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
 from postnms.suppression.weighted_fusion import WBF
-from tests.support.builders import random_candidates
-
-NEVER_RISE = [
-    name
-    for name in SUPPRESSORS
-    if name not in ("cp_cluster", "iou_guided_nms", "confluence", "confluence_nms")
-]
-
-
-def of(boxes, scores, labels=None, source=None, **extra):
-    count = len(boxes)
-    return Candidates(
-        torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-        torch.tensor(scores, dtype=torch.float32),
-        torch.tensor(labels or [0] * count, dtype=torch.int64),
-        torch.zeros(count, dtype=torch.int64),
-        torch.tensor(source or list(range(count)), dtype=torch.int64),
-        1,
-        {name: torch.tensor(column, dtype=torch.float32) for name, column in extra.items()},
-    )
-
+from tests.support.builders import candidates_of, random_candidates
 
 # A key (10x10), a box that overlaps it by 0.8 (8 of its 10 columns: 80 / 100), and one far away.
-THREE = of([[0, 0, 10, 10], [0, 0, 8, 10], [50, 0, 60, 10]], [0.8, 0.4, 0.6])
+THREE = candidates_of([[0, 0, 10, 10], [0, 0, 8, 10], [50, 0, 60, 10]], [0.8, 0.4, 0.6])
 
 TABLE = [
     (GreedyNMS(), [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6)]),
@@ -109,13 +84,13 @@ def test_soft_nms_selects_the_maximum_again():
     One pass in the first order would not do that.
     """
     boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [30, 0, 40, 10], [30, 0, 40, 8]]
-    found = SoftNMS(method="linear", min_score=0)(of(boxes, [0.9, 0.8, 0.7, 0.6]))
+    found = SoftNMS(method="linear", min_score=0)(candidates_of(boxes, [0.9, 0.8, 0.7, 0.6]))
     assert found.source.tolist() == [0, 2, 3, 1]
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.7, 0.6 * 0.2, 0.8 * 0.1]))
 
 
 def test_fast_nms_lets_a_dropped_box_drop_another():
-    chain = of(
+    chain = candidates_of(
         [[0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]], [0.9, 0.8, 0.7]
     )  # IoU 7/13 of neighbours
     assert GreedyNMS()(chain).source.tolist() == [0, 2]
@@ -123,18 +98,18 @@ def test_fast_nms_lets_a_dropped_box_drop_another():
 
 
 def test_set_nms_spares_boxes_of_one_source():
-    copies = of([[0, 0, 10, 10]] * 3, [0.9, 0.8, 0.7], source=[4, 4, 5])
+    copies = candidates_of([[0, 0, 10, 10]] * 3, [0.9, 0.8, 0.7], source=[4, 4, 5])
     assert SetNMS()(copies).source.tolist() == [4, 4]
 
 
 def test_adaptive_nms_takes_the_density_of_the_key():
     pair = [[0, 0, 10, 10], [0, 0, 8, 10]]
-    assert len(AdaptiveNMS()(of(pair, [0.9, 0.5], density=[0.85, 0.0])).scores) == 2
-    assert len(AdaptiveNMS()(of(pair, [0.9, 0.5], density=[0.7, 0.9])).scores) == 1
+    assert len(AdaptiveNMS()(candidates_of(pair, [0.9, 0.5], density=[0.85, 0.0])).scores) == 2
+    assert len(AdaptiveNMS()(candidates_of(pair, [0.9, 0.5], density=[0.7, 0.9])).scores) == 1
 
 
 def test_iou_guided_nms_goes_by_the_predicted_iou_and_keeps_the_best_score():
-    pair = of([[0, 0, 10, 10], [0, 0, 8, 10]], [0.9, 0.5], iou=[0.3, 0.6])
+    pair = candidates_of([[0, 0, 10, 10], [0, 0, 8, 10]], [0.9, 0.5], iou=[0.3, 0.6])
     found = SUPPRESSORS["iou_guided_nms"](pair)
     assert found.source.tolist() == [1]
     torch.testing.assert_close(found.scores, torch.tensor([0.9]))
@@ -146,13 +121,13 @@ def test_variance_voting_with_variances_far_apart(backend):
     boxes = [[0, 0, 10, 10], [50, 0, 60, 10], [50, 0, 59, 10]]
     variances = [[0.0] * 4, [120.0] * 4, [-120.0] * 4]
     found = VarianceVoting()(
-        of(boxes, [0.9, 0.8, 0.3], edge_log_variance=variances), backend=backend
+        candidates_of(boxes, [0.9, 0.8, 0.3], edge_log_variance=variances), backend=backend
     )
     torch.testing.assert_close(found.boxes[:2], torch.tensor([[0.0, 0, 10, 10], [50, 0, 59, 10]]))
 
 
 def test_powers_of_scores_neither_vanish_nor_overflow():
-    alone = of([[0, 0, 10, 10]], [0.1])
+    alone = candidates_of([[0, 0, 10, 10]], [0.1])
     for method, beta in (("generalized_avg", 50), ("temp_avg", 1000), ("temp_avg", 0.005)):
         found = BoxVoting(score_method=method, beta=beta)(alone)
         wanted = {
@@ -183,7 +158,7 @@ def test_sums_do_not_depend_on_threads():
 
 @pytest.mark.parametrize("backend", ["cpu", "eager"])
 def test_wbf_joins_over_the_threshold_not_at_it(backend):
-    pair = of([[0, 0, 10, 10], [0, 0, 5, 10]], [0.9, 0.5])  # IoU 0.5
+    pair = candidates_of([[0, 0, 10, 10], [0, 0, 5, 10]], [0.9, 0.5])  # IoU 0.5
     assert len(WBF(iou_threshold=0.5)(pair, backend=backend).scores) == 2
     assert len(WBF(iou_threshold=0.49)(pair, backend=backend).scores) == 1
 
@@ -194,13 +169,13 @@ def test_the_second_round_of_cp_cluster_has_a_higher_threshold(backend):
 
     The second overlaps the third by 0.54, which is over 0.5 but not over 0.6.
     """
-    three = of([[0, 0, 10, 10], [2.4, 0, 10.4, 10], [0, 0, 8, 10]], [0.9, 0.8, 0.3])
+    three = candidates_of([[0, 0, 10, 10], [2.4, 0, 10.4, 10], [0, 0, 8, 10]], [0.9, 0.8, 0.3])
     found = SUPPRESSORS["cp_cluster"](three, backend=backend)
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8 * (1 - 7.6 / 10.4), 0.3 * 0.2]))
 
 
 def test_class_agnostic_boxes_meet_and_keep_their_labels():
-    pair = of([[0, 0, 10, 10], [0, 0, 10, 9]], [0.5, 0.9], labels=[3, 1])
+    pair = candidates_of([[0, 0, 10, 10], [0, 0, 10, 9]], [0.5, 0.9], labels=[3, 1])
     assert GreedyNMS()(pair).labels.tolist() == [1, 3]
     assert GreedyNMS(class_agnostic=True)(pair).labels.tolist() == [1]
 
@@ -208,10 +183,10 @@ def test_class_agnostic_boxes_meet_and_keep_their_labels():
 def test_variance_voting_leans_to_the_sure_edges():
     pair = [[0, 0, 10, 10], [0, 0, 9, 10]]
     sure = VarianceVoting(vote_sigma=1.0)(
-        of(pair, [0.9, 0.5], edge_log_variance=[[0, 0, 0, 0], [0, 0, 9, 0]])
+        candidates_of(pair, [0.9, 0.5], edge_log_variance=[[0, 0, 0, 0], [0, 0, 9, 0]])
     )
     swayed = VarianceVoting(vote_sigma=1.0)(
-        of(pair, [0.9, 0.5], edge_log_variance=[[0, 0, 9, 0], [0, 0, 0, 0]])
+        candidates_of(pair, [0.9, 0.5], edge_log_variance=[[0, 0, 9, 0], [0, 0, 0, 0]])
     )
     assert sure.boxes[0, 2] > 9.99
     assert swayed.boxes[0, 2] < 9.01
@@ -236,7 +211,7 @@ def test_is_greedy_nms_of_torchvision(name, backend):
 @pytest.mark.parametrize("weights", [(1.0,), (2.0, 1.0, 0.5)])
 def test_wbf_is_that_of_ensemble_boxes(weights, confidence, backend):
     candidates = random_candidates(400, images=1, side=0.6)
-    candidates = of(
+    candidates = candidates_of(
         (candidates.boxes / 45).tolist(),
         candidates.scores.tolist(),
         candidates.labels.tolist(),
@@ -259,7 +234,7 @@ def test_wbf_is_that_of_ensemble_boxes(weights, confidence, backend):
 @pytest.mark.parametrize("backend", ["cpu", "eager"])
 def test_nmw_is_that_of_ensemble_boxes(backend):
     candidates = random_candidates(400, images=1, side=0.6)
-    candidates = of(
+    candidates = candidates_of(
         (candidates.boxes / 45).tolist(), candidates.scores.tolist(), candidates.labels.tolist()
     )
     columns = [
@@ -277,149 +252,3 @@ def assert_same_detections(found, boxes, scores, labels):
     assert len(ours) == len(theirs)
     theirs, ours = (rows[np.lexsort(rows.numpy().T[::-1].round(4))] for rows in (theirs, ours))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", SUPPRESSORS)
-def test_both_backends_agree_on_crowds_in_several_batches(name, monkeypatch):
-    monkeypatch.setattr(suppressor, "MAX_PAIRS", 20_000)
-    candidates = random_candidates(700)
-    rule = get_suppressor(f"{name}:max_detections=1000")
-    ours, theirs = rule(candidates, backend="cpu"), rule(candidates, backend="eager")
-    torch.testing.assert_close(ours.source, theirs.source)
-    torch.testing.assert_close(ours.scores, theirs.scores, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(ours.boxes, theirs.boxes, rtol=1e-5, atol=1e-4)
-
-
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
-@pytest.mark.parametrize("name", SUPPRESSORS)
-def test_batches_are_made_of_their_images(name, backend):
-    candidates = random_candidates(120, images=4)
-    rule = SUPPRESSORS[name]
-    whole = rule(candidates, backend=backend)
-    for image in range(4):
-        alone = of_image(candidates, image)
-        found = rule(alone, backend=backend)
-        torch.testing.assert_close(found.source, whole.source[whole.image == image])
-        torch.testing.assert_close(found.scores, whole.scores[whole.image == image])
-
-
-def with_every_column(candidates):
-    """Return the candidates with every known extra column and two unknown ones."""
-    random = torch.Generator().manual_seed(1)
-    count = len(candidates.scores)
-    extra = {
-        name: torch.rand((count,) if column.width == 1 else (count, column.width), generator=random)
-        for name, column in EXTRA_COLUMNS.items()
-    }
-    extra |= {"row": torch.arange(float(count)), "pair": torch.arange(2.0 * count).view(-1, 2)}
-    return dataclasses.replace(candidates, extra=extra)
-
-
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
-@pytest.mark.parametrize("name", SUPPRESSORS)
-def test_what_is_kept_carries_the_extra_columns_of_its_candidates(name, backend):
-    candidates = with_every_column(random_candidates(150))
-    found = SUPPRESSORS[name](candidates, backend=backend)
-    assert len(found.scores) > 20
-    assert found.extra.keys() == candidates.extra.keys()
-    # The source of random candidates is their row.
-    assert torch.equal(found.extra["row"].long(), found.source)
-    for column, values in candidates.extra.items():
-        assert torch.equal(found.extra[column], values[found.source]), column
-
-
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
-def test_variance_voting_does_not_depend_on_the_scale_of_the_images(backend):
-    """Factors of x and y that differ leave every IoU and every ratio of variances as they are."""
-    candidates = random_candidates(200)
-    factors = torch.tensor([[2.0, 0.5], [0.25, 8.0]])
-    rule = VarianceVoting(vote_sigma=0.1, max_detections=1000)
-    before = rule(candidates, backend=backend)
-    after = rule(rescale(candidates, factors), backend=backend)
-    assert (before.boxes != candidates.boxes[before.source]).any(dim=1).sum() > 20  # votes move
-    torch.testing.assert_close(after.source, before.source)
-    torch.testing.assert_close(after.scores, before.scores)
-    four = factors.repeat(1, 2)[before.image]
-    torch.testing.assert_close(after.boxes, before.boxes * four, rtol=1e-4, atol=1e-3)
-    wanted = before.extra["edge_log_variance"] + 2 * four.log()
-    torch.testing.assert_close(after.extra["edge_log_variance"], wanted)
-
-
-@pytest.mark.parametrize("name", NEVER_RISE)
-def test_scores_never_rise(name):
-    candidates = random_candidates(300)
-    found = get_suppressor(f"{name}:max_detections=1000")(candidates)
-    own = candidates.scores[found.source]
-    assert bool((found.scores <= own * (1 + 1e-6)).all())
-
-
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
-@pytest.mark.parametrize("name", SUPPRESSORS)
-@pytest.mark.parametrize("images", [0, 3])
-def test_nothing_in_nothing_out(name, backend, images):
-    empty = torch.zeros(0)
-    extra = {"density": empty, "iou": empty, "edge_log_variance": torch.zeros(0, 4)}
-    none = Candidates(
-        torch.zeros(0, 4), empty, empty.long(), empty.long(), empty.long(), images, extra
-    )
-    found = SUPPRESSORS[name](none, backend=backend)
-    assert found.boxes.shape == (0, 4)
-    assert found.num_images == images
-
-
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
-@pytest.mark.parametrize("name", SUPPRESSORS)
-def test_copies_and_boxes_without_an_area(name, backend):
-    """There are many copies with equal scores, then some points.
-
-    The result is finite, and has the box of the copies where boxes are kept.
-    """
-    boxes = [[3.0, 4, 13, 24]] * 1500 + [[5.0, 5, 5, 5]] * 20
-    count = len(boxes)
-    extra = {
-        "density": [0.3] * count,
-        "iou": [0.5] * count,
-        "edge_log_variance": [[0.0] * 4] * count,
-    }
-    found = SUPPRESSORS[name](of(boxes, [0.5] * count, **extra), backend=backend)
-    assert len(found.scores) >= 2
-    assert found.source[0] == 0
-    torch.testing.assert_close(found.boxes[0], torch.tensor([3.0, 4, 13, 24]))
-
-
-def test_huge_coordinates_keep_images_and_classes_apart():
-    """If classes were told apart by moving boxes, 1e7 px would leave no digits for the boxes."""
-    candidates = random_candidates(200, images=3, classes=5)
-    moved = dataclasses.replace(candidates, boxes=candidates.boxes * 2.0**17)
-    for rule in SUPPRESSORS.values():
-        torch.testing.assert_close(rule(candidates).source, rule(moved).source)
-
-
-def test_errors_name_what_is_wrong():
-    plain = random_candidates(5, extra=False)
-    with pytest.raises(
-        UserError, match="AdaptiveNMS: needs the extra column 'density', the candidates have: none"
-    ):
-        SUPPRESSORS["adaptive_nms"](plain)
-    with pytest.raises(UserError, match="WBF: needs the extra column 'model' for 2 model_weights"):
-        WBF(model_weights=(1.0, 2.0))(plain)
-    with pytest.raises(
-        ValueError, match=r"extra\['model'\]: expected values from 0 to 1, got 0 to 7"
-    ):
-        WBF(model_weights=(1.0, 2.0))(of([[0, 0, 1, 1]] * 2, [0.5, 0.5], model=[0, 7]))
-    with pytest.raises(
-        ValueError, match=r"extra\['edge_log_variance'\]: expected shape \(1, 4\).*got \(1,\)"
-    ):
-        SUPPRESSORS["variance_voting"](of([[0, 0, 1, 1]], [0.5], edge_log_variance=[1.0]))
-    with pytest.raises(
-        ValueError,
-        match=r"Candidates.scores: expected values in \[0, 1\] for SoftNMS, got -1 to 0.5",
-    ):
-        SoftNMS()(of([[0, 0, 1, 1]] * 2, [0.5, -1]))
-    with pytest.raises(ValueError, match="backend: expected 'cpu', 'eager' or None, got 'gpu'"):
-        SoftNMS()(plain, backend="gpu")
-
-
-def test_scores_beyond_probabilities_are_fine_where_only_their_order_counts():
-    found = GreedyNMS()(of([[0, 0, 1, 1], [5, 5, 6, 6]], [-3, 7]))
-    assert found.scores.tolist() == [7, -3]

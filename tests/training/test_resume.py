@@ -37,7 +37,7 @@ def test_resuming_continues_to_the_last_digit(tmp_path, monkeypatch, before_step
         run(interrupted, tiny(*changes))
     monkeypatch.undo()
     assert list(logged(interrupted)) == [1, 2, 3, 4]
-    torch.rand(7)  # Another state of the generator.
+    torch.rand(7)  # The state of the generator is another one now.
     resumed = run(interrupted, tiny(*changes), resume=True)
     assert logged(interrupted) == logged(tmp_path / "whole")
     for mine, theirs in zip(

@@ -99,7 +99,8 @@ class TensorStream:
             for name, part in parts.items():
                 if name not in self._columns:
                     self._path.parent.mkdir(parents=True, exist_ok=True)
-                    file = self._files.enter_context(tempfile.TemporaryFile(dir=self._path.parent))  # noqa: SIM115
+                    unnamed = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
+                    file = self._files.enter_context(unnamed)
                     self._columns[name] = _Column(file, part.dtype, part.shape[1:])
                 self._columns[name].file.write(part.tobytes())
                 self._columns[name].rows += len(part)

@@ -64,6 +64,7 @@ def test_detections_of_a_torchvision_model_are_its_own(built):
     same_detections(from_torchvision(model, None)(TWO).rows["nms"], model(TWO), FIRST_LABEL[name])
 
 
+@torch.no_grad()
 def test_losses_of_a_torchvision_model_are_its_own(built):
     name, model = built[0], copy.deepcopy(built[1]).train()
     freeze_statistics(model)

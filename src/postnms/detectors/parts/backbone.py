@@ -52,7 +52,9 @@ def _resnet(build: Callable[..., nn.Module], expansion: int) -> Architecture:
 
 
 def _resnext101_32x4d(**options: object) -> ResNet:
-    return ResNet(Bottleneck, [3, 4, 23, 3], groups=32, width_per_group=4, **options)  # pyright: ignore[reportArgumentType]
+    layers = [3, 4, 23, 3]
+    groups: dict[str, object] = {"groups": 32, "width_per_group": 4}
+    return ResNet(Bottleneck, layers, **groups, **options)  # pyright: ignore[reportArgumentType]
 
 
 def _mobilenet_v3_large(**options: object) -> nn.Module:

@@ -26,7 +26,6 @@ def a_million(kind):
     }[kind]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["identical", "disjoint", "each a group of its own", "without a width", "each twice"]
 )

@@ -1,0 +1,60 @@
+"""A detector over a split: its results do not depend on how the images are taken together."""
+
+import dataclasses
+
+import pytest
+
+from postnms.data import Dataset
+from postnms.data.loader import DetectionData
+from postnms.inference.evaluate import detect_split, evaluate_detector
+from postnms.runs.folder import RunFolder
+from postnms.runs.loading import load_detector
+from tests.support.runs import contents, splits_of, tiny
+
+
+@pytest.fixture
+def detector(trained_run):
+    return load_detector(RunFolder(trained_run))
+
+
+@pytest.fixture(scope="module")
+def val():
+    return splits_of(tiny()).val
+
+
+def test_an_evaluation_is_that_of_the_training(detector, val, trained_run):
+    evaluation, results = evaluate_detector(detector, val, batch_size=8, bootstrap=20)
+    written = contents(trained_run)
+    assert evaluation.to_json() == written.pop("metrics.json")
+    assert {f"results_{row}.json": entries for row, entries in results.items()} == written
+
+
+def test_progress_counts_the_images_of_every_batch(detector, val):
+    finished = []
+    detect_split(detector, val, 2, done=finished.append)
+    assert finished == [2, 1]
+
+
+def test_processes_share_the_images(detector, val):
+    whole = detect_split(detector, val, 1)
+    parts = [detect_split(detector, val, 1, rank, 2) for rank in range(2)]
+    for row, entries in whole.items():
+        images = [{entry["image_id"] for entry in part[row]} for part in parts]
+        assert not images[0] & images[1]
+        both = [entry for part in parts for entry in part[row]]
+        assert sorted(map(str, both)) == sorted(map(str, entries))
+
+
+def test_the_mode_of_the_detector_is_restored(detector, val):
+    detector.train()
+    detect_split(detector, val, 3)
+    assert detector.training
+
+
+def test_a_split_without_annotations_has_results_alone(detector, val):
+    dataset = val.dataset
+    truth = dataclasses.replace(dataset.truth, annotated=False)
+    hidden = DetectionData(Dataset(truth, dataset.records), val.min_size, val.max_size)
+    evaluation, results = evaluate_detector(detector, hidden)
+    assert evaluation is None
+    assert results == detect_split(detector, val, 8)
