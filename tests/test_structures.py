@@ -1,5 +1,6 @@
 """The structures of a batch: what they refuse, and how rows are taken, moved and rescaled."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -284,3 +285,19 @@ def test_detections_with_other_columns_are_not_concatenated():
 def test_no_parts_are_no_detections():
     found = concatenate_detections([], 3)
     assert (found.boxes.shape, found.num_images, found.extra) == ((0, 4), 3, {})
+
+
+@pytest.mark.parametrize(("device", "waits"), [("cpu", True), ("meta", False)])
+def test_a_move_to_the_cpu_waits_for_the_copy(device, waits, monkeypatch):
+    calls = []
+    original = torch.Tensor.to
+
+    def recorded(tensor, *arguments, **options):
+        calls.extend(options.values())
+        return original(tensor, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", recorded)
+    with contextlib.suppress(RuntimeError, NotImplementedError):  # meta tensors hold no values
+        move(candidates(), device)
+    assert calls
+    assert set(calls) == {not waits}

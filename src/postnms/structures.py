@@ -191,7 +191,9 @@ def take(structure: Structure, rows: Tensor) -> Structure:
 
 def move(structure: Structure, device: torch.device | str) -> Structure:
     """Return the structure with its columns on another device."""
-    return _map_columns(structure, lambda column: column.to(device, non_blocking=True))
+    # A copy to the CPU has to be waited for: its reader would see memory that is not yet written.
+    non_blocking = torch.device(device).type != "cpu"
+    return _map_columns(structure, lambda column: column.to(device, non_blocking=non_blocking))
 
 
 def of_image(structure: Structure, index: int) -> Structure:

@@ -5,6 +5,7 @@ import copy
 import pytest
 
 from postnms.evaluation.metrics import FIGURES, coco_metrics, evaluate_rows
+from postnms.evaluation.tide import error_types
 from tests.support.coco import as_truth, pycocotools_metrics, scene
 
 
@@ -17,6 +18,70 @@ def test_the_twelve_figures_equal_pycocotools(seed):
             assert found[name] is None
         else:
             assert found[name] == pytest.approx(expected[name], abs=1e-9)
+
+
+ODD_IDS = {
+    "from zero": lambda i: i,
+    "negative": lambda i: i - 1000,
+    "huge": lambda i: 2**62 + i,
+    "neighbours that a double cannot tell apart": lambda i: 2**53 + i,
+    "with gaps": lambda i: 7 * i * i + 1,
+}
+
+
+def renumbered(truth, results, number):
+    """Return truth and results with other ids of images, categories and annotations, in order."""
+    images = {entry["id"]: number(i) for i, entry in enumerate(truth.content["images"])}
+    categories = {entry["id"]: number(i) for i, entry in enumerate(truth.content["categories"])}
+
+    def moved(entry):
+        image, category = images[entry["image_id"]], categories[entry["category_id"]]
+        return {**entry, "image_id": image, "category_id": category}
+
+    content = {
+        "images": [{**e, "id": images[e["id"]]} for e in truth.content["images"]],
+        "categories": [{**e, "id": categories[e["id"]]} for e in truth.content["categories"]],
+        "annotations": [
+            {**moved(e), "id": number(i)} for i, e in enumerate(truth.content["annotations"])
+        ],
+    }
+    return as_truth(content), [moved(entry) for entry in results]
+
+
+@pytest.mark.parametrize("ids", ODD_IDS)
+def test_figures_intervals_and_errors_do_not_depend_on_ids(ids):
+    truth, results = renumbered(*scene(3), lambda i: i + 1)
+    rows = {"nms": results[::2], "post_nms": results}
+    expected = pycocotools_metrics(truth, results)
+    odd, odd_results = renumbered(truth, results, ODD_IDS[ids])
+    odd_rows = {"nms": odd_results[::2], "post_nms": odd_results}
+    found = evaluate_rows(odd, odd_rows, bootstrap=20)
+    assert found == evaluate_rows(truth, rows, bootstrap=20)
+    for name in FIGURES:
+        figure = found.rows["post_nms"][name]
+        assert figure == pytest.approx(expected[name]) if figure is not None else expected[name] < 0
+    assert error_types(odd, odd_results) == error_types(truth, results)
+
+
+def test_two_perfect_boxes_have_full_precision_whatever_their_ids():
+    """Exports that number annotations from 0 once had an AP of 25.2 here."""
+    boxes = [[10.0, 10.0, 40.0, 40.0], [100.0, 10.0, 40.0, 40.0]]
+    content = {
+        "images": [{"id": 0, "height": 200, "width": 200}],
+        "categories": [{"id": 0, "name": "thing"}],
+        "annotations": [
+            {"id": i, "image_id": 0, "category_id": 0, "bbox": box, "area": 1600.0, "iscrowd": 0}
+            for i, box in enumerate(boxes)
+        ],
+    }
+    results = [{"image_id": 0, "category_id": 0, "bbox": box, "score": 0.9} for box in boxes]
+    assert coco_metrics(as_truth(content), results)["AP"] == pytest.approx(100)
+
+
+def test_results_of_an_unknown_image_are_named():
+    truth, results = scene(0)
+    with pytest.raises(ValueError, match="results: expected image ids of the truth, got 8888"):
+        coco_metrics(truth, [{**results[0], "image_id": 8888}])
 
 
 def test_metrics_leave_their_input_alone():

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postnms.data.dataset import Truth
+from postnms.evaluation.numbering import check_image_ids, image_positions
 from postnms.evaluation.results import Result
 from postnms.ops.jit import exact
 
@@ -115,9 +116,7 @@ def match_results(
     Raises:
         ValueError: an entry has an image id that the truth does not list.
     """
-    positions = {
-        image_id: i for i, image_id in enumerate(sorted(image["id"] for image in truth.images))
-    }
+    positions = image_positions(truth)
     labels = {category["id"]: i for i, category in enumerate(truth.content["categories"])}
     annotations = [entry for entry in truth.annotations if entry["category_id"] in labels]
     crowd = np.array([entry["iscrowd"] for entry in annotations], np.bool_)
@@ -190,10 +189,8 @@ def _columns(
 
     ``name`` says in errors which list the entries are from.
     """
-    try:
-        image = np.array([positions[entry["image_id"]] for entry in entries], np.int64)
-    except KeyError as unknown:
-        raise ValueError(f"{name}: expected image ids of the truth, got {unknown}") from None
+    check_image_ids(name, entries, positions)
+    image = np.array([positions[entry["image_id"]] for entry in entries], np.int64)
     label = np.array([labels[entry["category_id"]] for entry in entries], np.int64)
     return image, label, np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
 

@@ -4,12 +4,14 @@ The 12 figures come from faster-coco-eval, whose figures equal those of pycocoto
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from postnms.data.dataset import Truth
 from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
+from postnms.evaluation.numbering import check_image_ids, image_positions
 from postnms.evaluation.results import Evaluation, Figures, Gain, Result
 from postnms.structures import NMS_ROW, POST_NMS_ROW
 
@@ -33,10 +35,12 @@ FIGURES = (
 def coco_metrics(truth: Truth, results: Sequence[Result]) -> Figures:
     """Return the 12 figures of the results, in per cent.
 
-    Without results, every figure that is defined is 0.
+    The figures do not depend on the ids of images, categories and annotations, except that images
+    are visited by rising id. Results of a category that the truth does not list are left out.
+    Without results, every figure that is defined is 0. Raises ValueError for a result of an image
+    that the truth does not list.
     """
-    reference = COCO(_without_masks(truth))
-    detected = _as_coco(truth, results)
+    reference, detected = _numbered(truth, results)
     evaluator = COCOeval_faster(reference, detected, "bbox", print_function=_ignore)
     evaluator.evaluate()
     evaluator.accumulate()
@@ -77,26 +81,41 @@ def show(figure: float | None, digits: int = 1) -> str:
     return "-" if figure is None else f"{figure:.{digits}f}"
 
 
-def _as_coco(truth: Truth, results: Sequence[Result]) -> COCO:
-    """Return the results as a COCO object.
+def _numbered(truth: Truth, results: Sequence[Result]) -> tuple[COCO, COCO]:
+    """Return truth and results as COCO objects that the evaluator may write to, with ids from 1.
 
-    They do not go through ``COCO.loadRes``, because it refuses an empty list.
+    The evaluator takes id 0 of an annotation for "no match", and it keeps ids of images as doubles,
+    which hold no whole number over 2^53 exactly. So it never sees the ids of the user's file.
     """
-    annotations = [
-        {**result, "id": i, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
-        for i, result in enumerate(results, 1)
-    ]
-    categories = truth.content["categories"]
-    return COCO({"images": truth.images, "categories": categories, "annotations": annotations})
+    images = {image_id: i + 1 for image_id, i in image_positions(truth).items()}
+    entries = truth.content["categories"]
+    categories = {entry["id"]: number for number, entry in enumerate(entries, 1)}
 
+    def number(name: str, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        known = [entry for entry in entries if entry["category_id"] in categories]
+        check_image_ids(name, known, images)
+        return [
+            {
+                # The boxes alone are measured, and the evaluator would decode masks.
+                **{name: value for name, value in entry.items() if name != "segmentation"},
+                "id": i,
+                "image_id": images[entry["image_id"]],
+                "category_id": categories[entry["category_id"]],
+            }
+            for i, entry in enumerate(known, 1)
+        ]
 
-def _without_masks(truth: Truth) -> dict[str, object]:
-    """Return a copy with boxes only, which the evaluator may write to."""
-    annotations = [
-        {name: value for name, value in entry.items() if name != "segmentation"}
-        for entry in truth.annotations
+    frame = {
+        "images": [{"id": number} for number in images.values()],
+        "categories": [{"id": categories[entry["id"]], "name": entry["name"]} for entry in entries],
+    }
+    # Results do not go through `COCO.loadRes`, because it refuses an empty list.
+    detected = [
+        {**entry, "area": entry["bbox"][2] * entry["bbox"][3], "iscrowd": 0}
+        for entry in number("results", results)
     ]
-    return {**truth.content, "annotations": annotations}
+    reference = COCO({**frame, "annotations": number("annotations", truth.annotations)})
+    return reference, COCO({**frame, "annotations": detected})
 
 
 def _ignore(*_: object) -> None:
