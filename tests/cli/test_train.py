@@ -54,3 +54,11 @@ def test_a_finished_run_is_not_overwritten_without_its_checkpoint_either(postnms
     status, _, shown = postnms("train", "demo", "--out", run_folder)
     assert (status, "holds a run already" in shown) == (2, True)
     assert (run_folder / "weights.safetensors").is_file()
+
+
+def test_train_does_not_write_into_a_folder_that_is_no_run(postnms, tmp_path):
+    (tmp_path / "metrics.json").write_text("mine")
+    for verb in (("train", "demo"), ("demo",)):
+        status, _, shown = postnms(*verb, "--out", tmp_path, *SETS)
+        assert (status, "holds files, and is not a run (no recipe.json)" in shown) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]

@@ -1,8 +1,10 @@
 """Image files of every kind, and the search for them in folders."""
 
+import subprocess
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from postnms.data.image_files import find_images, load_image
 from postnms.errors import UserError
@@ -93,3 +95,36 @@ def test_images_are_found_in_folders_and_by_name(tmp_path):
     (tmp_path / "void").mkdir()
     with pytest.raises(UserError, match=r"no image in .*void"):
         find_images([tmp_path / "void"])
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.bmp", "a.gif", "a.jp2", "a.ppm", "a.tif", "a.webp"])
+def test_the_usual_formats_are_read_and_found(tmp_path, name):
+    Image.new("RGB", (40, 30), (250, 0, 0)).save(tmp_path / name)
+    (path,) = find_images([tmp_path])
+    image = load_image(path)
+    assert (image.mode, image.size) == ("RGB", (40, 30))
+    assert np.abs(np.asarray(image).mean(axis=(0, 1)) - (250, 0, 0)).max() < 6
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "DDS", "TGA"])
+def test_other_formats_are_refused_whatever_their_ending(tmp_path, kind, monkeypatch):
+    path = tmp_path / "photo.jpg"
+    Image.new("RGB", (40, 30), "red").save(path, format=kind)
+    monkeypatch.setattr(subprocess, "check_call", lambda *_, **__: pytest.fail("started a program"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a program"))
+    with pytest.raises(UserError, match=r"photo\.jpg: cannot be read as an image"):
+        load_image(path)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("corrupt"), NotImplementedError("odd"), KeyError(1)]
+)
+def test_whatever_a_decoder_raises_is_a_message(tmp_path, error, monkeypatch):
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
+
+    def decode(*_):
+        raise error
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", decode)
+    with pytest.raises(UserError, match=r"a\.png: cannot be read as an image"):
+        load_image(tmp_path / "a.png")

@@ -2,7 +2,18 @@
 
 import json
 
-from postnms.runs.folder import RunFolder, read_categories, read_data_folder, read_recipe
+import pytest
+
+from postnms.data.dataset import Category
+from postnms.errors import UserError
+from postnms.runs.folder import (
+    RunFolder,
+    begin_run,
+    read_categories,
+    read_data_folder,
+    read_recipe,
+    write_results,
+)
 from tests.support.runs import tiny
 
 
@@ -14,3 +25,48 @@ def test_a_run_folder_is_read_back(trained_run):
     assert sorted(json.loads(folder.metrics.read_text())) == ["gain", "nms", "post_nms"]
     assert read_recipe(folder) == tiny("training.iterations=2")
     assert read_data_folder(folder) is None
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def begin(folder):
+    begin_run(RunFolder(folder), tiny(), (Category(1, "disc"),), None, resume=False)
+
+
+def test_a_folder_with_other_files_is_refused_and_stays_as_it_is(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for name in ("pictures/holiday.png", "results_2024.json", "metrics.json"):
+        (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
+    message = r"out: .* holds files, and is not a run \(no recipe.json\)"
+    with pytest.raises(UserError, match=message):
+        begin(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_new_run_removes_what_the_earlier_one_wrote_and_nothing_else(tmp_path):
+    run = RunFolder(tmp_path)
+    begin(tmp_path)
+    write_results(run, None, {"nms": [], "post_nms": []})
+    (tmp_path / "pictures").mkdir()
+    for name in ("pictures/val_0.png", "pictures/mine.png", "results_mine.json", "mine.txt"):
+        (tmp_path / name).write_text("")
+    outside = tmp_path.parent / "outside.png"
+    outside.write_text("")
+    run.pictures.write_text(json.dumps(["pictures/val_0.png", "../outside.png", str(outside)]))
+    begin(tmp_path)
+    left = {path.relative_to(tmp_path).as_posix() for path in contents(tmp_path)}
+    mine = {"pictures/mine.png", "results_mine.json", "mine.txt"}
+    assert left == {"recipe.json", "labels.json", "provenance.json"} | mine
+    assert outside.is_file()
+
+
+def test_results_of_rows_that_are_gone_are_removed_and_those_of_the_user_stay(tmp_path):
+    run = RunFolder(tmp_path)
+    write_results(run, None, {"nms": [], "post_nms": []})
+    (tmp_path / "results_mine.json").write_text("[]")
+    write_results(run, None, {"nms": []})
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["results_mine.json", "results_nms.json"]

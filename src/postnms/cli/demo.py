@@ -20,6 +20,7 @@ def demo(
 ) -> None:
     """Train on the built-in scenes, print both results and the gain, and write pictures."""
     from postnms.distributed.processes import end_processes, this_process
+    from postnms.files.atomic import write_json
     from postnms.inference.pictures import draw_split
     from postnms.recipes import get_recipe, parse_changes
     from postnms.runs.folder import RunFolder, read_data_folder, read_recipe
@@ -37,4 +38,5 @@ def demo(
         return
     print_evaluation(evaluation)
     pictures = draw_split(detector.eval(), splits.val, folder / "pictures", most=PICTURES)
+    write_json(run.pictures, [picture.relative_to(folder).as_posix() for picture in pictures])
     say(f"{len(pictures)} pictures (truth, NMS, post-NMS) in {folder / 'pictures'}")

@@ -1,32 +1,41 @@
 """Image files: finding them, and reading them as 8-bit RGB."""
 
-import struct
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from postnms.errors import UserError
 
-_UNREADABLE = (
-    OSError,
-    UnidentifiedImageError,
-    ValueError,
-    SyntaxError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-"""Exceptions that Pillow raises for files that it cannot read. Corrupt EXIF data is one cause."""
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats that are read, by Pillow's names. The content of a file decides, not its ending.
 
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+Others are left out on purpose: for example, Pillow starts Ghostscript for a PostScript file.
+"""
+
+EXTENSIONS = (
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jp2",
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 """Endings of the image files that are searched for in folders, in lower case."""
 
 
 def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
     """Read an image file as 8-bit RGB.
 
-    Grey, palette, CMYK and 16-bit images are converted. 16-bit values are scaled to 8 bits, and
-    an alpha channel is dropped.
+    The format is one of :data:`FORMATS`. Grey, palette, CMYK and 16-bit images are converted.
+    16-bit values are scaled to 8 bits, and an alpha channel is dropped.
 
     The EXIF rotation is applied if ``size`` is None, or if the stored image does not have this
     size. Annotations refer to the stored pixels in some data sets and to the rotated image in
@@ -44,7 +53,7 @@ def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
             begins with the path.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=_readable_formats()) as file:
             file.load()
             image = file
             stored = (file.height, file.width)
@@ -53,13 +62,22 @@ def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
             rgb = _to_rgb(image)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image") from error
-    except _UNREADABLE as error:
+    except Exception as error:
+        # The decoders are those of many authors. For broken files they raise exceptions of any
+        # kind, and one broken file must not end the work on all others.
         raise UserError(f"{path}: cannot be read as an image ({error})") from error
     if size is not None and (rgb.height, rgb.width) != size:
         raise UserError(
             f"{path}: expected {size[1]} x {size[0]} px as annotated, got {stored[1]} x {stored[0]}"
         )
     return rgb
+
+
+@cache
+def _readable_formats() -> tuple[str, ...]:
+    """Return those of ``FORMATS`` that this build of Pillow can read."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def find_images(inputs: list[Path], leave_out: Path | None = None) -> list[Path]:

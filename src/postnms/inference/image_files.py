@@ -13,7 +13,11 @@ from postnms.drawing.boxes import save_picture, side_by_side
 from postnms.errors import UserError
 from postnms.evaluation.results import Results, to_results
 from postnms.files.atomic import write_json
+from postnms.files.folders import check_own_folder
 from postnms.inference.pictures import detect_image, draw_detections
+
+LISTED = "images.json"
+"""Name of the file that lists the images, their ids, and those that could not be read."""
 
 
 def predict_files(
@@ -44,32 +48,36 @@ def predict_files(
 
     Returns:
         The number of detections of each row.
-        A message for each image that could not be read.
+        A message for each image that could not be read, or whose picture could not be written.
     """
     pictures = _picture_names(paths, folder)
+    check_own_folder(folder, LISTED, "a folder of 'predict'")
     names = [category.name for category in categories]
     category_ids = [category.id for category in categories]
     results: Results = {row: [] for row in detector.row_names}
     unread = []
     entries = [{"id": number, "file_name": str(path)} for number, path in enumerate(paths, 1)]
+    # The list marks the folder as written by this function, so it comes first.
+    write_json(folder / LISTED, entries)
     for entry, path, picture in zip(entries, paths, pictures, strict=True):
+        # An image that cannot be read, or a picture that cannot be written, is listed. It does not
+        # end the work on the other images.
         try:
             image = load_image(path)
+            rows, to_original = detect_image(detector, image, size)
+            panels = [
+                draw_detections(image, row, to_original, names, min_score) for row in rows.values()
+            ]
+            shown = side_by_side(panels, [ROW_TITLES[row] for row in rows]) if both else panels[-1]
+            save_picture(shown, picture)
         except UserError as error:
             unread.append(str(error))
             entry["error"] = str(error)
-            done(1)
-            continue
-        rows, to_original = detect_image(detector, image, size)
-        panels = [
-            draw_detections(image, row, to_original, names, min_score) for row in rows.values()
-        ]
-        shown = side_by_side(panels, [ROW_TITLES[row] for row in rows]) if both else panels[-1]
-        save_picture(shown, picture)
-        for row, detections in rows.items():
-            results[row] += to_results(detections, [entry["id"]], to_original, category_ids)
+        else:
+            for row, detections in rows.items():
+                results[row] += to_results(detections, [entry["id"]], to_original, category_ids)
         done(1)
-    write_json(folder / "images.json", entries)
+    write_json(folder / LISTED, entries)
     for row, found in results.items():
         write_json(folder / f"results_{row}.json", found, indent=None)
     return {row: len(found) for row, found in results.items()}, unread

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from postnms.data.dataset import Category
+from postnms.detectors.detector import ROW_TITLES
 from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation, Results
 from postnms.files.atomic import write_json
+from postnms.files.folders import check_own_folder
 from postnms.recipes import Recipe
 from postnms.runs.provenance import provenance
 
@@ -70,9 +72,19 @@ class RunFolder:
         """
         return self.root / "evaluation.json"
 
+    @property
+    def pictures(self) -> Path:
+        """Paths of the pictures that ``postnms demo`` has drawn, relative to the folder."""
+        return self.root / "pictures.json"
+
     def results(self, row: str) -> Path:
         """Return the path of the COCO results of one row."""
         return self.root / f"results_{row}.json"
+
+
+def check_run_folder(folder: RunFolder) -> None:
+    """Raise UserError unless the folder is new, empty, or that of a run."""
+    check_own_folder(folder.root, folder.recipe.name, "a run")
 
 
 def begin_run(
@@ -88,8 +100,10 @@ def begin_run(
 
     ``data`` is the data folder, None the built-in data. ``command`` is the command line that
     started the run. A run that is resumed keeps its files, and its provenance also tells how it
-    was resumed.
+    was resumed. Raises UserError as :func:`check_run_folder`. Only files that a run writes are
+    removed: other files in the folder stay.
     """
+    check_run_folder(folder)
     # These are the temporary files of processes that were killed while they wrote.
     for half_written in folder.root.glob(".*.safetensors.*"):
         half_written.unlink()
@@ -101,11 +115,9 @@ def begin_run(
         before = _read(folder.provenance)
         write_json(folder.provenance, {**before, "resumed": [*before.get("resumed", []), here]})
         return
-    earlier = [folder.checkpoint, folder.weights, folder.log, folder.metrics, folder.evaluation]
-    earlier += [*folder.root.glob("results_*.json"), *folder.root.glob("pictures/*.png")]
-    for file in earlier:
-        file.unlink(missing_ok=True)
+    _remove_earlier_run(folder)
     labels = [{"label": i, "id": c.id, "name": c.name} for i, c in enumerate(categories)]
+    # The recipe marks the folder as that of a run, so it comes first.
     write_json(folder.recipe, recipe.model_dump(mode="json"))
     write_json(folder.labels, labels)
     write_json(folder.provenance, here)
@@ -130,8 +142,8 @@ def write_results(folder: RunFolder, evaluation: Evaluation | None, results: Res
     """
     for row, entries in results.items():
         write_json(folder.results(row), entries, indent=None)
-    for stale in set(folder.root.glob("results_*.json")) - {folder.results(row) for row in results}:
-        stale.unlink()
+    for row in ROW_TITLES.keys() - results.keys():
+        folder.results(row).unlink(missing_ok=True)
     if evaluation is not None:
         write_json(folder.metrics, evaluation.to_json())
 
@@ -150,6 +162,17 @@ def read_data_folder(folder: RunFolder) -> Path | None:
 def read_categories(folder: RunFolder) -> tuple[Category, ...]:
     """Return the label map of a run: its classes in the order of the labels."""
     return tuple(Category(id=entry["id"], name=entry["name"]) for entry in _read(folder.labels))
+
+
+def _remove_earlier_run(folder: RunFolder) -> None:
+    earlier = [folder.checkpoint, folder.weights, folder.log, folder.metrics, folder.evaluation]
+    earlier += [folder.results(row) for row in ROW_TITLES]
+    if folder.pictures.is_file():
+        # Only the last part of a name counts, so that a list cannot lead out of the folder.
+        earlier += [folder.root / "pictures" / Path(name).name for name in _read(folder.pictures)]
+        earlier.append(folder.pictures)
+    for file in earlier:
+        file.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Any:

@@ -20,7 +20,7 @@ from postnms.evaluation.results import Evaluation, Results
 from postnms.inference.evaluate import evaluate_detector
 from postnms.recipes import Recipe, TrainingConfig
 from postnms.runs.checkpoints import model_state, save_tensors
-from postnms.runs.folder import RunFolder, begin_run, write_results
+from postnms.runs.folder import RunFolder, begin_run, check_run_folder, write_results
 from postnms.runs.loading import build_run_detector, start_from, without_weights
 from postnms.training.optimizer import build_optimizer, set_learning_rate
 from postnms.training.report import TrainingReport
@@ -41,16 +41,19 @@ def train(
     Args:
         recipe: all settings of the run.
         splits: the data, opened as the recipe says.
-        folder: where the run is written to. The files of an earlier run in it are removed.
+        folder: where the run is written to: a new or an empty folder, or that of an earlier run,
+            whose files are removed.
         resume: continue from the folder's checkpoint exactly as if the run had not stopped.
         command: the command line that started the run, for its provenance.
 
     Returns:
         The trained detector and its evaluation.
 
-    Raises UserError if a loss is not finite; the last checkpoint is kept. With ``resume`` also if
+    Raises UserError if the folder holds other files, and if a loss is not finite; the last
+    checkpoint is kept. With ``resume`` also if
     the checkpoint belongs to another recipe, other classes or another number of processes.
     """
+    check_run_folder(folder)
     config = recipe.training
     categories = splits.train.dataset.categories
     accelerator = get_accelerator(
