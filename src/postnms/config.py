@@ -48,7 +48,7 @@ def json_or_text(value: str) -> Any:
     """Return the value that a user wrote: parsed as JSON where it is JSON, else as a string."""
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return value
 
 

@@ -101,7 +101,7 @@ BROKEN = [
     ("extra.iou", lambda iou: iou.view(7, 1, 1), {}, r"extra\.iou: expected F32 of \[7, 1\]"),
     ("boxes", torch.clone, {"format": "postnms-1"},
      r"expected format 'postnms-candidates-1', got 'postnms-1'"),
-    ("boxes", torch.clone, {"about": "{"}, r"metadata 'about': not what a CandidateWriter writes"),
+    ("boxes", torch.clone, {"about": "{"}, r"metadata 'about': malformed JSON"),
     ("boxes", torch.clone, {"about": "[]"}, r"metadata 'about': not what a CandidateWriter writes"),
     ("boxes", torch.clone, {"about": '{"categories": []}'},
      r"metadata 'about': .*KeyError\('annotations'\)"),

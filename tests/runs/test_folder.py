@@ -70,3 +70,21 @@ def test_results_of_rows_that_are_gone_are_removed_and_those_of_the_user_stay(tm
     write_results(run, None, {"nms": []})
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["results_mine.json", "results_nms.json"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "read"),
+    [
+        ("recipe.json", "[1]", read_recipe),
+        ("recipe.json", "[" * 100_000, read_recipe),
+        ("labels.json", '{"a": 1}', read_categories),
+        ("labels.json", "[[]]", read_categories),
+        ("labels.json", "7", read_categories),
+        ("provenance.json", "[]", read_data_folder),
+        ("provenance.json", '{"data_folder": 3}', read_data_folder),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(tmp_path, file, text, read):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(UserError, match=file):
+        read(RunFolder(tmp_path))

@@ -1,6 +1,7 @@
 """Runs that were stopped go on as if they had not been, or are refused where they cannot."""
 
 import json
+import shutil
 import time
 
 import psutil
@@ -115,3 +116,34 @@ def test_resuming_needs_no_weights_to_start_from(tmp_path):
     run(tmp_path / "run", recipe)
     weights.unlink()
     run(tmp_path / "run", recipe, resume=True)
+
+
+DAMAGES = {
+    "finished: expected 0 to 2 iterations, got 1000000000": (
+        lambda tensors: tensors,
+        {"finished": 10**9},
+    ),
+    "finished: expected 0 to 2 iterations, got True": (lambda tensors: tensors, {"finished": True}),
+    "recipe: expected an object": (lambda tensors: tensors, {"recipe": None}),
+    "expected torch.float32, got torch.float16": (
+        lambda tensors: {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in tensors.items()
+        },
+        {},
+    ),
+    "expected the state of the optimizer, got none": (
+        lambda tensors: {n: v for n, v in tensors.items() if not n.startswith("optimizer.")},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path, trained_run, message):
+    folder = RunFolder(shutil.copytree(trained_run, tmp_path / "run"))
+    tensors, about = load_tensors(folder.checkpoint)
+    change, facts = DAMAGES[message]
+    save_tensors(folder.checkpoint, change(tensors), {**about, **facts})
+    with pytest.raises(UserError, match=message):
+        run(folder.root, tiny("training.iterations=2"), resume=True)

@@ -25,7 +25,6 @@ fields:
 n: candidates, B: images of the file, b: images of a chunk.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +40,7 @@ from postnms.candidate_files.columns import COLUMNS, FORMAT
 from postnms.config import nearest
 from postnms.data.dataset import Category
 from postnms.errors import UserError
+from postnms.files.json_files import parse_json
 from postnms.files.tensor_stream import KINDS
 from postnms.structures import Candidates, Detections
 
@@ -141,12 +141,12 @@ def open_candidates(path: Path) -> CandidateFile:
         if metadata.get("format") != FORMAT:
             raise UserError(f"{path}: expected format {FORMAT!r}, got {metadata.get('format')!r}")
         try:
-            about = json.loads(metadata["about"])
+            about = parse_json(metadata["about"], f"{path}: metadata 'about'")
             categories = tuple(
                 Category(entry["id"], entry["name"]) for entry in about["categories"]
             )
             facts = {name: about[name] for name in ("annotations", "provenance", "milliseconds")}
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError) as error:
             raise UserError(
                 f"{path}: metadata 'about': not what a CandidateWriter writes ({error!r})"
             ) from error

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from postnms.errors import UserError
 from postnms.files.atomic import atomic_path
+from postnms.files.json_files import parse_json
 from postnms.files.state_dicts import load_weights, read_state_dict
 
 FORMAT = "postnms-1"
@@ -69,7 +70,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from error
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: expected format {FORMAT!r}, got {metadata.get('format')!r}")
-    return tensors, json.loads(metadata["about"])
+    about = parse_json(metadata.get("about", "null"), f"{path}: about")
+    if not isinstance(about, dict):
+        raise UserError(f"{path}: about: expected an object, got {type(about).__name__}")
+    return tensors, about
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:

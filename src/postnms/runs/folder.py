@@ -1,6 +1,5 @@
 """The files of a run folder: their names, and how they are written and read."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation, Results
 from postnms.files.atomic import write_json
 from postnms.files.folders import check_own_folder
+from postnms.files.json_files import read_json
 from postnms.recipes import Recipe
 from postnms.runs.provenance import provenance
 
@@ -155,13 +155,22 @@ def read_recipe(folder: RunFolder) -> Recipe:
 
 def read_data_folder(folder: RunFolder) -> Path | None:
     """Return the data folder that a run was trained on, None if the data is built in."""
-    where = _read(folder.provenance).get("data_folder")
+    about = _read(folder.provenance)
+    where = about.get("data_folder") if isinstance(about, dict) else 0
+    if not isinstance(where, str | None):
+        raise UserError(f"{folder.provenance}: data_folder: expected a path or null, got {where!r}")
     return None if where is None else Path(where)
 
 
 def read_categories(folder: RunFolder) -> tuple[Category, ...]:
     """Return the label map of a run: its classes in the order of the labels."""
-    return tuple(Category(id=entry["id"], name=entry["name"]) for entry in _read(folder.labels))
+    entries = _read(folder.labels)
+    try:
+        return tuple(Category(id=int(entry["id"]), name=str(entry["name"])) for entry in entries)
+    except (TypeError, ValueError, LookupError) as error:
+        raise UserError(
+            f"{folder.labels}: expected a list of classes with id and name, got another form"
+        ) from error
 
 
 def _remove_earlier_run(folder: RunFolder) -> None:
@@ -179,7 +188,4 @@ def _read(path: Path) -> Any:
     """Return the content of a JSON file. Raise UserError if it is missing or malformed."""
     if not path.is_file():
         raise UserError(f"{path.parent}: not a run folder (no {path.name})")
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: malformed JSON ({error})") from error
+    return read_json(path)

@@ -151,7 +151,7 @@ def _cut_log(folder: RunFolder, start: int) -> None:
     for line in folder.log.read_text().splitlines() if folder.log.is_file() else []:
         try:
             iteration = json.loads(line)["iteration"]
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError, LookupError, TypeError):
             continue
         if iteration <= start:
             kept.append(line + "\n")

@@ -1,6 +1,8 @@
 """Checkpoints of a run, and how a run continues from one."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -11,9 +13,10 @@ from torch.optim import Optimizer
 from postnms.data.dataset import Category
 from postnms.detectors import Detector
 from postnms.errors import UserError
-from postnms.recipes import Recipe
+from postnms.recipes import Recipe, TrainingConfig
 from postnms.runs.checkpoints import (
     load_tensors,
+    own_state,
     restore_training_state,
     save_tensors,
     training_state,
@@ -70,10 +73,12 @@ def resume_training(
         The iteration to continue with, counted from 0.
 
     Raises:
-        UserError: the checkpoint is missing, or it belongs to another recipe, to other classes, or
-            to another number of processes or other devices.
+        UserError: the checkpoint is missing or not whole, or it belongs to another recipe, to
+            other classes, or to another number of processes or other devices.
     """
     tensors, about = load_tensors(folder.checkpoint)
+    if not isinstance(about.get("recipe"), dict):
+        raise UserError(f"{folder.checkpoint}: recipe: expected an object, got another form")
     differences = recipe.differences(Recipe.parse(about["recipe"], str(folder.checkpoint)))
     if differences:
         raise UserError(f"{folder.checkpoint}: of another recipe: {'; '.join(differences[:3])}")
@@ -81,6 +86,7 @@ def resume_training(
         raise UserError(
             f"{folder.labels}: the run was trained on other classes than those of the data"
         )
+    finished = _check_whole(tensors, about, recipe.training, detector, str(folder.checkpoint))
     states = restore_training_state(tensors, detector, optimizer, str(folder.checkpoint))
     here = [
         f"{rank}.{kind}"
@@ -95,7 +101,35 @@ def resume_training(
     torch.set_rng_state(states[f"{accelerator.process_index}.cpu"])
     if accelerator.device.type == "cuda":
         torch.cuda.set_rng_state(states[f"{accelerator.process_index}.cuda"])
-    return int(about["finished"])
+    return finished
+
+
+def _check_whole(
+    tensors: Mapping[str, Tensor],
+    about: Mapping[str, Any],
+    config: TrainingConfig,
+    detector: Detector,
+    source: str,
+) -> int:
+    """Return the number of finished iterations. Raise UserError if a part of the state is missing.
+
+    torch would fill up or cast a state that is not whole, and the run would go on to other results.
+    """
+    finished = about.get("finished")
+    if type(finished) is not int or not 0 <= finished <= config.iterations:
+        raise UserError(
+            f"{source}: finished: expected 0 to {config.iterations} iterations, got {finished!r}"
+        )
+    weights = own_state(tensors)
+    for name, value in detector.state_dict().items():
+        if name in weights and weights[name].dtype != value.dtype:
+            raise UserError(
+                f"{source}: model.{name}: expected {value.dtype}, got {weights[name].dtype}"
+            )
+    has_state = config.optimizer == "adamw" or config.momentum > 0
+    if finished and has_state and not any(name.startswith("optimizer.") for name in tensors):
+        raise UserError(f"{source}: expected the state of the optimizer, got none")
+    return finished
 
 
 def _generator_states(accelerator: Accelerator) -> dict[str, Tensor]:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from postnms.data.dataset import Category, Dataset, Record, Truth
-from postnms.data.formats.fields import check_field, read_bbox, read_ids, read_json
+from postnms.data.formats.fields import check_field, read_bbox, read_ids
 from postnms.errors import UserError
+from postnms.files.json_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ def read_truth(annotations: Path) -> Truth:
         >>> truth.annotated
         False
     """
+    if not annotations.is_file():
+        raise UserError(f"{annotations}: no such annotation file")
     content = read_json(annotations)
     name = annotations.name
     annotated = not isinstance(content, dict) or "annotations" in content

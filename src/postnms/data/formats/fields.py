@@ -3,23 +3,11 @@
 Each raises UserError with the place of the field, what was expected there and what came.
 """
 
-import json
 import sys
 from collections.abc import Container
-from pathlib import Path
 from typing import Any
 
 from postnms.errors import UserError
-
-
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file. Raises UserError if it cannot be read."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such annotation file")
-    try:
-        return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: malformed JSON ({error})") from error
 
 
 def read_ids(entries: list[Any], where: str) -> dict[int, int]:

@@ -238,7 +238,7 @@ def _refuse_foreign(path: Path) -> None:
         ours = (
             not path.exists() or json.loads(path.read_text())["info"]["description"] == DESCRIPTION
         )
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, RecursionError, TypeError, LookupError):
         ours = False
     if not ours:
         raise UserError(
