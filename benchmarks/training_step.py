@@ -20,8 +20,9 @@ from postnms.data.splits import open_splits
 from postnms.detectors import Detector
 from postnms.distributed.processes import get_accelerator
 from postnms.files.atomic import write_json
+from postnms.files.tensor_files import load_tensors
 from postnms.recipes import Recipe, get_recipe, override, parse_changes
-from postnms.runs.checkpoints import load_tensors, own_state
+from postnms.runs.checkpoints import own_state
 from postnms.runs.folder import RunFolder, read_recipe
 from postnms.runs.loading import build_run_detector
 from postnms.runs.provenance import provenance

@@ -61,6 +61,22 @@ def test_files_that_are_named_exist(page):
         assert "NAME" in path or (ROOT / path).exists(), path
 
 
+def test_every_promise_of_durability_names_a_test_that_exists():
+    page = (ROOT / "docs" / "durability.md").read_text()
+    promises = [line for line in page.splitlines() if line.startswith("| ") and "`" in line]
+    assert len(promises) > 10
+    for line in promises:
+        file = None
+        for word in re.findall(r"`([\w/]+(?:\.py)?)`", line.split(" | ")[-1]):
+            if word.endswith(".py"):
+                file = ROOT / "tests" / word
+                assert file.is_file(), word
+            else:
+                assert file is not None, line
+                assert f"def {word}(" in file.read_text(), word
+        assert file is not None, line
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_results_table_of_the_readme_is_that_of_the_records(seed):
     bare, joint = (

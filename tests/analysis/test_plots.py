@@ -55,6 +55,14 @@ def test_families_are_listed_by_their_best_ap(drawn, tmp_path):
     assert (tmp_path / "compare.png").stat().st_size > 1000
 
 
+def test_names_are_no_formulas(drawn, tmp_path):
+    plots.plot_comparison([row("a$x_{$", 30.0), row("$y$", 20.0)], tmp_path / "compare.png")
+    (figure,) = drawn
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == [r"30.0 a\$x_{\$", r"20.0 \$y\$"]
+
+
 def test_bars_say_what_errors_cost_and_how_many_there_are(drawn, tmp_path):
     def errors(first):
         costs = {kind: first + number for number, kind in enumerate(ERROR_TYPES)}

@@ -1,11 +1,14 @@
 """The command line as a whole: its help, and mistakes of a user as one line."""
 
 import pytest
+from PIL import Image
 
 from postnms.cli import app as cli_app
 from postnms.cli.app import OPTIONS
 from postnms.errors import UserError
 from postnms.recipes import get_recipe
+from tests.support.builders import random_candidates
+from tests.support.studies import write_candidates, write_truth
 
 VERBS = (
     "demo",
@@ -33,9 +36,6 @@ def bad_lines(run, tmp_path):
     """Command lines with a mistake, and what the user is told."""
     text = tmp_path / "text.png"
     text.write_text("no image")
-    foreign = tmp_path / "foreign"
-    foreign.mkdir()
-    (foreign / "instances_val.json").write_text("{}")
     other = tmp_path / "other"
     other.mkdir()
     (other / "recipe.json").write_text(get_recipe("demo", {"name": "mine"}).model_dump_json())
@@ -58,12 +58,8 @@ def bad_lines(run, tmp_path):
             "no such file or folder",
         ),
         (["predict", run, text, "--out", tmp_path / "o"], "text.png: cannot be read as an image"),
-        (["predict", run, text, "--out", tmp_path], "text.png would overwrite an input"),
-        (["scenes", "--out", text / "s"], "could not be written"),
-        (
-            ["scenes", "--out", foreign],
-            "instances_val.json: holds annotations that are no crowded scenes",
-        ),
+        (["scenes", "--out", text / "s"], "Not a directory"),
+        (["scenes", "--out", text], "--out: "),
     ]
 
 
@@ -99,3 +95,53 @@ def test_options_that_stand_for_arguments_exist(postnms, monkeypatch):
     shown = [postnms(verb, "--help")[1] for verb in ("train", "dump", "compare")]
     for option in OPTIONS.values():
         assert any(option in text for text in shown), option
+
+
+WRITING = {
+    "demo": ("demo",),
+    "train": ("train", "demo"),
+    "scenes": ("scenes",),
+    "predict": ("predict", "RUN", "IMAGE"),
+    "compare": ("compare", "CANDIDATES", "--data", "DATA"),
+    "analyse": ("analyse", "CANDIDATES", "--data", "DATA"),
+    "benchmark": ("benchmark", "--quick"),
+}
+"""The verbs that write to a folder, with what they need besides."""
+
+
+def everything(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("verb", WRITING)
+def test_no_verb_writes_to_a_folder_of_the_user(postnms, trained_run, tmp_path, verb):
+    Image.new("RGB", (40, 30)).save(tmp_path / "image.png")
+    write_truth(tmp_path / "truth.json", 2)
+    write_candidates(tmp_path / "c.safetensors", random_candidates(60, 2), "truth.json")
+    given = {
+        "RUN": trained_run,
+        "IMAGE": tmp_path / "image.png",
+        "CANDIDATES": tmp_path / "c.safetensors",
+        "DATA": tmp_path / "truth.json",
+    }
+    mine = tmp_path / "mine"
+    names = ("results_nms.json", "metrics.json", "pictures/a.png", "compare.csv", "errors.png")
+    names += ("images/train_00000.png", "images.json", "clustering.png", "image.png", "recipe.json")
+    names += ("compare.json", "analyse.json", "benchmark.json", "scenes.json", "predict.json")
+    for name in names:
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_text('{"rows": "mine"}')
+    before = everything(mine)
+    words = [given.get(word, word) for word in WRITING[verb]]
+    status, _, shown = postnms(*words, "--out", mine)
+    assert status == 2
+    last = shown.splitlines()[-1]
+    assert last.startswith(f"postnms: --out: {mine}: holds files, and is not a ")
+    assert everything(mine) == before
+
+
+def test_foreign_names_cannot_change_the_terminal(postnms, tmp_path):
+    name = "no\x1b[31m\x07such\r.json"
+    status, _, shown = postnms("eval", tmp_path / name)
+    assert status == 2
+    assert r"no\x1b[31m\x07such\r.json: not a run folder" in shown

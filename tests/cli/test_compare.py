@@ -65,7 +65,7 @@ def test_annotations_that_have_changed_are_pointed_out(postnms, imported, tmp_pa
 def test_all_suppressors_that_a_file_has_the_columns_for(postnms, tmp_path):
     write_truth(tmp_path / "t.json", 2)
     write_candidates(tmp_path / "c.safetensors", random_candidates(60, 2), "t.json")
-    words = ("--data", tmp_path / "t.json", "--out", tmp_path)
+    words = ("--data", tmp_path / "t.json", "--out", tmp_path / "out")
     status, shown, _ = postnms("compare", tmp_path / "c.safetensors", *words)
     assert status == 0
     assert "left out" not in shown

@@ -1,11 +1,13 @@
 """What the verbs print, in terminals of several widths."""
 
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
 
-from postnms.cli.console import print_evaluation
+from postnms.cli.console import print_evaluation, say
 from postnms.evaluation.metrics import FIGURES
 from postnms.evaluation.results import Evaluation, Gain
 
@@ -17,3 +19,17 @@ def test_the_table_names_its_rows_in_a_narrow_terminal(columns):
     print_evaluation(Evaluation(rows, Gain(None)), Console(file=shown, width=int(columns)))
     first_words = [line.split()[0] for line in shown.getvalue().splitlines()]
     assert first_words == ["row", "nms", "post_nms"]
+
+
+def test_control_characters_are_shown_and_not_sent(capsys):
+    say("a\x1b]0;title\x07b\tc\nd\x9b e\udcff \u00e9")
+    assert capsys.readouterr().out == "a\\x1b]0;title\\x07b\\tc\nd\\x9b e\\udcff \u00e9\n"
+
+
+def test_warnings_are_plain_lines_without_control_characters(capsys):
+    code = (
+        "import logging; from postnms.cli.console import show_warnings; show_warnings(); "
+        "logging.getLogger('postnms.x').warning('%s: odd', 'a' + chr(27))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert shown.stderr == b"a\\x1b: odd\n"

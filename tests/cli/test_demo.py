@@ -20,8 +20,8 @@ def test_demo_draws_and_measures(postnms, tmp_path):
 
 def test_nothing_of_an_earlier_run_is_taken_for_the_next_ones(postnms, tmp_path):
     assert postnms("demo", "--out", tmp_path, *SETS)[0] == 0
-    (tmp_path / ".checkpoint.safetensors.123").write_text("left by a kill")
     kept = sorted(tmp_path.rglob("*"))
+    (tmp_path / ".postnms-0123.tmp").write_text("left by a kill")
     odd = (*SETS, "--set", "detector.backbone.fpn_channels=9")
     assert postnms("demo", "--out", tmp_path, *odd)[0] == 2
     assert sorted(tmp_path.rglob("*")) == kept  # A mistake costs nothing.
@@ -32,7 +32,7 @@ def test_nothing_of_an_earlier_run_is_taken_for_the_next_ones(postnms, tmp_path)
         "weights.safetensors",
         "checkpoint.safetensors",
         "metrics.json",
-        ".checkpoint.safetensors.123",
+        ".postnms-0123.tmp",
     }
     assert not any(name.startswith("results") for name in left)
     assert not list((tmp_path / "pictures").iterdir())

@@ -1,8 +1,15 @@
 """``postnms predict`` draws a user's images and writes results for them."""
 
 import json
+import signal
+import time
 
+import pytest
 from PIL import Image
+
+from postnms.errors import UserError
+from postnms.inference import image_files
+from tests.support.processes import launched
 
 
 def test_predict_draws_every_image_and_writes_results(postnms, any_run, tmp_path):
@@ -16,7 +23,10 @@ def test_predict_draws_every_image_and_writes_results(postnms, any_run, tmp_path
     assert "3 pictures" in shown
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     results = sorted(path.name for path in any_run.glob("results_*.json"))
-    assert written == ["1_a.png", "2_a.png", "3_b.png", "images.json", *results]
+    assert written == [
+        *("1_a.png", "2_a.png", "b.png", "images.json", "journal.jsonl", "predict.json"),
+        *results,
+    ]
     entries = json.loads((tmp_path / "out" / "images.json").read_text())
     names = [entry["file_name"].rsplit("in/")[-1] for entry in entries]
     assert names == ["a.png", "deep/a.png", "deep/b.jpg"]
@@ -26,10 +36,11 @@ def test_predict_leaves_out_what_it_cannot_read_and_says_so(postnms, trained_run
     (tmp_path / "broken.png").write_text("no image")
     for name in ("a.png", "c.png"):
         Image.new("RGB", (50, 70), "red").save(tmp_path / name)
-    for _ in range(2):  # The second time there are pictures in the folder of the images.
+    for before in ("", " (2 were done before)"):
+        # The second time there are pictures in the folder of the images.
         status, shown, errors = postnms("predict", trained_run, tmp_path, "--out", tmp_path / "out")
         assert status == 2
-        assert "2 pictures and COCO results" in shown
+        assert f"2 pictures{before} and COCO results" in shown
         assert "postnms: 1 of 3 images left out: " in errors
         assert "broken.png: cannot be read as an image" in errors
     assert (tmp_path / "out" / "c.png").is_file()
@@ -53,14 +64,55 @@ def test_predict_does_not_write_into_a_folder_that_is_not_its_own(postnms, train
         assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
-def test_a_picture_that_cannot_be_written_does_not_end_the_job(postnms, trained_run, tmp_path):
+def test_an_image_may_have_the_longest_name(postnms, trained_run, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    longest = "n" * 248 + ".png"  # The name fits a file system, that of a temporary file does not.
-    for name in (longest, "a.png"):
+    for name in ("n" * 251 + ".png", "a.png"):
         Image.new("RGB", (50, 70), "red").save(folder / name)
-    status, shown, errors = postnms("predict", trained_run, folder, "--out", tmp_path / "out")
+    assert postnms("predict", trained_run, folder, "--out", tmp_path / "out")[0] == 0
+    assert (tmp_path / "out" / ("n" * 200 + ".png")).is_file()
+
+
+def test_a_picture_that_cannot_be_written_does_not_end_the_job(
+    postnms, trained_run, tmp_path, monkeypatch
+):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (50, 70), "red").save(tmp_path / name)
+    save = image_files.save_picture
+
+    def refuse_b(picture, path):
+        if path.name == "b.png":
+            raise UserError(f"{path}: could not be written")
+        save(picture, path)
+
+    monkeypatch.setattr(image_files, "save_picture", refuse_b)
+    status, shown, errors = postnms("predict", trained_run, tmp_path, "--out", tmp_path / "out")
     assert (status, "1 pictures and COCO results" in shown) == (2, True)
     assert "1 of 2 images left out" in errors
     assert (tmp_path / "out" / "a.png").is_file()
     assert json.loads((tmp_path / "out" / "results_nms.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_that_a_signal_stops_has_results_and_goes_on(postnms, trained_run, tmp_path, end):
+    images, out = tmp_path / "in", tmp_path / "out"
+    images.mkdir()
+    for i in range(60):
+        Image.new("RGB", (50, 70), "red").save(images / f"{i:02d}.png")
+    words = ("predict", trained_run, images, "--out", out)
+    job = launched(1, "postnms", *words)
+    while not (out / "05.png").is_file():
+        assert job.poll() is None, job.stderr.read().decode()
+        time.sleep(0.01)
+    job.send_signal(end)
+    shown = job.communicate()[1].decode()
+    assert job.returncode == 128 + end
+    assert "predict: stopped; what is done is kept" in shown
+    assert "Traceback" not in shown
+    ids = [entry["id"] for entry in json.loads((out / "images.json").read_text())]
+    results = json.loads((out / "results_nms.json").read_text())
+    assert 5 <= len(ids) < 60
+    assert {entry["image_id"] for entry in results} == set(ids)
+    status, shown, _ = postnms(*words)
+    assert (status, f"60 pictures ({len(ids)} were done before)" in shown) == (0, True)

@@ -60,5 +60,8 @@ def test_train_does_not_write_into_a_folder_that_is_no_run(postnms, tmp_path):
     (tmp_path / "metrics.json").write_text("mine")
     for verb in (("train", "demo"), ("demo",)):
         status, _, shown = postnms(*verb, "--out", tmp_path, *SETS)
-        assert (status, "holds files, and is not a run (no recipe.json)" in shown) == (2, True)
+        assert (
+            status,
+            "holds files, and is not a run (no recipe.json of this library)" in shown,
+        ) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]

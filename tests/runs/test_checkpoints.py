@@ -1,22 +1,19 @@
-"""Checkpoints hold all that changes while training, and survive a full disk."""
-
-import errno
+"""Checkpoints hold all that changes while training, and an older one replaces a damaged one."""
 
 import pytest
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import nn
 from torch.optim import SGD, AdamW
 
 from postnms.errors import UserError
-from postnms.runs import checkpoints
+from postnms.files.tensor_files import load_tensors, save_tensors
 from postnms.runs.checkpoints import (
-    load_tensors,
+    read_checkpoint,
+    read_newest_weights,
     restore_training_state,
-    save_tensors,
     training_state,
 )
+from postnms.runs.folder import RunFolder
 
 
 def a_model(seed):
@@ -52,41 +49,75 @@ def test_training_goes_on_from_a_file_as_if_nothing_had_been(tmp_path, kind):
         assert torch.equal(mine, theirs)
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left")]
-)
-def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch, error):
-    path = tmp_path / "state.safetensors"
-    save_tensors(path, {"a": torch.ones(2)}, {})
-
-    def fill(_tensors, temporary, _metadata):
-        temporary.write_bytes(b"half")
-        raise error
-
-    monkeypatch.setattr(checkpoints, "save_file", fill)
-    with pytest.raises(
-        UserError, match=r"state\.safetensors: could not be written \(.*No space left"
-    ):
-        save_tensors(path, {"a": torch.zeros(2)}, {})
-    monkeypatch.undo()
-    assert load_tensors(path)[0]["a"].tolist() == [1, 1]
-    assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors"]
+def a_run(folder, *iterations, damaged=()):
+    """A run folder with checkpoints of the given iterations, the last one first."""
+    run = RunFolder(folder)
+    about = {"recipe": {"training": {"iterations": 4}}}
+    for file, finished in zip((run.checkpoint, run.older_checkpoint), iterations, strict=False):
+        tensors = {"model.network.a": torch.tensor([finished])}
+        save_tensors(file, tensors, {**about, "finished": finished})
+    for file in damaged:
+        flip_bit(folder / file)
+    return run
 
 
-def test_foreign_and_broken_files(tmp_path):
-    path = tmp_path / "x.safetensors"
-    with pytest.raises(UserError, match=r"x\.safetensors: no such file"):
-        load_tensors(path)
-    save_file({"a": torch.ones(1)}, path)
-    with pytest.raises(UserError, match="expected format 'postnms-1', got None"):
-        load_tensors(path)
-    torch.save({"a": torch.ones(1)}, path)
-    with pytest.raises(UserError, match="not a readable safetensors file"):
-        load_tensors(path)
-    save_tensors(path, {"a": torch.ones(1000)}, {})
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match="not a readable safetensors file"):
-        load_tensors(path)
+def flip_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_older_checkpoint_is_used_with_a_word_if_the_last_one_is_damaged(tmp_path, caplog):
+    run = a_run(tmp_path, 4, 2)
+    assert read_checkpoint(run)[1]["finished"] == 4
+    assert caplog.messages == []
+    flip_bit(run.checkpoint)
+    tensors, about, source = read_checkpoint(run)
+    assert (about["finished"], source) == (2, run.older_checkpoint)
+    assert tensors["model.network.a"].tolist() == [2]
+    assert [
+        message.partition("checkpoint.safetensors: ")[2].partition(";")[::2]
+        for message in caplog.messages
+    ] == [
+        (
+            "is damaged (its content does not have its checksum)",
+            " using the one before it, of iteration 2",
+        )
+    ]
+    flip_bit(run.older_checkpoint)
+    with pytest.raises(UserError, match=r"checkpoint\.older\.safetensors: is damaged"):
+        read_checkpoint(run)
+
+
+def test_a_kill_between_the_two_renamings_leaves_the_older_checkpoint(tmp_path, caplog):
+    run = a_run(tmp_path, 4, 2)
+    run.checkpoint.unlink()
+    assert read_checkpoint(run)[1]["finished"] == 2
+    assert "checkpoint.safetensors: no such file" in caplog.text
+
+
+@pytest.mark.parametrize("finished", [4, 3])
+def test_damaged_weights_are_those_of_the_checkpoint_if_that_is_the_end(tmp_path, caplog, finished):
+    run = a_run(tmp_path, finished)
+    save_tensors(run.weights, {"model.network.a": torch.tensor([7])}, {})
+    assert read_newest_weights(run)[0]["network.a"].tolist() == [7]
+    flip_bit(run.weights)
+    if finished == 4:
+        weights, source = read_newest_weights(run)
+        assert (weights["network.a"].tolist(), source) == ([4], run.checkpoint)
+        assert "weights.safetensors: is damaged" in caplog.text
+    else:
+        with pytest.raises(UserError, match=r"weights\.safetensors: is damaged"):
+            read_newest_weights(run)
+
+
+def test_the_state_of_an_optimizer_under_other_names_is_refused():
+    model = a_model(0)
+    optimizer = SGD(model.parameters(), 0.1)
+    for name in ("optimizer.first.momentum", "optimizer.0"):
+        tensors = {**training_state(model, optimizer, {}), name: torch.zeros(1)}
+        with pytest.raises(UserError, match=rf"run: {name}: expected optimizer.NUMBER.NAME"):
+            restore_training_state(tensors, model, optimizer, "run")
 
 
 def test_weights_that_do_not_fit_are_named():

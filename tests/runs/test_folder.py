@@ -9,6 +9,7 @@ from postnms.errors import UserError
 from postnms.runs.folder import (
     RunFolder,
     begin_run,
+    hold_run,
     read_categories,
     read_data_folder,
     read_recipe,
@@ -40,8 +41,8 @@ def test_a_folder_with_other_files_is_refused_and_stays_as_it_is(tmp_path):
     for name in ("pictures/holiday.png", "results_2024.json", "metrics.json"):
         (tmp_path / name).write_text("mine")
     before = contents(tmp_path)
-    message = r"out: .* holds files, and is not a run \(no recipe.json\)"
-    with pytest.raises(UserError, match=message):
+    message = r"out: .* holds files, and is not a run \(no recipe.json of this library\)"
+    with pytest.raises(UserError, match=message), hold_run(RunFolder(tmp_path)):
         begin(tmp_path)
     assert contents(tmp_path) == before
 
@@ -82,9 +83,34 @@ def test_results_of_rows_that_are_gone_are_removed_and_those_of_the_user_stay(tm
         ("labels.json", "7", read_categories),
         ("provenance.json", "[]", read_data_folder),
         ("provenance.json", '{"data_folder": 3}', read_data_folder),
+        ("provenance.json", '{"data_folder": null, "resumed": 1}', read_data_folder),
+        ("provenance.json", '{"data_folder": null, "resumed": [1]}', read_data_folder),
+        ("labels.json", '[{"id": "1", "name": "disc"}]', read_categories),
+        ("labels.json", '[{"id": 1, "name": 2}]', read_categories),
     ],
 )
 def test_a_damaged_file_of_a_run_is_named(tmp_path, file, text, read):
     (tmp_path / file).write_text(text)
     with pytest.raises(UserError, match=file):
         read(RunFolder(tmp_path))
+
+
+def test_a_damaged_list_of_pictures_removes_nothing(tmp_path):
+    run = RunFolder(tmp_path)
+    begin(tmp_path)
+    run.checkpoint.write_text("")
+    for text in ("{}", "[1]", "["):
+        run.pictures.write_text(text)
+        with pytest.raises(UserError, match=r"pictures\.json"):
+            begin(tmp_path)
+    assert run.checkpoint.is_file()
+
+
+def test_a_run_that_goes_on_elsewhere_remembers_its_last_data(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    categories = (Category(1, "disc"),)
+    begin_run(run, tiny(), categories, tmp_path / "first", resume=False)
+    assert read_data_folder(run) == tmp_path / "first"
+    begin_run(run, tiny("data.workers=3"), categories, tmp_path / "second", resume=True)
+    assert read_data_folder(run) == tmp_path / "second"
+    assert read_recipe(run).data.workers == 3

@@ -8,8 +8,9 @@ from accelerate.state import AcceleratorState
 
 from postnms.cli import main
 from postnms.data.splits import open_splits
+from postnms.files.tensor_files import load_tensors
 from postnms.recipes import get_recipe, parse_changes
-from postnms.runs.checkpoints import load_tensors, own_state
+from postnms.runs.checkpoints import own_state
 from postnms.runs.folder import RunFolder
 from postnms.training import loop as training
 

@@ -10,13 +10,15 @@ import torch
 from safetensors.torch import save_file
 
 from postnms.errors import UserError
-from postnms.runs.checkpoints import load_tensors, save_tensors
-from postnms.runs.folder import RunFolder
+from postnms.files.tensor_files import load_tensors, save_tensors
+from postnms.runs.folder import RunFolder, read_recipe
 from postnms.runs.loading import build_run_detector
 from postnms.speed.timing import torch_threads
 from tests.support import killed as driver
 from tests.support.processes import finish, launched, scores_by_image
 from tests.support.runs import TINY, logged, run, tiny
+
+SCENES = ("--train", 4, "--val", 2, "--size", 64)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -97,15 +99,97 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
         run(tmp_path, tiny("training.iterations=1", "stage.width=4"), resume=True)
 
 
-def test_a_checkpoint_of_other_processes_is_refused(tmp_path):
+def test_a_run_goes_on_with_other_settings_that_change_nothing_finished(tmp_path, caplog):
+    steps = ("training.steps=[3,7]", "training.iterations=4")
+    whole = run(tmp_path / "whole", tiny("training.iterations=6", "training.steps=[3,5]"))
+    run(tmp_path / "run", tiny(*steps))
+    changes = (
+        "training.iterations=6",
+        "training.steps=[3,5]",
+        "data.workers=1",
+        "training.evaluate_every=5",
+    )
+    resumed = run(tmp_path / "run", tiny(*changes), resume=True)
+    for mine, theirs in zip(
+        resumed.state_dict().values(), whole.state_dict().values(), strict=True
+    ):
+        assert torch.equal(mine, theirs)
+    (line,) = [text for text in caplog.messages if text.startswith("resuming")]
+    assert "resuming with changes of settings: " in line
+    assert "training.iterations: 6 here, 4 there" in line
+    assert "data.workers: 1 here, 0 there" in line
+    assert read_recipe(RunFolder(tmp_path / "run")) == tiny(*changes)
+
+
+def test_the_learning_rates_of_finished_iterations_stay(tmp_path):
+    run(tmp_path, tiny("training.iterations=3"))
+    message = (
+        r"training\.steps: the learning rate of the finished iteration 2 would be .*, and it was"
+    )
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, tiny("training.iterations=3", "training.steps=[2]"), resume=True)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path, caplog):
     run(tmp_path, tiny("training.iterations=1"))
     path = RunFolder(tmp_path).checkpoint
     tensors, about = load_tensors(path)
     save_tensors(path, {**tensors, "rng.1.cpu": tensors["rng.0.cpu"].clone()}, about)
-    with pytest.raises(
-        UserError, match=r"expected the random states 0\.cpu of these .*, got 0\.cpu, 1\.cpu"
+    run(tmp_path, tiny("training.iterations=2"), resume=True)
+    assert "processes: 1 here, 2 there" in caplog.text
+    assert list(logged(tmp_path)) == [1, 2]
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path, postnms):
+    for name, seed in (("first", 0), ("second", 1)):
+        postnms("scenes", "--out", tmp_path / name, *SCENES, "--seed", seed)
+    sets = [part for change in (*TINY, "training.iterations=1") for part in ("--set", change)]
+    resume = ("train", "demo", *sets, "--out", tmp_path / "run", "--data")
+    assert postnms(*resume, tmp_path / "first")[0] == 0
+    status, _, shown = postnms(*resume, tmp_path / "second", "--resume")
+    assert (status, "was trained on other images or annotations" in shown) == (2, True)
+    # The same data in another place are the same data, and `eval` finds them there.
+    moved = (tmp_path / "first").rename(tmp_path / "moved")
+    assert postnms(*resume, moved, "--resume")[0] == 0
+    assert postnms("eval", tmp_path / "run")[0] == 0
+
+
+def test_the_older_checkpoint_gives_the_same_run(tmp_path, monkeypatch, before_steps, caplog):
+    changes = ("training.iterations=6", "training.checkpoint_every=2")
+    whole = run(tmp_path / "whole", tiny(*changes))
+
+    def stop_in_the_sixth(number, _):
+        if number == 6:
+            raise KeyboardInterrupt
+
+    before_steps(stop_in_the_sixth)
+    folder = RunFolder(tmp_path / "damaged")
+    with pytest.raises(KeyboardInterrupt):
+        run(folder.root, tiny(*changes))
+    monkeypatch.undo()
+    content = bytearray(folder.checkpoint.read_bytes())
+    content[-9] ^= 4
+    folder.checkpoint.write_bytes(content)
+    resumed = run(folder.root, tiny(*changes), resume=True)
+    assert "using the one before it, of iteration 2" in caplog.text
+    assert logged(folder.root) == logged(tmp_path / "whole")
+    for mine, theirs in zip(
+        resumed.state_dict().values(), whole.state_dict().values(), strict=True
     ):
-        run(tmp_path, tiny("training.iterations=1"), resume=True)
+        assert torch.equal(mine, theirs)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path, postnms):
+    holder = launched(1, "tests.support.holder", tmp_path / "run", "a long training")
+    while not (tmp_path / "run" / ".lock").is_file():
+        time.sleep(0.02)
+    sets = [part for change in TINY for part in ("--set", change)]
+    status, _, shown = postnms("train", "demo", *sets, "--out", tmp_path / "run")
+    kill(holder)
+    assert status == 2
+    assert f"is in use by process {holder.pid} on" in shown
+    assert "(a long training)" in shown
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock"]
 
 
 def test_resuming_needs_no_weights_to_start_from(tmp_path):
@@ -132,6 +216,11 @@ DAMAGES = {
         },
         {},
     ),
+    "expected the states of the random generators, got none": (
+        lambda tensors: {n: v for n, v in tensors.items() if not n.startswith("rng.")},
+        {},
+    ),
+    "trained on other images or annotations": (lambda tensors: tensors, {"data_digest": "0"}),
     "expected the state of the optimizer, got none": (
         lambda tensors: {n: v for n, v in tensors.items() if not n.startswith("optimizer.")},
         {},

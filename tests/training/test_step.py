@@ -5,7 +5,7 @@ import torch
 from accelerate import Accelerator
 
 from postnms.errors import UserError
-from postnms.runs.checkpoints import load_tensors
+from postnms.files.tensor_files import load_tensors
 from postnms.runs.folder import RunFolder
 from postnms.runs.loading import build_run_detector
 from postnms.training import loop as training

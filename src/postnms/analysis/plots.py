@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from postnms.analysis.comparison import BASELINE, ComparedRow
 from postnms.analysis.diagnosis import Analysis
 from postnms.analysis.placement import histogram
-from postnms.drawing.charts import COLOURS, MARKERS, save_chart
+from postnms.drawing.charts import COLOURS, MARKERS, plain, save_chart
 from postnms.evaluation.tide import ERROR_TYPES, ErrorTypes
 
 
@@ -40,7 +40,11 @@ def plot_comparison(rows: Sequence[ComparedRow], path: Path) -> None:
     for number, name in enumerate(sorted(series, key=lambda name: -best[name])):
         marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
         _plot_series(
-            axes, series[name], COLOURS[number % len(COLOURS)], marker, f"{best[name]:.1f} {name}"
+            axes,
+            series[name],
+            COLOURS[number % len(COLOURS)],
+            marker,
+            f"{best[name]:.1f} {plain(name)}",
         )
     greedy = next((row.figures["AP"] for row in rows if row.name == BASELINE), None)
     if greedy is not None:
@@ -148,7 +152,9 @@ def _plot_costs(
 ) -> None:
     """Draw the bars of one row, which is the row ``number`` of the chart."""
     costs = [errors.costs[kind] for kind in ERROR_TYPES]
-    bars = axes.barh(positions, costs, height, color=COLOURS[number % len(COLOURS)], label=name)
+    bars = axes.barh(
+        positions, costs, height, color=COLOURS[number % len(COLOURS)], label=plain(name)
+    )
     axes.bar_label(
         bars,
         [

@@ -11,9 +11,14 @@ from postnms.analysis.comparison import ComparedRow
 from postnms.analysis.diagnosis import Analysis
 from postnms.analysis.placement import ClusterIoUs, histogram
 from postnms.files.atomic import write_json, write_text
+from postnms.files.folders import Marker
 
 PLACEMENT = {"KeyIoU": "key", "MaxIoU": "best", "AvgIoU": "mean"}
 """The paper's names of the IoUs of a cluster (Figure 2), and the fields that hold them."""
+COMPARED = Marker("compare.json", ("candidates", "rows"))
+"""The file that marks a folder as one of comparisons."""
+ANALYSED = Marker("analyse.json", ("candidates", "rows", "placement"))
+"""The file that marks a folder as one of analyses."""
 NOT_IN_JSON = ("family", "is_variant")
 """Fields of a row that its name tells as well."""
 
@@ -27,12 +32,13 @@ def write_comparison(
     """
     from postnms.analysis.plots import plot_comparison
 
-    write_text(folder / "compare.csv", _comparison_csv(rows))
     described = []
     for row in rows:
         fields = dataclasses.asdict(row)
         described.append({name: fields[name] for name in fields if name not in NOT_IN_JSON})
-    write_json(folder / "compare.json", {**about, "rows": described})
+    # The JSON files mark the folder, so they come before the others.
+    write_json(folder / COMPARED.name, {**about, "rows": described})
+    write_text(folder / "compare.csv", _comparison_csv(rows))
     plot_comparison(rows, folder / "compare.png")
     return ("compare.csv", "compare.json", "compare.png")
 
@@ -44,7 +50,7 @@ def write_analysis(analysis: Analysis, about: Mapping[str, Any], folder: Path) -
     """
     from postnms.analysis.plots import plot_errors, plot_placement
 
-    write_json(folder / "analyse.json", {**about, **_analysis_json(analysis)})
+    write_json(folder / ANALYSED.name, {**about, **_analysis_json(analysis)})
     plot_errors(analysis, folder / "errors.png")
     plot_placement(analysis, folder / "placement.png")
     return ("analyse.json", "errors.png", "placement.png")

@@ -7,7 +7,7 @@ import typer
 from rich.table import Column, Table
 
 from postnms.cli.compare import about_study, open_named_study
-from postnms.cli.console import print_wide, progress_bar, say
+from postnms.cli.console import command_line, print_wide, progress_bar, say, visible
 from postnms.cli.options import Annotations, Candidates, Suppressors
 from postnms.cli.suppressors import read_choices
 
@@ -36,14 +36,16 @@ def analyse(
 ) -> None:
     """Show the errors of suppressors by TIDE's types, duplicates, and the placement of clusters."""
     from postnms.analysis.diagnosis import analyse as analyse_study
-    from postnms.analysis.reports import PLACEMENT, write_analysis
+    from postnms.analysis.reports import ANALYSED, PLACEMENT, write_analysis
+    from postnms.files.folders import own_folder
 
     study = open_named_study(file, data)
     candidates = study.candidates
     choices = read_choices(suppressor or "nms", candidates)
-    folder.mkdir(parents=True, exist_ok=True)
-    with progress_bar("rows", len(choices) + len(candidates.rows)) as done:
-        analysis = analyse_study(study, choices, recall, done)
+    with own_folder(folder, "a folder of 'analyse'", ANALYSED, command=command_line()):
+        with progress_bar("rows", len(choices) + len(candidates.rows)) as done:
+            analysis = analyse_study(study, choices, recall, done)
+        names = write_analysis(analysis, about_study(study), folder)
     print_wide(_table(analysis))
     for side, ious in (("before the stage", analysis.before), ("after it", analysis.after)):
         if ious is not None and len(ious.key):
@@ -51,7 +53,6 @@ def analyse(
                 f"{name} {getattr(ious, field).mean():.3f}" for name, field in PLACEMENT.items()
             ]
             say(f"{len(ious.key)} positive clusters {side}: {', '.join(means)}")
-    names = write_analysis(analysis, about_study(study), folder)
     say(f"{', '.join(names[:-1])} and {names[-1]} in {folder}")
 
 
@@ -72,7 +73,7 @@ def _table(analysis: "Analysis") -> Table:
         errors = row.errors
         costs = [f"{errors.costs[kind]:.1f} ({errors.counts[kind]})" for kind in ERROR_TYPES]
         table.add_row(
-            name,
+            visible(name),
             show(errors.ap50),
             *costs,
             f"{errors.false_positives:.1f}",

@@ -12,6 +12,7 @@ from postnms.cli.analyse import analyse
 from postnms.cli.benchmark import benchmark
 from postnms.cli.candidates import dump, import_candidates
 from postnms.cli.compare import compare
+from postnms.cli.console import show_warnings, visible
 from postnms.cli.demo import demo
 from postnms.cli.evaluate import evaluate
 from postnms.cli.predict import predict
@@ -56,13 +57,14 @@ def main() -> None:
     A mistake of the user, or a refusal of the operating system, is printed as one line. The exit
     status is then 2.
     """
+    show_warnings()
     try:
         app()
     except UserError as error:
-        print(f"postnms: {_with_option(error)}", file=sys.stderr)
+        print(f"postnms: {visible(_with_option(error))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"postnms: {error}", file=sys.stderr)
+        print(f"postnms: {visible(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 

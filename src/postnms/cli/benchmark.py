@@ -36,21 +36,23 @@ def benchmark(
 ) -> None:
     """Time clustering and pooling on this machine, beside torchvision and other libraries."""
     from postnms.files.atomic import write_json, write_text
+    from postnms.files.folders import own_folder
     from postnms.runs.provenance import provenance
     from postnms.speed import clustering, report
 
-    folder.mkdir(parents=True, exist_ok=True)
     libraries = clustering.libraries()
     for line in report.library_lines(libraries):
         say(line)
     passes = sorted({1, threads or os.cpu_count() or 1})
-    figures = _measure(rounds, passes, quick, libraries)
-    for sheet in report.sheets(figures):
-        say(f"\n{sheet.text()}")
-    about = {**provenance(0, None, command_line()), "rounds": rounds, "quick": quick}
-    write_json(folder / "benchmark.json", report.to_json(figures, about))
-    write_text(folder / "benchmark.md", report.to_markdown(figures, about))
-    report.plot_clustering(figures.clustering, folder / "clustering.png")
+    with own_folder(folder, "a folder of 'benchmark'", report.MARKER, command=command_line()):
+        figures = _measure(rounds, passes, quick, libraries)
+        for sheet in report.sheets(figures):
+            say(f"\n{sheet.text()}")
+        about = {**provenance(0, None, command_line()), "rounds": rounds, "quick": quick}
+        # The JSON file marks the folder, so it comes first.
+        write_json(folder / report.MARKER.name, report.to_json(figures, about))
+        write_text(folder / "benchmark.md", report.to_markdown(figures, about))
+        report.plot_clustering(figures.clustering, folder / "clustering.png")
     say(f"\nbenchmark.json, benchmark.md and clustering.png in {folder}")
 
 

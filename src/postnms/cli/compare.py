@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from postnms.cli.console import command_line, print_wide, progress_bar, say
+from postnms.cli.console import command_line, print_wide, progress_bar, say, visible
 from postnms.cli.options import Annotations, Candidates, Suppressors
 from postnms.cli.suppressors import every_choice, read_choices
 
@@ -41,8 +41,9 @@ def compare(
     """Replay suppressors on the same candidates: COCO's figures, time, gain over greedy NMS."""
     from postnms.analysis.comparison import compare as compare_suppressors
     from postnms.analysis.comparison import count_rows
-    from postnms.analysis.reports import write_comparison
+    from postnms.analysis.reports import COMPARED, write_comparison
     from postnms.analysis.sweeps import sweep
+    from postnms.files.folders import own_folder
 
     study = open_named_study(file, data)
     candidates = study.candidates
@@ -51,11 +52,11 @@ def compare(
     )
     for text in sweeps or []:
         choices = sweep(choices, text)
-    folder.mkdir(parents=True, exist_ok=True)
-    with progress_bar("rows", count_rows(candidates, choices)) as done:
-        rows = compare_suppressors(study, choices, bootstrap=bootstrap, done=done)
-    print_wide(_table(rows))
-    names = write_comparison(rows, about_study(study), folder)
+    with own_folder(folder, "a folder of 'compare'", COMPARED, command=command_line()):
+        with progress_bar("rows", count_rows(candidates, choices)) as done:
+            rows = compare_suppressors(study, choices, bootstrap=bootstrap, done=done)
+        print_wide(_table(rows))
+        names = write_comparison(rows, about_study(study), folder)
     say(f"{', '.join(names[:-1])} and {names[-1]} in {folder}")
 
 
@@ -95,5 +96,5 @@ def _table(rows: "Sequence[ComparedRow]") -> Table:
         gain = "-" if row.gain is None else f"{row.gain:+.2f}"
         interval = "" if row.low is None else f"{row.low:+.2f} {row.high:+.2f}"
         figures = [show(row.figures[name]) for name in shown]
-        table.add_row(row.name, *figures, show(row.milliseconds, 2), gain, interval)
+        table.add_row(visible(row.name), *figures, show(row.milliseconds, 2), gain, interval)
     return table

@@ -1,6 +1,9 @@
 """What verbs print: progress on stderr, tables and lines on stdout."""
 
+import logging
+import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +20,37 @@ if TYPE_CHECKING:
 out = Console(highlight=False, markup=False)
 """Stdout. File names and other text of the user are printed as they are, in one line."""
 
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters that a terminal may obey, and those that it cannot be sent."""
+
 
 def say(text: str) -> None:
     """Print a line on stdout and leave it to the terminal to break it."""
-    out.print(text, soft_wrap=True)
+    out.print(visible(text), soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    r"""Return a text with escapes in place of control characters, except for line breaks.
+
+    Names in files of others may hold sequences that change a terminal.
+
+    Example:
+        >>> visible("a\x1b[31mb")
+        'a\\x1b[31mb'
+    """
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def show_warnings() -> None:
+    """Show the warnings of the library as plain lines on stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_VisibleFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+
+
+class _VisibleFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 @contextmanager
@@ -43,6 +73,27 @@ def progress_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Calla
         yield lambda steps: bar.advance(task, steps)
 
 
+@contextmanager
+def stop_in_order(message: str) -> Iterator[None]:
+    """Let SIGTERM end the ``with`` block by an exception, as Ctrl-C does, and show the message.
+
+    Without this, SIGTERM ends the process at once, and blocks of ``finally`` do not run. The exit
+    status is 128 plus the number of the signal.
+    """
+
+    def stop(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        print(message, file=sys.stderr)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def print_evaluation(evaluation: "Evaluation", console: Console = out) -> None:
     """Print the figures of all rows as a table, and the gain with its interval."""
     from postnms.evaluation.metrics import FIGURES, show
@@ -50,7 +101,7 @@ def print_evaluation(evaluation: "Evaluation", console: Console = out) -> None:
     first = Column("row", min_width=len("post_nms"), overflow="fold")
     table = Table(first, *FIGURES, box=None, padding=(0, 1, 0, 0))
     for row, figures in evaluation.rows.items():
-        table.add_row(row, *(show(figures[name]) for name in FIGURES))
+        table.add_row(visible(row), *(show(figures[name]) for name in FIGURES))
     console.print(table)
     gain = evaluation.gain
     if gain is not None and gain.AP is not None:

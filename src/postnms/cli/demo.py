@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from postnms.cli.console import print_evaluation, say
+from postnms.cli.console import command_line, print_evaluation, say
 from postnms.cli.options import Changes
 from postnms.cli.train import run_training
 from postnms.errors import UserError
@@ -21,12 +21,14 @@ def demo(
     """Train on the built-in scenes, print both results and the gain, and write pictures."""
     from postnms.distributed.processes import end_processes, this_process
     from postnms.files.atomic import write_json
+    from postnms.files.folders import check_own_folder
     from postnms.inference.pictures import draw_split
     from postnms.recipes import get_recipe, parse_changes
-    from postnms.runs.folder import RunFolder, read_data_folder, read_recipe
+    from postnms.runs.folder import MARKER, RunFolder, hold_run, read_data_folder, read_recipe
 
     recipe = get_recipe("demo", parse_changes(changes or []))
     run = RunFolder(folder)
+    check_own_folder(folder, "a run", MARKER)
     if run.recipe.is_file():
         is_demo = read_recipe(run).name == recipe.name and read_data_folder(run) is None
         if not is_demo:
@@ -37,6 +39,7 @@ def demo(
     if not is_main:
         return
     print_evaluation(evaluation)
-    pictures = draw_split(detector.eval(), splits.val, folder / "pictures", most=PICTURES)
-    write_json(run.pictures, [picture.relative_to(folder).as_posix() for picture in pictures])
+    with hold_run(run, command_line()):
+        pictures = draw_split(detector.eval(), splits.val, folder / "pictures", most=PICTURES)
+        write_json(run.pictures, [picture.relative_to(folder).as_posix() for picture in pictures])
     say(f"{len(pictures)} pictures (truth, NMS, post-NMS) in {folder / 'pictures'}")

@@ -1,27 +1,42 @@
 """``postnms eval``: measure the detector of a run."""
 
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from postnms.cli.console import command_line, print_evaluation, progress_bar, say
 from postnms.cli.options import Changes, Data, Run
+
+if TYPE_CHECKING:
+    from postnms.recipes import Recipe
+    from postnms.runs.folder import RunFolder
 
 
 def evaluate(folder: Run, data: Data = None, changes: Changes = None) -> None:
     """Evaluate a run on the val split: COCO's figures of every row, the gain, results files."""
+    from postnms.distributed.processes import this_process
+    from postnms.recipes import override, parse_changes
+    from postnms.runs.folder import RunFolder, hold_run, read_recipe
+
+    run = RunFolder(folder)
+    recipe = read_recipe(run)
+    with hold_run(run, command_line()) if this_process().is_main_process else nullcontext():
+        _evaluate(run, override(recipe, parse_changes(changes or [])), data)
+
+
+def _evaluate(run: "RunFolder", recipe: "Recipe", data: Path | None) -> None:
+    """Evaluate a run whose folder the main process holds."""
     from postnms.data.splits import open_val
     from postnms.distributed.processes import end_processes, get_accelerator
     from postnms.inference.evaluate import evaluate_detector
-    from postnms.recipes import override, parse_changes
     from postnms.runs.folder import (
-        RunFolder,
         read_categories,
         read_data_folder,
-        read_recipe,
         write_evaluation,
         write_results,
     )
     from postnms.runs.loading import load_detector
 
-    run = RunFolder(folder)
-    recipe = override(read_recipe(run), parse_changes(changes or []))
     data = read_data_folder(run) if data is None else data
     split = open_val(
         recipe.data, data, read_categories(run), recipe.detector.input_size, recipe.seed

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from postnms.cli.console import progress_bar, say
+from postnms.cli.console import progress_bar, say, stop_in_order
 from postnms.cli.options import Run
 from postnms.errors import UserError
 
@@ -23,28 +23,42 @@ def predict(
         float, typer.Option(min=0, max=1, help="Detections that score less are not drawn.")
     ] = 0.3,
 ) -> None:
-    """Detect objects in images, and write pictures and COCO results."""
+    """Detect objects in images, and write pictures and COCO results.
+
+    The same command again skips the images that are done.
+    """
     from postnms.data.image_files import find_images
     from postnms.distributed.processes import this_device
-    from postnms.inference.image_files import predict_files
+    from postnms.files.atomic import hash_of
+    from postnms.inference.image_files import Drawing, predict_files
     from postnms.runs.folder import RunFolder, read_categories, read_recipe
     from postnms.runs.loading import load_detector
 
     paths = find_images(list(inputs), leave_out=folder)
     source = RunFolder(run)
     recipe = read_recipe(source)
-    with progress_bar("images", len(paths)) as done:
-        counts, unread = predict_files(
-            load_detector(source, recipe, this_device()),
+    detector = load_detector(source, recipe, this_device())
+    about = {
+        "weights_sha256": hash_of(source.newest_weights),
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    with (
+        stop_in_order("predict: stopped; what is done is kept, the same command goes on with it"),
+        progress_bar("images", len(paths)) as done,
+    ):
+        predicted = predict_files(
+            detector,
             recipe.detector.input_size,
             read_categories(source),
             paths,
             folder,
-            both=both,
-            min_score=min_score,
-            done=done,
+            Drawing(both, min_score),
+            about,
+            done,
         )
-    shown = ", ".join(f"{row} {count} detections" for row, count in counts.items())
-    say(f"{len(paths) - len(unread)} pictures and COCO results in {folder}: {shown}")
+    unread = predicted.unread
+    shown = ", ".join(f"{row} {count} detections" for row, count in predicted.detections.items())
+    before = f" ({predicted.skipped} were done before)" if predicted.skipped else ""
+    say(f"{len(paths) - len(unread)} pictures{before} and COCO results in {folder}: {shown}")
     if unread:
         raise UserError(f"{len(unread)} of {len(paths)} images left out: {'; '.join(unread[:3])}")

@@ -1,6 +1,5 @@
 """``postnms train``: train a recipe into a run folder, or continue the run in it."""
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,12 +36,16 @@ def train(
     ] = None,
     changes: Changes = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run from its last checkpoint, with its own settings and --set.",
+        ),
     ] = False,
 ) -> None:
     """Train a detector with its stage, evaluate both, and write the folder of the run."""
     from postnms.distributed.processes import end_processes, this_process
-    from postnms.recipes import get_recipe, parse_changes
+    from postnms.recipes import get_recipe, override, parse_changes
     from postnms.runs.folder import RunFolder, read_data_folder
 
     run = RunFolder(folder)
@@ -50,7 +53,7 @@ def train(
         raise UserError(
             f"{folder}: holds a run already; pass --resume to continue it, or another --out"
         )
-    if resume and not run.checkpoint.is_file():
+    if resume and not (run.checkpoint.is_file() or run.older_checkpoint.is_file()):
         raise UserError(f"{folder}: has no checkpoint to resume from")
     if resume and data is None:
         data = read_data_folder(run)
@@ -59,7 +62,8 @@ def train(
         "training.freeze": freeze,
     }
     given = {field: value for field, value in options.items() if value is not None}
-    settings = get_recipe(recipe, given | parse_changes(changes or []))
+    changed = given | parse_changes(changes or [])
+    settings = override(_recipe_of(run, recipe), changed) if resume else get_recipe(recipe, changed)
     _, evaluation, _ = run_training(settings, run, data, resume=resume)
     is_main = this_process().is_main_process
     end_processes()
@@ -67,14 +71,23 @@ def train(
         print_evaluation(evaluation)
 
 
+def _recipe_of(run: "RunFolder", name: str) -> "Recipe":
+    """Return the recipe of a run. Raise UserError if it is not the one that the user names."""
+    from postnms.runs.folder import read_recipe
+
+    recipe = read_recipe(run)
+    if recipe.name != name:
+        raise UserError(f"{run.root}: is a run of the recipe {recipe.name!r}, not of {name!r}")
+    return recipe
+
+
 def run_training(
     recipe: "Recipe", run: "RunFolder", data: Path | None, *, resume: bool
 ) -> "tuple[Detector, Evaluation, Splits]":
-    """Open the data and train, with warnings as plain lines on stderr."""
+    """Open the data and train."""
     from postnms.data.splits import open_splits
     from postnms.training import train as train_recipe
 
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     splits = open_splits(recipe.data, data, recipe.detector.input_size, recipe.seed)
     detector, evaluation = train_recipe(recipe, splits, run, resume=resume, command=command_line())
     return detector, evaluation, splits

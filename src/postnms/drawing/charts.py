@@ -17,6 +17,19 @@ MARKERS = "osD^vP*X"
 """Matplotlib markers of the lines of a chart, in the order of use."""
 
 
+def plain(name: str) -> str:
+    r"""Return a name as the text of a chart, in which Matplotlib finds nothing to interpret.
+
+    It would set text between dollars as a formula, and leave out of a legend what begins with an
+    underscore.
+
+    Example:
+        >>> plain("a$x_{$")
+        'a\\$x_{\\$'
+    """
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
 def save_chart(figure: Figure, path: Path) -> None:
     """Write a Matplotlib figure as a PNG file of 120 dots per inch.
 

@@ -2,25 +2,38 @@
 
 The content goes into a temporary file in the same folder. When it is complete, the temporary file
 is renamed, which replaces an older file in one step.
+
+A process that is killed while it writes leaves its temporary file behind. The system releases the
+lock on that file, so :func:`remove_leftovers` can tell it from the file of a process that lives.
 """
 
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from postnms.errors import UserError
+from postnms.files.locks import is_locked, lock
+
+LEFTOVERS = ".postnms-*.tmp"
+"""Pattern of the names of temporary files. Their length does not depend on the name of the file."""
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, older: Path | None = None) -> Iterator[Path]:
     """Give a temporary path to write to, and rename it to ``path`` when the ``with`` block ends.
 
-    The block must create the file. Missing folders of ``path`` are created first. If the block
-    fails, the temporary file is deleted, and an older file at ``path`` is left as it was.
+    The block must write to the temporary path. Missing folders of ``path`` are created first. If
+    the block fails, the temporary file is deleted, and an older file at ``path`` is left as it was.
+    Its permissions are those of any new file of the process.
+
+    Args:
+        path: the file.
+        older: where to move an older file at ``path`` to, in the same folder. None: it is replaced.
 
     Raises:
         UserError: that names ``path``, if the operating system refuses, for example because the
@@ -39,14 +52,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         ...     before, path.read_text()
         (False, '1 2 3')
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(LEFTOVERS.replace("*", secrets.token_hex(8)))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        # Without this, a power failure after the renaming could leave an empty file at ``path``.
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        # The open file holds the lock. It also is the file that the block writes to, by its name.
+        with temporary.open("xb") as file:
+            lock(file.fileno())
+            yield temporary
+            # Without this, a power failure after the renaming could leave an empty file.
+            _write_to_disk(temporary)
+        if older is not None and path.exists():
+            os.replace(path, older)
         os.replace(temporary, path)
+        # The names are data of the folder, which has to reach the disk too.
+        _write_to_disk(path.parent)
     except OSError as error:
         raise UserError(
             f"{path}: could not be written ({error}); an older file of this name is left as it was"
@@ -56,14 +75,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in a folder, not below it."""
+    for leftover in folder.glob(LEFTOVERS):
+        with suppress(OSError):
+            if not is_locked(leftover):
+                leftover.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file completely or not at all, see :func:`atomic_path`.
+    """Write a text file in UTF-8 completely or not at all, see :func:`atomic_path`.
 
     Raises:
         UserError: if the operating system refuses.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
@@ -85,3 +112,14 @@ def hash_of(path: Path) -> str:
     """Return the SHA-256 hash of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_to_disk(path: Path) -> None:
+    """Return when a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder.
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

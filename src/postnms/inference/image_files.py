@@ -1,7 +1,14 @@
 """A detector over a user's image files: a picture of each, and COCO results."""
 
-from collections.abc import Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
 
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import Category
@@ -11,13 +18,79 @@ from postnms.detectors import Detector
 from postnms.detectors.detector import ROW_TITLES
 from postnms.drawing.boxes import save_picture, side_by_side
 from postnms.errors import UserError
-from postnms.evaluation.results import Results, to_results
-from postnms.files.atomic import write_json
-from postnms.files.folders import check_own_folder
+from postnms.evaluation.results import to_results
+from postnms.files.folders import own_folder
+from postnms.inference.journal import MARKER, Journal, stamp_of
 from postnms.inference.pictures import detect_image, draw_detections
+from postnms.structures import Detections
 
-LISTED = "images.json"
-"""Name of the file that lists the images, their ids, and those that could not be read."""
+_LONGEST_NAME = 200
+"""Largest number of bytes of the name of a picture that are taken from the name of the image."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the pictures are drawn."""
+
+    both: bool = False
+    """True: draw all rows side by side. False: draw the last row alone."""
+    min_score: float = 0.3
+    """Detections that score less are not drawn. They are in the results."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a prediction job has written."""
+
+    detections: dict[str, int]
+    """Number of detections of each row, over all images of the folder."""
+    unread: list[str]
+    """A message for each image that could not be read, or whose picture could not be written."""
+    skipped: int
+    """Number of images that an earlier job had done."""
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    """A detector, the classes that it knows, and where and how its pictures are drawn."""
+
+    detector: Detector
+    size: InputSize
+    categories: Sequence[Category]
+    folder: Path
+    drawing: Drawing
+
+    def __call__(self, path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
+        """Detect objects in an image, draw them, and return the finished line of the journal.
+
+        An image that cannot be read, or a picture that cannot be written, is listed. It does not
+        end the work on the other images.
+        """
+        # The stamp is taken first, so that a file that changes meanwhile is done again later.
+        stamp = stamp_of(path)
+        try:
+            image = load_image(path)
+            rows, to_original = detect_image(self.detector, image, self.size)
+            self._draw(image, rows, to_original, self.folder / planned["picture"])
+        except UserError as error:
+            return {**planned, "error": str(error)}
+        category_ids = [category.id for category in self.categories]
+        results = {
+            row: to_results(detections, [planned["id"]], to_original, category_ids)
+            for row, detections in rows.items()
+        }
+        return {**planned, "stamp": stamp, "results": results}
+
+    def _draw(
+        self, image: Image.Image, rows: Mapping[str, Detections], to_original: Tensor, path: Path
+    ) -> None:
+        names = [category.name for category in self.categories]
+        panels = [
+            draw_detections(image, row, to_original, names, self.drawing.min_score)
+            for row in rows.values()
+        ]
+        titles = [ROW_TITLES[row] for row in rows]
+        save_picture(side_by_side(panels, titles) if self.drawing.both else panels[-1], path)
 
 
 def predict_files(
@@ -26,77 +99,97 @@ def predict_files(
     categories: Sequence[Category],
     paths: Sequence[Path],
     folder: Path,
-    *,
-    both: bool,
-    min_score: float,
+    drawing: Drawing = Drawing(),
+    about: Mapping[str, Any] | None = None,
     done: Progress = no_progress,
-) -> tuple[dict[str, int], list[str]]:
+) -> Predicted:
     """Write a picture of each image and the COCO results of every row.
 
-    Image ids count from 1 in the order of ``paths``. ``images.json`` says which id is which file,
-    and which files could not be read.
+    Each image is written down in a journal when it is done. Images that an earlier job in the
+    folder has done are skipped, unless they have changed since. Results are merged from the journal
+    at the end, also if an exception ends the work.
+
+    Image ids count from 1 in the order of ``paths``. Images that a later job adds to the folder
+    get the next ids. ``images.json`` says which id is which file, and which files could not be
+    read.
 
     Args:
         detector: in evaluation mode.
         size: how images are resized for the detector.
         categories: the classes in the order of the labels.
         paths: the image files.
-        folder: where pictures and results are written to.
-        both: draw all rows side by side. False: draw the last row alone.
-        min_score: detections that score less are not drawn. They are in the results.
+        folder: where pictures and results are written to. It is new, empty, or one of predictions.
+        drawing: how the pictures are drawn.
+        about: facts that identify the detector, which JSON can hold. If they differ from those of
+            the earlier job in the folder, all images are done again.
         done: called after every image.
 
-    Returns:
-        The number of detections of each row.
-        A message for each image that could not be read, or whose picture could not be written.
+    Raises:
+        UserError: the folder holds other files or is in use, a picture would overwrite an image, or
+            the journal cannot be written.
     """
-    pictures = _picture_names(paths, folder)
-    check_own_folder(folder, LISTED, "a folder of 'predict'")
-    names = [category.name for category in categories]
-    category_ids = [category.id for category in categories]
-    results: Results = {row: [] for row in detector.row_names}
+    settings = {**(about or {}), "both": drawing.both, "min_score": drawing.min_score}
+    images = {str(path): path for path in paths}
+    predict = _Predictor(detector, size, categories, folder, drawing)
     unread = []
-    entries = [{"id": number, "file_name": str(path)} for number, path in enumerate(paths, 1)]
-    # The list marks the folder as written by this function, so it comes first.
-    write_json(folder / LISTED, entries)
-    for entry, path, picture in zip(entries, paths, pictures, strict=True):
-        # An image that cannot be read, or a picture that cannot be written, is listed. It does not
-        # end the work on the other images.
+    skipped = 0
+    with own_folder(folder, "a folder of 'predict'", MARKER), Journal(folder, settings) as journal:
         try:
-            image = load_image(path)
-            rows, to_original = detect_image(detector, image, size)
-            panels = [
-                draw_detections(image, row, to_original, names, min_score) for row in rows.values()
-            ]
-            shown = side_by_side(panels, [ROW_TITLES[row] for row in rows]) if both else panels[-1]
-            save_picture(shown, picture)
-        except UserError as error:
-            unread.append(str(error))
-            entry["error"] = str(error)
-        else:
-            for row, detections in rows.items():
-                results[row] += to_results(detections, [entry["id"]], to_original, category_ids)
-        done(1)
-    write_json(folder / LISTED, entries)
-    for row, found in results.items():
-        write_json(folder / f"results_{row}.json", found, indent=None)
-    return {row: len(found) for row, found in results.items()}, unread
+            for planned in _plan(images, folder, journal):
+                path = images[planned["file_name"]]
+                if journal.is_done(path):
+                    skipped += 1
+                else:
+                    line = predict(path, planned)
+                    unread += [line["error"]] if "error" in line else []
+                    journal.add(line)
+                done(1)
+        finally:
+            counts = journal.merge(detector.row_names)
+    return Predicted(counts, unread, skipped)
 
 
-def _picture_names(paths: Sequence[Path], folder: Path) -> list[Path]:
-    """Return the path of the picture of each image: ``NAME.png`` in the folder.
+def _plan(images: Mapping[str, Path], folder: Path, journal: Journal) -> list[dict[str, Any]]:
+    """Return the lines with which the journal plans the images, by their names in their order.
 
-    Where two images have the same name, every picture has the number of its image in front.
-    Raises UserError if a picture would overwrite an image.
+    New images get the next ids. Their pictures are ``NAME.png``, and where images have the same
+    name, the id is in front of it. Raises UserError if a picture would overwrite an image.
     """
-    is_unique = len({path.stem.lower() for path in paths}) == len(paths)
-    names = [path.stem if is_unique else f"{i}_{path.stem}" for i, path in enumerate(paths, 1)]
-    inputs = {path.resolve() for path in paths}
-    pictures = [folder / f"{name}.png" for name in names]
-    for picture in pictures:
-        if picture.resolve() in inputs:
+    stems = Counter(path.stem.lower() for path in images.values())
+    taken = journal.pictures
+    lines = []
+    for name, path in images.items():
+        line = journal.line_of(path)
+        if line is None:
+            number = journal.next_id
+            unique = stems[path.stem.lower()] == 1
+            names = _picture_names(path, number, unique)
+            picture = next(
+                text for text in names if text.lower() not in taken and not (folder / text).exists()
+            )
+            taken.add(picture.lower())
+            line = {"id": number, "file_name": name, "picture": picture}
+            journal.add(line)
+        lines.append({key: line[key] for key in ("id", "file_name", "picture")})
+    inputs = {path.resolve() for path in images.values()}
+    for line in lines:
+        if (folder / line["picture"]).resolve() in inputs:
             raise UserError(
-                f"{folder}: {picture.name} would overwrite an input; name another folder",
+                f"{folder}: {line['picture']} would overwrite an input; name another folder",
                 argument="out",
             )
-    return pictures
+    return lines
+
+
+def _picture_names(path: Path, number: int, unique: bool) -> Iterator[str]:
+    """Yield names for the picture of an image, the best first, without end.
+
+    ``number`` is the id of the image. ``unique`` says that no other image has its name.
+    """
+    # A file system limits the bytes of a name.
+    stem = path.stem.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
+    if unique:
+        yield f"{stem}.png"
+    yield f"{number}_{stem}.png"
+    for attempt in itertools.count(2):
+        yield f"{number}_{stem}_{attempt}.png"

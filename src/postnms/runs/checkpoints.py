@@ -1,79 +1,87 @@
-"""Checkpoints and weights of a run, each as one safetensors file.
+"""Checkpoints and weights of a run, each as one file of :mod:`postnms.files.tensor_files`.
 
 A checkpoint holds all that is needed to continue a run exactly: the model (``model.*``), the
 optimizer (``optimizer.*``), the states of the random generators of every process (``rng.*``), and
 the number of finished iterations. Files of weights hold the model alone.
 
-A file is written under another name and then renamed, so it is never half written. Pickle is not
-used, so reading a file runs no code.
+Training keeps the last two checkpoints. If the newer one is damaged, the older one takes its place.
 """
 
-import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from postnms.errors import UserError
-from postnms.files.atomic import atomic_path
-from postnms.files.json_files import parse_json
 from postnms.files.state_dicts import load_weights, read_state_dict
+from postnms.files.tensor_files import is_tensor_file, load_tensors
+from postnms.runs.folder import RunFolder
 
-FORMAT = "postnms-1"
-"""Name of the format in the metadata of a file."""
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors and the facts about them to a safetensors file.
-
-    Args:
-        path: the file. If writing fails, an older file of that name is left as it was.
-        tensors: the tensors by name, on any device.
-        about: facts that JSON can hold.
-
-    Raises:
-        UserError: the operating system refuses. The message names the file.
-    """
-    metadata = {"format": FORMAT, "about": json.dumps(about)}
-    with atomic_path(path) as temporary:
-        try:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata
-            )
-        except SafetensorError as error:
-            # It wraps an error of the operating system, for example that the disk is full.
-            raise OSError(str(error)) from error
+logger = logging.getLogger(__name__)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a file that :func:`save_tensors` wrote.
+def read_checkpoint(folder: RunFolder) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
+    """Read the last checkpoint of a run, or the one before it if the last one is damaged.
+
+    A warning in the log says if the last one is damaged.
 
     Returns:
-        The tensors by name, on the CPU.
+        The tensors by name.
         The facts about them.
+        The file that they are from.
 
     Raises:
-        UserError: the file is missing, or it has another format. The message names the file.
+        UserError: there is no checkpoint, or none that is whole. The message names the file.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
-    if metadata.get("format") != FORMAT:
-        raise UserError(f"{path}: expected format {FORMAT!r}, got {metadata.get('format')!r}")
-    about = parse_json(metadata.get("about", "null"), f"{path}: about")
-    if not isinstance(about, dict):
-        raise UserError(f"{path}: about: expected an object, got {type(about).__name__}")
-    return tensors, about
+        return *load_tensors(folder.checkpoint), folder.checkpoint
+    except UserError as error:
+        if not folder.older_checkpoint.is_file():
+            raise
+        tensors, about = load_tensors(folder.older_checkpoint)
+        finished = about.get("finished")
+        logger.warning("%s; using the one before it, of iteration %s", error, finished)
+        return tensors, about, folder.older_checkpoint
+
+
+def read_newest_weights(folder: RunFolder) -> tuple[dict[str, Tensor], Path]:
+    """Read the weights of a trained run, or those of its last checkpoint while it is trained.
+
+    If the weights are damaged, those of the last checkpoint are used, if it was written at the end
+    of the training. A warning in the log then says so.
+
+    Returns:
+        The state dict of the detector.
+        The file that it is from.
+
+    Raises:
+        UserError: nothing is there, or nothing that is whole. The message names the file.
+    """
+    if not folder.weights.is_file():
+        tensors, _, source = read_checkpoint(folder)
+        return own_state(tensors), source
+    try:
+        return own_state(load_tensors(folder.weights)[0]), folder.weights
+    except UserError as error:
+        tensors, about, source = _last_checkpoint(folder, error)
+        if about.get("finished") != about.get("recipe", {}).get("training", {}).get("iterations"):
+            raise
+        logger.warning("%s; using %s, which has the same weights", error, source.name)
+        return own_state(tensors), source
+
+
+def _last_checkpoint(
+    folder: RunFolder, damage: UserError
+) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
+    """Read the last checkpoint. Raise ``damage`` if it is damaged too."""
+    try:
+        return *load_tensors(folder.checkpoint), folder.checkpoint
+    except UserError:
+        raise damage from None
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:
@@ -103,7 +111,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     Raises:
         UserError: the file is missing, or it does not hold a state dict.
     """
-    if not _is_own(path):
+    if not is_tensor_file(path):
         return read_state_dict(path, "training.start_from"), {}
     own = own_state(load_tensors(path)[0])
     return _below("network.", own), _below("stage.", own)
@@ -146,22 +154,15 @@ def restore_training_state(
     load_weights(model, own_state(tensors), source)
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _below("optimizer.", tensors).items():
-        index, slot = name.split(".", 1)
+        index, _, slot = name.partition(".")
+        if not index.isdecimal() or not slot:
+            raise UserError(f"{source}: optimizer.{name}: expected optimizer.NUMBER.NAME")
         slots.setdefault(int(index), {})[slot] = tensor
     # The settings of the groups follow from the recipe, so they are not part of a checkpoint.
     optimizer.load_state_dict(
         {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]}
     )
     return _below("rng.", tensors)
-
-
-def _is_own(path: Path) -> bool:
-    """Return whether :func:`save_tensors` wrote the file."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
-    except (SafetensorError, OSError):
-        return False
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """The files of a run folder: their names, and how they are written and read."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from postnms.detectors.detector import ROW_TITLES
 from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation, Results
 from postnms.files.atomic import write_json
-from postnms.files.folders import check_own_folder
+from postnms.files.folders import Marker, own_folder
 from postnms.files.json_files import read_json
 from postnms.recipes import Recipe
 from postnms.runs.provenance import provenance
+
+MARKER = Marker("recipe.json", ("detector", "training"))
+"""The file that marks the folder of a run."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class RunFolder:
     @property
     def recipe(self) -> Path:
         """The whole recipe, with the changes that the user made to it."""
-        return self.root / "recipe.json"
+        return self.root / MARKER.name
 
     @property
     def labels(self) -> Path:
@@ -40,6 +44,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """The state of the training, from which it can be resumed."""
         return self.root / "checkpoint.safetensors"
+
+    @property
+    def older_checkpoint(self) -> Path:
+        """The checkpoint before the last one."""
+        return self.root / "checkpoint.older.safetensors"
 
     @property
     def weights(self) -> Path:
@@ -82,9 +91,13 @@ class RunFolder:
         return self.root / f"results_{row}.json"
 
 
-def check_run_folder(folder: RunFolder) -> None:
-    """Raise UserError unless the folder is new, empty, or that of a run."""
-    check_own_folder(folder.root, folder.recipe.name, "a run")
+def hold_run(folder: RunFolder, command: str | None = None) -> AbstractContextManager[None]:
+    """Hold a run folder during the ``with`` block, so that no other process writes to it meanwhile.
+
+    ``command`` says what this process does, for the message that another process shows. Raises
+    UserError unless the folder is new, empty, or that of a run that no other process holds.
+    """
+    return own_folder(folder.root, "a run", MARKER, command=command)
 
 
 def begin_run(
@@ -98,21 +111,25 @@ def begin_run(
 ) -> None:
     """Write recipe, label map and provenance, and remove the files of an earlier run.
 
-    ``data`` is the data folder, None the built-in data. ``command`` is the command line that
-    started the run. A run that is resumed keeps its files, and its provenance also tells how it
-    was resumed. Raises UserError as :func:`check_run_folder`. Only files that a run writes are
+    A run that is resumed keeps its files. Its recipe is replaced, since some fields of it may
+    change, and its provenance also tells how it was resumed. Only files that a run writes are
     removed: other files in the folder stay.
+
+    Args:
+        folder: the folder, which this process holds (:func:`hold_run`).
+        recipe: all settings of the run.
+        categories: the classes in the order of the labels.
+        data: the data folder. None: the built-in data.
+        resume: True if the run goes on from its checkpoint.
+        command: the command line that started the run.
     """
-    check_run_folder(folder)
-    # These are the temporary files of processes that were killed while they wrote.
-    for half_written in folder.root.glob(".*.safetensors.*"):
-        half_written.unlink()
     here = {
         **provenance(recipe.seed, data, command),
         "data_folder": None if data is None else str(data.resolve()),
     }
     if resume:
-        before = _read(folder.provenance)
+        before = _read_provenance(folder)
+        write_json(folder.recipe, recipe.model_dump(mode="json"))
         write_json(folder.provenance, {**before, "resumed": [*before.get("resumed", []), here]})
         return
     _remove_earlier_run(folder)
@@ -154,31 +171,56 @@ def read_recipe(folder: RunFolder) -> Recipe:
 
 
 def read_data_folder(folder: RunFolder) -> Path | None:
-    """Return the data folder that a run was trained on, None if the data is built in."""
-    about = _read(folder.provenance)
-    where = about.get("data_folder") if isinstance(about, dict) else 0
+    """Return the data folder that a run was last trained on, None if the data is built in."""
+    about = _read_provenance(folder)
+    # A run may go on with data that have moved.
+    where = [about, *about.get("resumed", [])][-1].get("data_folder", 0)
     if not isinstance(where, str | None):
-        raise UserError(f"{folder.provenance}: data_folder: expected a path or null, got {where!r}")
+        raise UserError(
+            f"{folder.provenance}: data_folder: expected a path or null, got {where!r:.60}"
+        )
     return None if where is None else Path(where)
 
 
 def read_categories(folder: RunFolder) -> tuple[Category, ...]:
     """Return the label map of a run: its classes in the order of the labels."""
     entries = _read(folder.labels)
-    try:
-        return tuple(Category(id=int(entry["id"]), name=str(entry["name"])) for entry in entries)
-    except (TypeError, ValueError, LookupError) as error:
+    if not isinstance(entries, list) or not all(_is_category(entry) for entry in entries):
         raise UserError(
             f"{folder.labels}: expected a list of classes with id and name, got another form"
-        ) from error
+        )
+    return tuple(Category(id=entry["id"], name=entry["name"]) for entry in entries)
+
+
+def _is_category(entry: Any) -> bool:
+    """Return whether an entry of the label map has an id and a name of the right types."""
+    return (
+        isinstance(entry, dict)
+        and type(entry.get("id")) is int
+        and isinstance(entry.get("name"), str)
+    )
+
+
+def _read_provenance(folder: RunFolder) -> dict[str, Any]:
+    """Return the provenance of a run. Raise UserError if it is missing or has another form."""
+    about = _read(folder.provenance)
+    if not isinstance(about, dict):
+        raise UserError(f"{folder.provenance}: expected an object, got {type(about).__name__}")
+    resumed = about.get("resumed", [])
+    if not isinstance(resumed, list) or not all(isinstance(entry, dict) for entry in resumed):
+        raise UserError(f"{folder.provenance}: resumed: expected a list of objects")
+    return about
 
 
 def _remove_earlier_run(folder: RunFolder) -> None:
-    earlier = [folder.checkpoint, folder.weights, folder.log, folder.metrics, folder.evaluation]
-    earlier += [folder.results(row) for row in ROW_TITLES]
+    earlier = [folder.checkpoint, folder.older_checkpoint, folder.weights, folder.log]
+    earlier += [folder.metrics, folder.evaluation, *(folder.results(row) for row in ROW_TITLES)]
     if folder.pictures.is_file():
+        names = _read(folder.pictures)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{folder.pictures}: expected a list of paths, got another form")
         # Only the last part of a name counts, so that a list cannot lead out of the folder.
-        earlier += [folder.root / "pictures" / Path(name).name for name in _read(folder.pictures)]
+        earlier += [folder.root / "pictures" / Path(name).name for name in names]
         earlier.append(folder.pictures)
     for file in earlier:
         file.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from postnms.detectors import Detector, build_detector
 from postnms.errors import UserError
 from postnms.files.state_dicts import load_weights
 from postnms.recipes import Recipe
-from postnms.runs.checkpoints import load_tensors, own_state, read_weights
+from postnms.runs.checkpoints import read_newest_weights, read_weights
 from postnms.runs.folder import RunFolder, read_categories, read_recipe
 
 
@@ -24,8 +24,8 @@ def load_detector(
     """
     recipe = without_weights(read_recipe(folder) if recipe is None else recipe)
     detector = build_run_detector(recipe, len(read_categories(folder)))
-    source = folder.newest_weights
-    load_weights(detector, own_state(load_tensors(source)[0]), str(source))
+    weights, source = read_newest_weights(folder)
+    load_weights(detector, weights, str(source))
     return detector.eval().to(device)
 
 

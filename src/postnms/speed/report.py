@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from postnms.files.folders import Marker
 from postnms.speed.clustering import OURS, Comparison, Target, growth, targets
 from postnms.speed.pooling import Pooling
 from postnms.speed.timing import Timing
 
+MARKER = Marker("benchmark.json", ("clustering", "growth", "targets"))
+"""The file that marks a folder as one of measurements."""
 VERDICTS = {True: "met", False: "not met", None: "not measured"}
 """Text of :attr:`Target.met` in a table."""
 

@@ -4,23 +4,28 @@ A run that was interrupted continues exactly as if it had not stopped.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch import nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from postnms.data.digest import digest_of
 from postnms.data.loader import Batch, DetectionData, TrainBatches, collate
 from postnms.data.splits import Splits
 from postnms.detectors import Detector
 from postnms.distributed.processes import get_accelerator
 from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation, Results
+from postnms.files.tensor_files import save_tensors
 from postnms.inference.evaluate import evaluate_detector
 from postnms.recipes import Recipe, TrainingConfig
-from postnms.runs.checkpoints import model_state, save_tensors
-from postnms.runs.folder import RunFolder, begin_run, check_run_folder, write_results
+from postnms.runs.checkpoints import model_state
+from postnms.runs.folder import RunFolder, begin_run, hold_run, write_results
 from postnms.runs.loading import build_run_detector, start_from, without_weights
 from postnms.training.optimizer import build_optimizer, set_learning_rate
 from postnms.training.report import TrainingReport
@@ -42,35 +47,43 @@ def train(
         recipe: all settings of the run.
         splits: the data, opened as the recipe says.
         folder: where the run is written to: a new or an empty folder, or that of an earlier run,
-            whose files are removed.
-        resume: continue from the folder's checkpoint exactly as if the run had not stopped.
+            whose files are removed. No other process can write to it meanwhile.
+        resume: continue from the folder's checkpoint exactly as if the run had not stopped. The
+            recipe may differ in fields on which no finished iteration depends.
         command: the command line that started the run, for its provenance.
 
     Returns:
         The trained detector and its evaluation.
 
-    Raises UserError if the folder holds other files, and if a loss is not finite; the last
-    checkpoint is kept. With ``resume`` also if
-    the checkpoint belongs to another recipe, other classes or another number of processes.
+    Raises:
+        UserError: the folder holds other files, or another process holds it. A loss is not finite;
+            the last checkpoint is kept. With ``resume`` also if the checkpoint is damaged or not
+            whole, or if it belongs to another recipe, other classes or other data.
     """
-    check_run_folder(folder)
-    config = recipe.training
-    categories = splits.train.dataset.categories
     accelerator = get_accelerator(
         mixed_precision="no", log_with="tensorboard", project_dir=folder.root
     )
-    set_seed(recipe.seed, device_specific=True)
-    has_weights = resume or config.start_from is not None
-    described = without_weights(recipe) if has_weights else recipe
-    detector = build_run_detector(described, len(categories)).train()
-    if config.start_from is not None and not resume:
-        start_from(detector, Path(config.start_from), categories)
-    model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
-    check_batch_size(config, accelerator)
-    start = 0
-    if resume:
-        start = resume_training(recipe, folder, categories, detector, optimizer, accelerator)
+    with hold_run(folder, command) if accelerator.is_main_process else nullcontext():
+        return _train(recipe, splits, folder, accelerator, resume=resume, command=command)
+
+
+def _train(
+    recipe: Recipe,
+    splits: Splits,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    *,
+    resume: bool,
+    command: str | None,
+) -> tuple[Detector, Evaluation]:
+    """Train in a folder that the main process holds, see :func:`train`."""
+    config = recipe.training
+    digest = digest_of(splits.train.dataset, splits.val.dataset)
+    detector, model, optimizer, start = _set_up(
+        recipe, splits, digest, folder, accelerator, resume=resume
+    )
     if accelerator.is_main_process:
+        categories = splits.train.dataset.categories
         begin_run(folder, recipe, categories, splits.folder, resume=resume, command=command)
     batches = training_batches(recipe, splits.train, start, accelerator)
     with TrainingReport(folder, config, accelerator, start) as report:
@@ -84,7 +97,7 @@ def train(
             if finished % config.evaluate_every == 0 and finished < config.iterations:
                 report.metrics(finished, _evaluate(detector, splits, recipe, accelerator)[0])
             if finished % config.checkpoint_every == 0 or finished == config.iterations:
-                save_checkpoint(folder, recipe, finished, detector, optimizer, accelerator)
+                save_checkpoint(folder, recipe, digest, finished, detector, optimizer, accelerator)
         if accelerator.is_main_process:
             save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
         evaluation, results = _evaluate(detector, splits, recipe, accelerator)
@@ -93,6 +106,37 @@ def train(
         folder.evaluation.unlink(missing_ok=True)
         write_results(folder, evaluation, results)
     return detector, evaluation
+
+
+def _set_up(
+    recipe: Recipe,
+    splits: Splits,
+    digest: str,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    *,
+    resume: bool,
+) -> tuple[Detector, nn.Module, Optimizer, int]:
+    """Return the detector, the model that wraps it, its optimizer, and the first iteration.
+
+    The wrapped model is for training steps: it shares the gradients of several processes.
+    """
+    config = recipe.training
+    categories = splits.train.dataset.categories
+    set_seed(recipe.seed, device_specific=True)
+    has_weights = resume or config.start_from is not None
+    described = without_weights(recipe) if has_weights else recipe
+    detector = build_run_detector(described, len(categories)).train()
+    if config.start_from is not None and not resume:
+        start_from(detector, Path(config.start_from), categories)
+    model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
+    check_batch_size(config, accelerator)
+    start = 0
+    if resume:
+        start = resume_training(
+            recipe, digest, folder, categories, detector, optimizer, accelerator
+        )
+    return detector, model, optimizer, start
 
 
 def check_batch_size(config: TrainingConfig, accelerator: Accelerator) -> None:

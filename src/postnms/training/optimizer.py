@@ -31,7 +31,15 @@ def set_learning_rate(optimizer: Optimizer, iteration: int, config: TrainingConf
 
     Returns the rate of the detector.
     """
-    rate = learning_rate(
+    rate = configured_rate(iteration, config)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+    return rate
+
+
+def configured_rate(iteration: int, config: TrainingConfig) -> float:
+    """Return the learning rate of the detector in an iteration, which is counted from 0."""
+    return learning_rate(
         iteration,
         config.lr,
         config.warmup_iterations,
@@ -39,9 +47,6 @@ def set_learning_rate(optimizer: Optimizer, iteration: int, config: TrainingConf
         config.steps,
         config.gamma,
     )
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["factor"]
-    return rate
 
 
 def learning_rate(

@@ -10,7 +10,6 @@ their number.
 m: objects of a scene.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,13 +21,15 @@ from pydantic import Field, model_validator
 from postnms.config import Config, Fraction, Progress, no_progress
 from postnms.data.dataset import Category, Dataset, Record, Truth
 from postnms.data.scenes.shapes import SHAPES, Shape, background, place
-from postnms.errors import UserError
 from postnms.files.atomic import atomic_path, write_json
+from postnms.files.folders import Marker, own_folder
 
 SPLITS = ("train", "val")
 """Names of the splits. The position of a split is a part of the seed of its scenes."""
 DESCRIPTION = "postnms crowded scenes"
-"""Description in the annotation files, by which :func:`write_scenes` recognises its files."""
+"""Description in the annotation files."""
+MARKER = Marker("scenes.json", ("description", "seed", "config"))
+"""The file that marks a folder as one of scenes, with their settings."""
 CATEGORIES = tuple(Category(label + 1, name) for label, name in enumerate(SHAPES))
 """The classes, in the order of the labels. The id of a class is its label plus 1."""
 
@@ -199,9 +200,9 @@ def write_scenes(
 ) -> dict[str, int]:
     """Write both splits to a folder in COCO format.
 
-    The files are ``instances_train.json``, ``instances_val.json`` and PNG images in ``images/``.
-    Files of an earlier call are overwritten. ``config`` and ``seed`` are those of
-    :func:`generate_scene`.
+    The files are ``instances_train.json``, ``instances_val.json``, PNG images in ``images/``, and
+    the settings in ``scenes.json``. Files of an earlier call are overwritten. ``config`` and
+    ``seed`` are those of :func:`generate_scene`.
 
     Args:
         folder: the target folder.
@@ -211,39 +212,23 @@ def write_scenes(
         The number of objects of each split, by the name of the split.
 
     Raises:
-        UserError: the folder holds annotations of another data set under these names.
+        UserError: the folder is neither new, nor empty, nor one of scenes, or it is in use.
     """
-    for split in SPLITS:
-        _refuse_foreign(folder / f"instances_{split}.json")
+    about = {"description": DESCRIPTION, "seed": seed, "config": config.model_dump(mode="json")}
     counts = {}
-    for split in SPLITS:
-        dataset = scenes_dataset(config, seed, split)
-        for record in dataset.records:
-            with atomic_path(folder / "images" / record.path) as temporary:
-                record.load().save(temporary, format="PNG")
-            done(1)
-        about = {"description": DESCRIPTION, "seed": seed, "config": config.model_dump(mode="json")}
-        write_json(
-            folder / f"instances_{split}.json",
-            {"info": about, **dataset.truth.content},
-            indent=None,
-        )
-        counts[split] = len(dataset.truth.annotations)
+    with own_folder(folder, "a folder of 'scenes'", MARKER):
+        # The settings mark the folder as one of scenes, so they come first.
+        write_json(folder / MARKER.name, about)
+        for split in SPLITS:
+            dataset = scenes_dataset(config, seed, split)
+            for record in dataset.records:
+                with atomic_path(folder / "images" / record.path) as temporary:
+                    record.load().save(temporary, format="PNG")
+                done(1)
+            content = {"info": about, **dataset.truth.content}
+            write_json(folder / f"instances_{split}.json", content, indent=None)
+            counts[split] = len(dataset.truth.annotations)
     return counts
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Raise UserError if an annotation file exists that :func:`write_scenes` did not write."""
-    try:
-        ours = (
-            not path.exists() or json.loads(path.read_text())["info"]["description"] == DESCRIPTION
-        )
-    except (ValueError, RecursionError, TypeError, LookupError):
-        ours = False
-    if not ours:
-        raise UserError(
-            f"{path}: holds annotations that are no crowded scenes; name another folder"
-        )
 
 
 def _layout(

@@ -1,0 +1,43 @@
+"""A digest of the data of a run, which tells whether a run goes on with the data it began with."""
+
+import hashlib
+import json
+
+import numpy as np
+
+from postnms.data.dataset import Dataset, Truth
+
+
+def digest_of(train: Dataset, val: Dataset) -> str:
+    """Return a hash, in hexadecimal, of the images' names and sizes and of all their objects.
+
+    It depends on what the annotations say and on the order of the images, not on the form of the
+    files or on the folder in which they lie. The pixels are not part of it.
+    """
+    digest = hashlib.sha256()
+    for dataset in (train, val):
+        named = [[category.id, category.name] for category in dataset.categories]
+        digest.update(json.dumps(named).encode())
+        for record in dataset.records:
+            about = [record.id, record.path.name, record.height, record.width, len(record.labels)]
+            digest.update(json.dumps(about).encode())
+            for column in (record.boxes, record.labels, record.crowd):
+                digest.update(column.tobytes())
+    digest.update(_figures_of(val.truth).tobytes())
+    return digest.hexdigest()
+
+
+def _figures_of(truth: Truth) -> np.ndarray:
+    """Return the numbers of all objects that the evaluation reads, one object a row."""
+    images = {entry["id"]: i for i, entry in enumerate(truth.images)}
+    rows = [
+        [
+            images[entry["image_id"]],
+            entry["category_id"],
+            *entry["bbox"],
+            entry["area"],
+            entry["iscrowd"],
+        ]
+        for entry in truth.annotations
+    ]
+    return np.array(rows, np.float64)

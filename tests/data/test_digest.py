@@ -1,0 +1,55 @@
+"""The digest of data tells data from others, whatever the form and place of their files."""
+
+import json
+
+import pytest
+
+from postnms.data.digest import digest_of
+from postnms.data.formats.coco import read_coco
+
+CONTENT = {
+    "images": [
+        {"id": 1, "file_name": "a.png", "width": 40, "height": 30},
+        {"id": 2, "file_name": "b.png", "width": 40, "height": 30},
+    ],
+    "categories": [{"id": 1, "name": "disc"}, {"id": 2, "name": "star"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 2, 10, 12]},
+        {"id": 2, "image_id": 2, "category_id": 1, "bbox": [3, 4, 9, 9], "iscrowd": 1},
+    ],
+}
+
+
+def digest(folder, content, indent=None):
+    folder.mkdir(exist_ok=True)
+    path = folder / "t.json"
+    path.write_text(json.dumps(content, indent=indent))
+    dataset = read_coco(path, folder)
+    return digest_of(dataset, dataset)
+
+
+def test_the_form_and_the_place_of_the_files_do_not_count(tmp_path):
+    first = digest(tmp_path / "a", CONTENT)
+    assert digest(tmp_path / "b", {"info": "new", **CONTENT}, indent=2) == first
+
+
+CHANGES = [
+    ("images", 0, "file_name", "c.png"),
+    ("images", 0, "width", 41),
+    ("images", 0, "id", 3),
+    ("categories", 0, "name", "disk"),
+    ("annotations", 0, "bbox", [1, 2, 10, 12.001]),
+    ("annotations", 0, "category_id", 1),
+    ("annotations", 0, "image_id", 2),
+    ("annotations", 1, "iscrowd", 0),
+    ("annotations", 1, "area", 50),
+]
+
+
+@pytest.mark.parametrize(("part", "index", "field", "value"), CHANGES)
+def test_what_a_run_or_its_figures_depend_on_counts(tmp_path, part, index, field, value):
+    content = json.loads(json.dumps(CONTENT))
+    content[part][index][field] = value
+    if (part, field) == ("images", "id"):
+        content["annotations"][0]["image_id"] = value
+    assert digest(tmp_path, content) != digest(tmp_path, CONTENT)

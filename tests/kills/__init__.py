@@ -1,0 +1,1 @@
+"""Kills of training and prediction at random moments: ``python -m tests.kills --kills 100``."""
