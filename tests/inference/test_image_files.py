@@ -118,6 +118,21 @@ def test_other_settings_or_weights_do_all_images_again(predict, tmp_path):
     assert predict("a.png", about={"weights": 2}, drawing=Drawing(both=True)).skipped == 0
 
 
+def test_results_of_rows_that_another_detector_has_not_are_removed(
+    predict, trained_bare_run, tmp_path
+):
+    predict("a.png")
+    folder = RunFolder(trained_bare_run)
+    detector = load_detector(folder)
+    size = tiny().detector.input_size
+    classes = read_categories(folder)
+    predict_files(detector, size, classes, [tmp_path / "a.png"], tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *(OTHERS - {"results_post_nms.json"}),
+        "a.png",
+    }
+
+
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, MemoryError])
 def test_a_job_that_is_stopped_has_results_and_goes_on(predict, tmp_path, monkeypatch, end):
     names = [f"{i}.png" for i in range(4)]

@@ -133,7 +133,10 @@ def predict_files(
     predict = _Predictor(detector, size, categories, folder, drawing)
     unread = []
     skipped = 0
-    with own_folder(folder, "a folder of 'predict'", MARKER), Journal(folder, settings) as journal:
+    with (
+        own_folder(folder, "a folder of 'predict'", MARKER),
+        Journal(folder, detector.row_names, settings) as journal,
+    ):
         try:
             for planned in _plan(images, folder, journal):
                 path = images[planned["file_name"]]
@@ -145,7 +148,7 @@ def predict_files(
                     journal.add(line)
                 done(1)
         finally:
-            counts = journal.merge(detector.row_names)
+            counts = journal.merge()
     return Predicted(counts, unread, skipped)
 
 

@@ -21,7 +21,7 @@ LISTED = "images.json"
 """Name of the file that lists the images, their ids, and those that could not be read."""
 LINES = "journal.jsonl"
 """Name of the journal."""
-MARKER = Marker("predict.json", ("settings",))
+MARKER = Marker("predict.json", ("rows", "settings"))
 """The file that marks a folder as one of predictions. It holds the settings of the job."""
 
 
@@ -35,24 +35,28 @@ class Journal:
 
     Args:
         folder: the folder, which this process holds.
+        rows: names of the rows of the detector, whose results are written.
         settings: everything that decides the results, which JSON can hold. If the journal was
-            written with other settings, its lines and pictures are removed.
+            written with other settings, its lines, pictures and results are removed.
 
     Raises:
         UserError: the operating system refuses.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, rows: Sequence[str], settings: Mapping[str, Any]) -> None:
         self._folder = folder
+        self._rows = tuple(rows)
         self._path = folder / LINES
         self._lines: dict[str, dict[str, Any]] = {}
         self._starts: dict[str, int] = {}
         self.next_id = 1
         """An id that is larger than all ids in use."""
         self._read()
-        if self._lines and read_json(folder / MARKER.name).get("settings") != settings:
-            self._remove_all()
-        write_json(folder / MARKER.name, {"settings": settings})
+        # By way of JSON, where a list may stand for a tuple.
+        about = json.loads(json.dumps({"rows": self._rows, "settings": settings}))
+        if self._lines and (before := read_json(folder / MARKER.name)) != about:
+            self._remove_all(before["rows"])
+        write_json(folder / MARKER.name, about)
         self._file: IO[bytes] = self._path.open("ab")
 
     def __enter__(self) -> Self:
@@ -88,7 +92,7 @@ class Journal:
             raise UserError(f"{self._path}: could not be written ({error})") from error
         self._remember(line, start)
 
-    def merge(self, rows: Sequence[str]) -> dict[str, int]:
+    def merge(self) -> dict[str, int]:
         """Write the COCO results of every row, and the list of images, from all lines.
 
         Returns the number of detections of each row. Raises UserError if the operating system
@@ -99,19 +103,19 @@ class Journal:
         finished.sort(key=lambda line: line["id"])
         listed = [{name: line[name] for name in line if name != "stamp"} for line in finished]
         write_json(self._folder / LISTED, listed)
-        counts = dict.fromkeys(rows, 0)
+        counts = dict.fromkeys(self._rows, 0)
         with ExitStack() as files:
             # Memory holds the results of one image.
-            out = {
-                row: files.enter_context(_list_file(self._folder / f"results_{row}.json"))
-                for row in rows
-            }
+            out = {row: files.enter_context(_list_file(self._results(row))) for row in self._rows}
             for line in self._whole_lines([line["file_name"] for line in finished]):
-                for row in rows:
+                for row in self._rows:
                     for result in line.get("results", {}).get(row, []):
                         out[row].write((",\n" if counts[row] else "") + json.dumps(result))
                         counts[row] += 1
         return counts
+
+    def _results(self, row: str) -> Path:
+        return self._folder / f"results_{row}.json"
 
     def _whole_lines(self, file_names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield the lines of some images, with their results."""
@@ -140,8 +144,11 @@ class Journal:
                     self._remember(line, start)
         os.truncate(self._path, whole)
 
-    def _remove_all(self) -> None:
-        """Remove the pictures and the lines of a job with other settings."""
+    def _remove_all(self, rows: Sequence[str]) -> None:
+        """Remove pictures, lines and results of a job with other settings and these rows."""
+        for row in rows:
+            # Only the last part of a name counts, so that it cannot lead out of the folder.
+            self._results(Path(row).name).unlink(missing_ok=True)
         for line in self._lines.values():
             (self._folder / line["picture"]).unlink(missing_ok=True)
         self._path.unlink()
