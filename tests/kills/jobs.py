@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from postnms.data.image_files import find_images
 from postnms.files.atomic import LEFTOVERS
+from postnms.files.tensor_files import load_tensors
 from postnms.inference.image_files import predict_files
 from postnms.runs.folder import RunFolder, read_categories, read_recipe
 from postnms.runs.loading import load_detector
@@ -51,7 +53,6 @@ def kill_training(folder: Path, most: int, seed: int) -> Kills:
     in_child(lambda: work(whole))
     chance = random.Random(seed)
     kills = _kill_until_done(lambda: work(killed), killed.root, chance, most, (signal.SIGKILL,))
-    # Time stamps and the count of processes that took part differ.
     kills.differences = _differences(whole.root, killed.root, ("weights.safetensors", "*.json"))
     return kills
 
@@ -142,10 +143,17 @@ def _differences(whole: Path, other: Path, patterns: tuple[str, ...]) -> list[st
     same = {path.relative_to(whole) for pattern in patterns for path in whole.glob(pattern)}
     same -= {Path("provenance.json")}
     return sorted(
-        stray
-        | {
-            str(name)
-            for name in same & names[1]
-            if (whole / name).read_bytes() != (other / name).read_bytes()
-        }
+        stray | {str(name) for name in same & names[1] if not _equal(whole / name, other / name)}
     )
+
+
+def _equal(first: Path, second: Path) -> bool:
+    """Return whether two files have the same bytes, or the same tensors and facts.
+
+    The order of the facts in a safetensors file is left to chance.
+    """
+    if first.suffix != ".safetensors":
+        return first.read_bytes() == second.read_bytes()
+    (tensors, about), (others, facts) = load_tensors(first), load_tensors(second)
+    same = tensors.keys() == others.keys() and about == facts
+    return same and all(torch.equal(tensors[name], others[name]) for name in tensors)
