@@ -14,6 +14,7 @@ VERBS = (
     "demo",
     "scenes",
     "recipes",
+    "check",
     "train",
     "eval",
     "predict",

@@ -116,3 +116,18 @@ def test_a_job_that_a_signal_stops_has_results_and_goes_on(postnms, trained_run,
     assert {entry["image_id"] for entry in results} == set(ids)
     status, shown, _ = postnms(*words)
     assert (status, f"60 pictures ({len(ids)} were done before)" in shown) == (0, True)
+
+
+def test_other_files_and_large_images_are_left_out_with_a_word(postnms, trained_run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.new("RGB", (40, 30)).save(folder / "a.jfif", format="JPEG")
+    Image.new("RGB", (41, 30)).save(folder / "b.ppm")
+    for name in ("notes.txt", "more.TXT", "nothing"):
+        (folder / name).write_text("")
+    words = ("predict", trained_run, folder, "--out", tmp_path / "out", "--max-pixels", 1200)
+    status, shown, errors = postnms(*words)
+    assert status == 2
+    assert "3 files with other endings left out: .txt 2, none 1" in shown
+    assert "1 of 2 images left out: " in errors
+    assert "b.ppm: expected at most 1,200 pixels, got 41 x 30" in errors

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from postnms.data.image_files import find_images, load_image
+from postnms.data.image_files import check_image, find_images, load_image
 from postnms.errors import UserError
 
 
@@ -30,7 +30,20 @@ def save(image, path, **options):
         (Image.fromarray(np.full((2, 3), 40000, np.int32)), "a.tif", (156, 156, 156)),
         (Image.fromarray(np.full((2, 3), 65535, np.uint16)), "a.tif", (255, 255, 255)),
         (Image.fromarray(np.full((2, 3), 200, np.float32)), "a.tif", (200, 200, 200)),
-        (Image.fromarray(np.full((2, 3), 200, np.uint16)), "a.png", (1, 1, 1)),
+        (Image.fromarray(np.full((2, 3), 65535, np.uint16)), "a.png", (255, 255, 255)),
+        # 8 and 12 bits that are stored in 16.
+        (Image.fromarray(np.full((2, 3), 200, np.uint16)), "a.png", (200, 200, 200)),
+        (Image.fromarray(np.full((2, 3), 2048, np.uint16)), "a.png", (128, 128, 128)),
+        (Image.fromarray(np.full((2, 3), 4095, np.uint16)), "a.tif", (255, 255, 255)),
+        (Image.fromarray(np.full((2, 3), 4096, np.uint16)), "a.tif", (16, 16, 16)),
+        (Image.fromarray(np.full((2, 3), 2**30, np.int32)), "a.tif", (64, 64, 64)),
+        (Image.fromarray(np.full((2, 3), -5, np.int32)), "a.tif", (0, 0, 0)),
+        (Image.fromarray(np.full((2, 3), 0.5, np.float32)), "a.tif", (128, 128, 128)),
+        (Image.fromarray(np.full((2, 3), 1.0, np.float32)), "a.tif", (255, 255, 255)),
+        (Image.fromarray(np.full((2, 3), 40000, np.float32)), "a.tif", (156, 156, 156)),
+        (Image.new("YCbCr", (3, 2), (128, 128, 128)), "a.tif", (128, 128, 128)),
+        (Image.new("LAB", (3, 2), (255, 128, 128)), "a.tif", (255, 255, 255)),
+        (Image.new("P", (3, 2)), "a.gif", (0, 0, 0)),
     ],
 )
 def test_every_kind_becomes_rgb(tmp_path, image, name, colour):
@@ -80,16 +93,17 @@ def test_images_are_found_in_folders_and_by_name(tmp_path):
     (tmp_path / "b").mkdir()
     for name in ("z.png", "b/a.JPG", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
-    assert find_images([tmp_path]) == [tmp_path / "b" / "a.JPG", tmp_path / "z.png"]
-    assert find_images([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
+    assert find_images([tmp_path]).paths == [tmp_path / "b" / "a.JPG", tmp_path / "z.png"]
+    assert find_images([tmp_path]).left_out == {".txt": 1}
+    assert find_images([tmp_path / "notes.txt"]).paths == [tmp_path / "notes.txt"]
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "folder.png" / "c.png").write_bytes(b"")
-    assert find_images([tmp_path], leave_out=tmp_path / "folder.png") == [
+    assert find_images([tmp_path], leave_out=tmp_path / "folder.png").paths == [
         tmp_path / "b" / "a.JPG",
         tmp_path / "z.png",
     ]
     for around in (tmp_path, tmp_path.parent):  # pictures go there, or above
-        assert len(find_images([tmp_path], leave_out=around)) == 3
+        assert len(find_images([tmp_path], leave_out=around).paths) == 3
     with pytest.raises(UserError, match="no such file or folder"):
         find_images([tmp_path / "none"])
     (tmp_path / "void").mkdir()
@@ -100,7 +114,7 @@ def test_images_are_found_in_folders_and_by_name(tmp_path):
 @pytest.mark.parametrize("name", ["a.avif", "a.bmp", "a.gif", "a.jp2", "a.ppm", "a.tif", "a.webp"])
 def test_the_usual_formats_are_read_and_found(tmp_path, name):
     Image.new("RGB", (40, 30), (250, 0, 0)).save(tmp_path / name)
-    (path,) = find_images([tmp_path])
+    (path,) = find_images([tmp_path]).paths
     image = load_image(path)
     assert (image.mode, image.size) == ("RGB", (40, 30))
     assert np.abs(np.asarray(image).mean(axis=(0, 1)) - (250, 0, 0)).max() < 6
@@ -128,3 +142,57 @@ def test_whatever_a_decoder_raises_is_a_message(tmp_path, error, monkeypatch):
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", decode)
     with pytest.raises(UserError, match=r"a\.png: cannot be read as an image"):
         load_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
+def test_floats_beyond_every_scale_are_a_message(tmp_path, value):
+    path = save(Image.fromarray(np.full((2, 3), value, np.float32)), tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif: cannot be read .*finite values up to 65535"):
+        load_image(path)
+
+
+def bomb(path, side):
+    """A PNG of some kilobytes with ``side`` x ``side`` black pixels."""
+    Image.new("1", (side, side)).save(path)
+    return path
+
+
+def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    path = bomb(tmp_path / "a.png", 300)
+    message = r"a\.png: expected at most 1,000 pixels, got 300 x 300; .* raise max_pixels"
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda *_: pytest.fail("decoded"))
+    for read in (load_image, lambda path, **limit: check_image(path, (300, 300), **limit)):
+        with pytest.raises(UserError, match=message):
+            read(path, max_pixels=1_000)
+
+
+def test_the_limit_is_the_librarys_own_and_not_that_of_pillow(tmp_path):
+    """Pillow warns at 89 million pixels and stops at twice as many."""
+    check_image(bomb(tmp_path / "a.png", 15_000), (15_000, 15_000))
+    before = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(UserError, match="expected at most 400,000,000 pixels"):
+        load_image(bomb(tmp_path / "b.png", 20_001))
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_file_of_several_images_is_its_first(tmp_path):
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
+    for name in ("a.gif", "a.tif", "a.webp", "a.png"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        red = np.asarray(load_image(tmp_path / name))[0, 0]
+        assert np.abs(red.astype(int) - (255, 0, 0)).max() < 6
+
+
+def test_a_header_tells_what_loading_would(tmp_path):
+    path = rotated(tmp_path / "a.jpg")
+    for size in ((2, 4), (4, 2)):
+        check_image(path, size)
+        load_image(path, size)
+    for size in ((2, 2), (9, 9)):
+        with pytest.raises(UserError, match="px as annotated, got 4 x 2"):
+            check_image(path, size)
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(UserError, match=r"text\.png: cannot be read as an image"):
+        check_image(tmp_path / "text.png", (1, 1))
+    with pytest.raises(UserError, match=r"none\.png: no such image"):
+        check_image(tmp_path / "none.png", (1, 1))

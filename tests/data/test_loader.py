@@ -69,7 +69,9 @@ def test_the_cache_gives_the_same_and_reads_once(monkeypatch):
             assert torch.equal(plain[index].image, cached[index].image)
     reads = []
     original = Record.load
-    monkeypatch.setattr(Record, "load", lambda record: reads.append(record.id) or original(record))
+    monkeypatch.setattr(
+        Record, "load", lambda record, limit: reads.append(record.id) or original(record, limit)
+    )
     assert cached[0].image is not None
     assert plain[0].image is not None
     assert reads == [100]

@@ -69,7 +69,7 @@ def kill_prediction(run: Path, folder: Path, most: int, seed: int, images: int =
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         recipe = read_recipe(source)
         size = recipe.detector.input_size
-        paths = find_images([inputs])
+        paths = find_images([inputs]).paths
         predict_files(load_detector(source, recipe), size, read_categories(source), paths, out)
 
     in_child(lambda: work(folder / "whole"))

@@ -11,6 +11,7 @@ import typer
 from postnms.cli.analyse import analyse
 from postnms.cli.benchmark import benchmark
 from postnms.cli.candidates import dump, import_candidates
+from postnms.cli.check import check
 from postnms.cli.compare import compare
 from postnms.cli.console import show_warnings, visible
 from postnms.cli.demo import demo
@@ -29,6 +30,7 @@ recipes = typer.Typer(
 
 app.command("demo")(demo)
 app.command("scenes")(scenes)
+app.command("check")(check)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("predict")(predict)

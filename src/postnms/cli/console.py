@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,10 +55,13 @@ class _VisibleFormatter(logging.Formatter):
 
 
 @contextmanager
-def progress_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+def progress_bar(
+    what: str, total: int, *, shown: bool = True, patience: float = 0.0
+) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on stderr.
 
-    Gives the function to call with the number of steps that are finished since the last call.
+    Gives the function to call with the number of steps that are finished since the last call. The
+    bar appears at the first call after ``patience`` seconds, so that short work has none.
     """
     from rich.progress import (
         BarColumn,
@@ -68,9 +72,22 @@ def progress_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Calla
     )
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda steps: bar.advance(task, steps)
+    bar = Progress(*columns, console=Console(stderr=True), disable=not shown)
+    task = bar.add_task(what, total=total)
+    begin = time.monotonic()
+
+    def done(steps: int) -> None:
+        bar.advance(task, steps)
+        if not bar.live.is_started and time.monotonic() - begin >= patience:
+            bar.start()
+
+    if not patience:
+        bar.start()
+    try:
+        yield done
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 @contextmanager

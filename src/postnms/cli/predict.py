@@ -22,19 +22,23 @@ def predict(
     min_score: Annotated[
         float, typer.Option(min=0, max=1, help="Detections that score less are not drawn.")
     ] = 0.3,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Larger images are left out; default: 400,000,000.")
+    ] = None,
 ) -> None:
     """Detect objects in images, and write pictures and COCO results.
 
     The same command again skips the images that are done.
     """
-    from postnms.data.image_files import find_images
+    from postnms.data.image_files import MAX_PIXELS, find_images
     from postnms.distributed.processes import this_device
     from postnms.files.atomic import hash_of
     from postnms.inference.image_files import Drawing, predict_files
     from postnms.runs.folder import RunFolder, read_categories, read_recipe
     from postnms.runs.loading import load_detector
 
-    paths = find_images(list(inputs), leave_out=folder)
+    found = find_images(list(inputs), leave_out=folder)
+    paths = found.paths
     source = RunFolder(run)
     recipe = read_recipe(source)
     detector = load_detector(source, recipe, this_device())
@@ -54,8 +58,12 @@ def predict(
             folder,
             Drawing(both, min_score),
             about,
-            done,
+            max_pixels=max_pixels or MAX_PIXELS,
+            done=done,
         )
+    if found.left_out:
+        endings = [f"{ending or 'none'} {count}" for ending, count in found.left_out.most_common(5)]
+        say(f"{found.left_out.total()} files with other endings left out: {', '.join(endings)}")
     unread = predicted.unread
     shown = ", ".join(f"{row} {count} detections" for row, count in predicted.detections.items())
     before = f" ({predicted.skipped} were done before)" if predicted.skipped else ""

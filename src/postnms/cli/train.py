@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from postnms.cli.console import command_line, print_evaluation
+from postnms.cli.console import command_line, print_evaluation, progress_bar
 from postnms.cli.options import Changes, Data
 from postnms.errors import UserError
 
@@ -84,10 +84,19 @@ def _recipe_of(run: "RunFolder", name: str) -> "Recipe":
 def run_training(
     recipe: "Recipe", run: "RunFolder", data: Path | None, *, resume: bool
 ) -> "tuple[Detector, Evaluation, Splits]":
-    """Open the data and train."""
+    """Open the data, look at every image file, and train."""
+    from postnms.data.check import check_images
     from postnms.data.splits import open_splits
+    from postnms.distributed.processes import this_process
     from postnms.training import train as train_recipe
 
     splits = open_splits(recipe.data, data, recipe.detector.input_size, recipe.seed)
+    datasets = [splits.train.dataset, splits.val.dataset]
+    # The other processes wait for the look of the first one.
+    with this_process().main_process_first():
+        if data is not None and this_process().is_main_process:
+            images = sum(len(dataset.records) for dataset in datasets)
+            with progress_bar("checking images", images, patience=2) as done:
+                check_images(datasets, recipe.data.max_pixels, done)
     detector, evaluation = train_recipe(recipe, splits, run, resume=resume, command=command_line())
     return detector, evaluation, splits

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from postnms.config import Config
+from postnms.config import Config, Positive
+from postnms.data.image_files import MAX_PIXELS
 from postnms.data.scenes.generator import ScenesConfig
 from postnms.data.transforms import AugmentationConfig
 
@@ -36,5 +37,7 @@ class DataConfig(Config):
 
     Every worker process keeps its own copy.
     """
+    max_pixels: Positive = MAX_PIXELS
+    """Largest number of pixels of an image. A file with more is refused before it is decoded."""
     workers: Annotated[int, Field(ge=0)] = 4
     """Number of processes that load training batches, at least 0. 0: the training process does."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from postnms.data.image_files import load_image
+from postnms.data.image_files import MAX_PIXELS, load_image
 from postnms.errors import UserError
 
 
@@ -72,14 +72,15 @@ class Record:
     pixels: NDArray[np.uint8] | None = None
     """(height, width, 3) where the image is made in memory, else None."""
 
-    def load(self) -> Image.Image:
+    def load(self, max_pixels: int = MAX_PIXELS) -> Image.Image:
         """Return the image in RGB.
 
-        Raises UserError if it cannot be read or has another size than the annotations say.
+        Raises UserError if it cannot be read, has more pixels than ``max_pixels``, or has another
+        size than the annotations say.
         """
         if self.pixels is not None:
             return Image.fromarray(self.pixels)
-        return load_image(self.path, size=(self.height, self.width))
+        return load_image(self.path, size=(self.height, self.width), max_pixels=max_pixels)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,21 @@
-"""Image files: finding them, and reading them as 8-bit RGB."""
+"""Image files: finding them, and reading them as 8-bit RGB.
 
+Every image of the library is read here: in the formats that are named, up to a number of pixels,
+and with one rule for images of more than 8 bits.
+"""
+
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
 
 from postnms.errors import UserError
 
@@ -15,27 +26,47 @@ Others are left out on purpose: for example, Pillow starts Ghostscript for a Pos
 """
 
 EXTENSIONS = (
-    ".avif",
-    ".bmp",
-    ".gif",
-    ".jfif",
-    ".jp2",
-    ".jpeg",
-    ".jpg",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
+    *(".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
+    *(".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
 """Endings of the image files that are searched for in folders, in lower case."""
 
+MAX_PIXELS = 400_000_000
+"""Default of the largest number of pixels of an image: that of 20,000 x 20,000.
 
-def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
+As RGB it takes 1.2 GB. A small file can hold a much larger image.
+"""
+
+_RANGES = (255, 4095, 65535, 2**32 - 1)
+"""Largest values of integers of 8, 12, 16 and 32 bits."""
+_FLOAT_RANGES = (1.0, 255.0, 65535.0)
+"""Largest values of floats in the scales that are in use."""
+_TURNED = (5, 6, 7, 8)
+"""Values of the EXIF orientation that swap width and height."""
+_LIMIT = threading.Lock()
+"""Held while Pillow's own limit of pixels, which belongs to the whole process, is switched off."""
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """The image files in some folders."""
+
+    paths: list[Path]
+    left_out: Counter[str]
+    """Number of the other files by their ending, in lower case."""
+
+
+def load_image(
+    path: Path, size: tuple[int, int] | None = None, *, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Read an image file as 8-bit RGB.
 
-    The format is one of :data:`FORMATS`. Grey, palette, CMYK and 16-bit images are converted.
-    16-bit values are scaled to 8 bits, and an alpha channel is dropped.
+    The format is one of :data:`FORMATS`. Of a file with several images the first one is read. Grey,
+    palette, CMYK and other images are converted, and an alpha channel is dropped.
+
+    Values of more than 8 bits are scaled to 8. Their scale is the smallest that holds the largest
+    value: for integers that of 8, 12, 16 or 32 bits, for floats 1, 255 or 65535. So 12 bits that
+    are stored in 16 are as bright as they should be. Negative values are black.
 
     The EXIF rotation is applied if ``size`` is None, or if the stored image does not have this
     size. Annotations refer to the stored pixels in some data sets and to the rotated image in
@@ -44,33 +75,78 @@ def load_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
     Args:
         path: the image file.
         size: (height, width) in pixels that the image must have. None: any size.
+        max_pixels: largest number of pixels that the image may have.
 
     Returns:
         The image, in Pillow's mode ``RGB``.
 
     Raises:
-        UserError: the file does not exist, cannot be read, or has another size. The message
-            begins with the path.
+        UserError: the file does not exist, cannot be read, has more pixels than ``max_pixels``, or
+            has another size. The message begins with the path.
     """
+    with _open_image(path, max_pixels) as file:
+        file.load()
+        image = file
+        stored = (file.height, file.width)
+        if size is None or stored != size:
+            image = ImageOps.exif_transpose(file)
+        rgb = _to_rgb(image)
+    if size is not None and (rgb.height, rgb.width) != size:
+        raise UserError(_wrong_size(path, size, stored))
+    return rgb
+
+
+def check_image(path: Path, size: tuple[int, int], *, max_pixels: int = MAX_PIXELS) -> None:
+    """Look at the header of an image file, without decoding its pixels.
+
+    Raises UserError where :func:`load_image` would, as far as the header tells.
+    """
+    with _open_image(path, max_pixels) as file:
+        stored = (file.height, file.width)
+        if stored == size:
+            return
+        turned = file.getexif().get(ExifTags.Base.Orientation) in _TURNED
+    if not turned or stored[::-1] != size:
+        raise UserError(_wrong_size(path, size, stored))
+
+
+@contextmanager
+def _open_image(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """Open an image file for the ``with`` block. Raise UserError for whatever goes wrong in it."""
     try:
-        with Image.open(path, formats=_readable_formats()) as file:
-            file.load()
-            image = file
-            stored = (file.height, file.width)
-            if size is None or stored != size:
-                image = ImageOps.exif_transpose(file)
-            rgb = _to_rgb(image)
+        with warnings.catch_warnings(), _header(path) as file:
+            # Decoders warn of odd files that they can read.
+            warnings.simplefilter("ignore")
+            if file.width * file.height > max_pixels:
+                raise UserError(
+                    f"{path}: expected at most {max_pixels:,} pixels, got {file.width} x "
+                    f"{file.height}; if you trust the file, raise max_pixels"
+                )
+            yield file
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image") from error
+    except UserError:
+        raise
     except Exception as error:
         # The decoders are those of many authors. For broken files they raise exceptions of any
         # kind, and one broken file must not end the work on all others.
-        raise UserError(f"{path}: cannot be read as an image ({error})") from error
-    if size is not None and (rgb.height, rgb.width) != size:
-        raise UserError(
-            f"{path}: expected {size[1]} x {size[0]} px as annotated, got {stored[1]} x {stored[0]}"
-        )
-    return rgb
+        about = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be read as an image ({about:.200})") from error
+
+
+def _header(path: Path) -> Image.Image:
+    """Open an image file, whatever its number of pixels is. The header alone is read."""
+    with _LIMIT:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(path, formats=_readable_formats())
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _wrong_size(path: Path, size: tuple[int, int], stored: tuple[int, int]) -> str:
+    return f"{path}: expected {size[1]} x {size[0]} px as annotated, got {stored[1]} x {stored[0]}"
 
 
 @cache
@@ -80,7 +156,7 @@ def _readable_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def find_images(inputs: list[Path], leave_out: Path | None = None) -> list[Path]:
+def find_images(inputs: list[Path], leave_out: Path | None = None) -> FoundImages:
     """List the image files that are named, and those in folders that are named.
 
     Args:
@@ -90,19 +166,24 @@ def find_images(inputs: list[Path], leave_out: Path | None = None) -> list[Path]
             It has no effect if it is the searched folder itself or lies above it.
 
     Returns:
-        The paths in the order of ``inputs``. The files of one folder are in alphabetical order.
+        The paths in the order of ``inputs``, those of one folder in alphabetical order, and what
+        else is in the folders.
 
     Raises:
         UserError: an input does not exist, or there is no image at all.
     """
     images: list[Path] = []
+    left_out: Counter[str] = Counter()
     for path in inputs:
         if path.is_dir():
-            files = sorted(
-                p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file()
-            )
             skipped = leave_out if leave_out is not None and _lies_in(leave_out, path) else None
-            images += [file for file in files if skipped is None or not _lies_in(file, skipped)]
+            for file in sorted(path.rglob("*")):
+                if not file.is_file() or (skipped is not None and _lies_in(file, skipped)):
+                    continue
+                if file.suffix.lower() in EXTENSIONS:
+                    images.append(file)
+                else:
+                    left_out[file.suffix.lower()] += 1
         elif path.is_file():
             images.append(path)
         else:
@@ -111,7 +192,7 @@ def find_images(inputs: list[Path], leave_out: Path | None = None) -> list[Path]
         raise UserError(
             f"no image in {', '.join(map(str, inputs))} (known endings: {', '.join(EXTENSIONS)})"
         )
-    return images
+    return FoundImages(images, left_out)
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
@@ -122,14 +203,21 @@ def _lies_in(path: Path, folder: Path) -> bool:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Convert an image of any of Pillow's modes to 8-bit RGB."""
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image).astype(np.float64)
-        # Pillow opens some 16-bit files in the 32-bit mode "I". Only the values tell the range.
-        deep = image.mode.startswith("I;16") or (image.mode == "I" and values.max(initial=0) > 255)
-        top = 65535.0 if deep else 255.0
-        return Image.fromarray((values.clip(0, top) * (255 / top) + 0.5).astype(np.uint8)).convert(
-            "RGB"
-        )
+        return _in_8_bits(np.asarray(image).astype(np.float64), image.mode == "F").convert("RGB")
     # Pillow warns when it converts a palette with transparency to RGB without this step.
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _in_8_bits(values: NDArray[np.float64], is_float: bool) -> Image.Image:
+    """Return a grey image of 8 bits from values in the scale that :func:`load_image` describes.
+
+    Raises ValueError if a value is not finite or is beyond every scale.
+    """
+    most = float(values.max(initial=0))
+    scales = _FLOAT_RANGES if is_float else _RANGES
+    top = next((float(scale) for scale in scales if most <= scale), None)
+    if top is None or not np.isfinite(values).all():
+        raise ValueError(f"expected finite values up to {scales[-1]:g}, got up to {most:g}")
+    return Image.fromarray((values.clip(0) * (255 / top) + 0.5).astype(np.uint8))

@@ -17,6 +17,7 @@ from torch.utils.data import Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from postnms.data.dataset import Dataset
+from postnms.data.image_files import MAX_PIXELS
 from postnms.data.transforms import AugmentationConfig, Sample, augment, resize
 from postnms.structures import Targets
 
@@ -61,6 +62,7 @@ class DetectionData(torch_data.Dataset[Sample]):
         augmentation: the random changes. None: items are never augmented.
         cache: True: keep the resized images in memory.
         seed: seed of the augmentation.
+        max_pixels: largest number of pixels that an image may have.
 
     Example:
         >>> from postnms.data.scenes.generator import ScenesConfig, scenes_dataset
@@ -79,12 +81,14 @@ class DetectionData(torch_data.Dataset[Sample]):
         *,
         cache: bool = False,
         seed: int = 0,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.dataset = dataset
         self.min_size = min_size
         self.max_size = max_size
         self.augmentation = augmentation
         self.seed = seed
+        self.max_pixels = max_pixels
         self.cache: dict[int, Tensor] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -120,9 +124,8 @@ class DetectionData(torch_data.Dataset[Sample]):
         """Return the resized image (3, height, width), from the cache if it is there."""
         if self.cache is not None and index in self.cache:
             return self.cache[index]
-        image = pil_to_tensor(
-            resize(self.dataset.records[index].load(), self.min_size, self.max_size)
-        )
+        whole = self.dataset.records[index].load(self.max_pixels)
+        image = pil_to_tensor(resize(whole, self.min_size, self.max_size))
         if self.cache is not None:
             self.cache[index] = image
         return image

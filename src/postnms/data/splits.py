@@ -48,7 +48,7 @@ def open_splits(config: DataConfig, root: Path | None, size: InputSize, seed: in
         (3, 2)
     """
     dataset = open_dataset(config, root, "train", seed)
-    train = _prepare(dataset, size, config.augmentation, cache=config.cache, seed=seed)
+    train = _prepare(dataset, config, size, config.augmentation, seed)
     val = open_val(config, root, dataset.categories, size, seed)
     for split in (train, val):
         if not split.dataset.annotated:
@@ -71,7 +71,7 @@ def open_val(
     classes of the split. The other arguments are those of :func:`open_splits`.
     """
     dataset = open_dataset(config, root, "val", seed).with_label_map(categories)
-    return _prepare(dataset, size, None, cache=config.cache, seed=seed)
+    return _prepare(dataset, config, size, None, seed)
 
 
 def open_dataset(config: DataConfig, root: Path | None, split: str, seed: int = 0) -> Dataset:
@@ -95,11 +95,17 @@ def open_dataset(config: DataConfig, root: Path | None, split: str, seed: int = 
 
 def _prepare(
     dataset: Dataset,
+    config: DataConfig,
     size: InputSize,
     augmentation: AugmentationConfig | None,
-    *,
-    cache: bool,
     seed: int,
 ) -> DetectionData:
     """Return the resized and, on request, augmented samples of a split."""
-    return DetectionData(dataset, *size, augmentation, cache=cache, seed=seed)
+    return DetectionData(
+        dataset,
+        *size,
+        augmentation,
+        cache=config.cache,
+        seed=seed,
+        max_pixels=config.max_pixels,
+    )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import Category
-from postnms.data.image_files import load_image
+from postnms.data.image_files import MAX_PIXELS, load_image
 from postnms.data.transforms import InputSize
 from postnms.detectors import Detector
 from postnms.detectors.detector import ROW_TITLES
@@ -59,6 +59,7 @@ class _Predictor:
     categories: Sequence[Category]
     folder: Path
     drawing: Drawing
+    max_pixels: int
 
     def __call__(self, path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
         """Detect objects in an image, draw them, and return the finished line of the journal.
@@ -69,7 +70,7 @@ class _Predictor:
         # The stamp is taken first, so that a file that changes meanwhile is done again later.
         stamp = stamp_of(path)
         try:
-            image = load_image(path)
+            image = load_image(path, max_pixels=self.max_pixels)
             rows, to_original = detect_image(self.detector, image, self.size)
             self._draw(image, rows, to_original, self.folder / planned["picture"])
         except UserError as error:
@@ -101,6 +102,7 @@ def predict_files(
     folder: Path,
     drawing: Drawing = Drawing(),
     about: Mapping[str, Any] | None = None,
+    max_pixels: int = MAX_PIXELS,
     done: Progress = no_progress,
 ) -> Predicted:
     """Write a picture of each image and the COCO results of every row.
@@ -122,6 +124,7 @@ def predict_files(
         drawing: how the pictures are drawn.
         about: facts that identify the detector, which JSON can hold. If they differ from those of
             the earlier job in the folder, all images are done again.
+        max_pixels: an image with more pixels is left out.
         done: called after every image.
 
     Raises:
@@ -130,7 +133,7 @@ def predict_files(
     """
     settings = {**(about or {}), "both": drawing.both, "min_score": drawing.min_score}
     images = {str(path): path for path in paths}
-    predict = _Predictor(detector, size, categories, folder, drawing)
+    predict = _Predictor(detector, size, categories, folder, drawing, max_pixels)
     unread = []
     skipped = 0
     with (
