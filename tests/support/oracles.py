@@ -289,34 +289,6 @@ def fast(group, config):
     )
 
 
-def cluster_nms(group, config):
-    measure = diou(config.beta) if config.distance else iou
-    keys = [c[0] for c in clusters(group, lambda a, b: measure(a, b) > F(config.iou_threshold))]
-    place = {id(box): i for i, box in enumerate(group)}
-    kept = []
-    for box in group:
-        is_key = any(box is key for key in keys)
-        edges, score = box.edges, float(box.score)
-        if config.weighted and is_key:
-            worse = [
-                b for b in group[place[id(box)] + 1 :] if iou(box, b) > F(config.vote_threshold)
-            ]
-            edges = mean([box, *worse], [box.score, *(b.score * iou(box, b) for b in worse)], box)
-        if config.score_penalty:
-            for key in keys:
-                overlap = float(iou(key, box))
-                if place[id(key)] < place[id(box)] and overlap > 0:
-                    factor = math.exp(-(overlap**2) / config.sigma)
-                    score *= (
-                        min(factor + float(distance(key, box)) ** config.beta, 1)
-                        if config.distance
-                        else factor
-                    )
-        if (score > config.min_score) if config.score_penalty else is_key:
-            kept.append((box, edges, score))
-    return kept
-
-
 def matrix_nms(group, config):
     worst = [max((iou(a, b) for a in group[:j]), default=F(0)) for j, b in enumerate(group)]
 

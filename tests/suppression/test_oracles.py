@@ -21,7 +21,7 @@ from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
 from postnms.suppression.soft import SoftNMS, VarianceVoting
 from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
 from postnms.suppression.weighted_fusion import WBF
-from tests.support import oracles, oracles_of_rounds
+from tests.support import oracles, oracles_of_matrices, oracles_of_rounds
 
 ORACLES = {
     NoSuppression: oracles.none,
@@ -39,7 +39,7 @@ ORACLES = {
     WBC: oracles.wbc,
     WBF: oracles.wbf,
     FastNMS: oracles.fast,
-    ClusterNMS: oracles.cluster_nms,
+    ClusterNMS: oracles_of_matrices.cluster_nms,
     MatrixNMS: oracles.matrix_nms,
     CPCluster: oracles_of_rounds.cp_cluster,
     Confluence: oracles_of_rounds.confluence,
@@ -56,7 +56,12 @@ SETTINGS = [
     "wbc:expected_votes=3:iou_threshold=0.3",
     *(f"wbf:iou_threshold=0.4:model_weights=[1,2,0.5]:confidence={name}" for name in
       ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")),
+    "cluster_nms_weighted:distance=true:vote_threshold=0.3:iou_threshold=0.2",
     "cluster_nms_all:vote_threshold=0.3:class_agnostic=true",
+    "cluster_nms_all:vote_threshold=0.3:moved=survivors",
+    "cluster_nms_penalty:weighted=true:vote_threshold=0.2:moved=survivors:min_score=0.1",
+    "non_max_merge:iou_threshold=0.2",
+    "non_max_merge_ios:iou_threshold=0.3:class_agnostic=true",
     "cp_cluster:iou_threshold=0.3:friend_threshold=0.4",
     "confluence:decay=linear:threshold=1.5",
     "confluence:decay=gaussian:threshold=1.2",

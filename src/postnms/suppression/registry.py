@@ -42,7 +42,7 @@ SUPPRESSORS: dict[str, Suppressor] = {
     "cluster_nms_distance": ClusterNMS(distance=True),
     "cluster_nms_penalty": ClusterNMS(score_penalty=True),
     "cluster_nms_weighted": ClusterNMS(weighted=True),
-    "cluster_nms_all": ClusterNMS(score_penalty=True, distance=True, weighted=True),
+    "cluster_nms_all": ClusterNMS(score_penalty=True, distance=True, weighted=True, beta=0.6),
     "matrix_nms_linear": MatrixNMS(method="linear"),
     "matrix_nms_gaussian": MatrixNMS(method="gaussian"),
     "set_nms": SetNMS(),
