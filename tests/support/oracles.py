@@ -217,11 +217,16 @@ def nmw(group, config):
 
 def non_max_merge(group, config):
     measure = {"iou": iou, "ios": ios}[config.overlap]
+    threshold = F(config.iou_threshold)
     kept = []
-    for cluster in clusters(group, lambda a, b: measure(a, b) > F(config.iou_threshold)):
-        low = [min(box.edges[i] for box in cluster) for i in (0, 1)]
-        high = [max(box.edges[i] for box in cluster) for i in (2, 3)]
-        kept.append((cluster[0], (*low, *high), cluster[0].score))
+    for key, *members in clusters(group, lambda a, b: measure(a, b) > threshold):
+        merged = Box(key.row, key.edges, key.score)
+        for member in members:
+            if measure(merged, member) > threshold:
+                low = [min(merged.edges[i], member.edges[i]) for i in (0, 1)]
+                high = [max(merged.edges[i], member.edges[i]) for i in (2, 3)]
+                merged = Box(key.row, (*low, *high), key.score)
+        kept.append((key, merged.edges, key.score))
     return kept
 
 

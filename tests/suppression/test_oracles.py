@@ -18,8 +18,9 @@ from postnms.suppression.greedy import (
     SetNMS,
 )
 from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
+from postnms.suppression.merging import NonMaxMerge
 from postnms.suppression.soft import SoftNMS, VarianceVoting
-from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
+from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS
 from postnms.suppression.weighted_fusion import WBF
 from tests.support import oracles, oracles_of_matrices, oracles_of_rounds
 

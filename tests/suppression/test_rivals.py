@@ -80,3 +80,23 @@ def test_cluster_nms_by_distance_weighs_by_its_own_overlap(backend):
     weight = 0.5 * (0.9 - apart(A, D, 0.9))
     assert 0.89 < weight / 0.5 < 0.9
     assert_found(found, [(0, (8 + 9 * weight) / (0.8 + weight))], [0.8])
+
+
+@BACKENDS
+def test_non_max_merge_asks_the_box_merged_so_far_and_goes_on(backend):
+    """The third box overlaps the key by 0.43, but what the key has become by 0.33 only."""
+    spans = row(A, (4, 14), (-4, 6), (-1, 9))
+    found = get_suppressor("non_max_merge:iou=0.4")(
+        candidates_of(spans, [0.9, 0.8, 0.7, 0.6]), backend=backend
+    )
+    assert_found(found, [(-1, 14)], [0.9])
+
+
+@BACKENDS
+def test_non_max_merge_over_the_smaller_box_asks_the_box_merged_so_far_too(backend):
+    """The third box has half of the small key, but a ninth of what the key has become."""
+    spans = row((0, 2), (1, 9), (-8, 1))
+    found = get_suppressor("non_max_merge_ios:iou=0.4")(
+        candidates_of(spans, [0.9, 0.8, 0.7]), backend=backend
+    )
+    assert_found(found, [(0, 9)], [0.9])

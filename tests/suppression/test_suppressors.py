@@ -9,8 +9,9 @@ from torchvision.ops import batched_nms
 from postnms.suppression import SUPPRESSORS, get_suppressor
 from postnms.suppression.greedy import AdaptiveNMS, GreedyNMS, SetNMS
 from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
+from postnms.suppression.merging import NonMaxMerge
 from postnms.suppression.soft import SoftNMS, VarianceVoting
-from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
+from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS
 from postnms.suppression.weighted_fusion import WBF
 from tests.support.builders import candidates_of, random_candidates
 

@@ -145,31 +145,6 @@ class NMW(Suppressor):
         return Kept(keys.nonzero().squeeze(1), boxes[keys], ranked.scores[keys])
 
 
-class NonMaxMerge(Suppressor):
-    """Replace each cluster of greedy NMS by the box around all its members, with the key's score.
-
-    The libraries SAHI and supervision provide this suppressor under the names greedy NMM and
-    non-max merge.
-    """
-
-    iou_threshold: Fraction = 0.5
-    """Overlap in [0, 1] above which a key owns another box, in the measure ``overlap``."""
-    overlap: Literal["iou", "ios"] = "iou"
-    """Measure of the overlap. ``iou``: intersection over union. ``ios``: intersection over the area
-    of the smaller box."""
-
-    def suppress(self, ranked: Ranked) -> Kept:
-        """Return the keys with the boxes around their clusters and unchanged scores."""
-        owner = owners(ranked, self.iou_threshold, self.overlap)
-        rows = owner[:, None].expand(-1, 2)
-        low = ranked.boxes[:, :2].scatter_reduce(0, rows, ranked.boxes[:, :2], "amin")
-        high = ranked.boxes[:, 2:].scatter_reduce(0, rows, ranked.boxes[:, 2:], "amax")
-        keys = is_key(owner)
-        return Kept(
-            keys.nonzero().squeeze(1), torch.cat([low, high], dim=1)[keys], ranked.scores[keys]
-        )
-
-
 class WBC(Suppressor):
     """Weighted box clustering (Retina U-Net, arXiv 1811.08661, section 2.3).
 
