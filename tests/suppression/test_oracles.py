@@ -64,6 +64,8 @@ SETTINGS = [
     "non_max_merge:iou_threshold=0.2",
     "non_max_merge_ios:iou_threshold=0.3:class_agnostic=true",
     "cp_cluster:iou_threshold=0.3:friend_threshold=0.4",
+    "cp_cluster:iou_threshold=0.2:friend_threshold=0.3:step=0.1:repeat=false",
+    "cp_cluster:iou_threshold=0.3:friend_threshold=0.2:step=0:repeat=false:move_boxes=false",
     "confluence:decay=linear:threshold=1.5",
     "confluence:decay=gaussian:threshold=1.2",
     "confluence_nms:decay=gaussian:class_agnostic=true",

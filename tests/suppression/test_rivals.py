@@ -100,3 +100,35 @@ def test_non_max_merge_over_the_smaller_box_asks_the_box_merged_so_far_too(backe
         candidates_of(spans, [0.9, 0.8, 0.7]), backend=backend
     )
     assert_found(found, [(0, 9)], [0.9])
+
+
+@BACKENDS
+def test_cp_cluster_draws_a_box_to_its_strongest_friend(backend):
+    found = SUPPRESSORS["cp_cluster"](candidates_of(row(A, D), [0.8, 0.5]), backend=backend)
+    raised = 0.8 + 0.2 * 0.5 * 0.5
+    right = (10 * raised + 9 * 0.5) / (raised + 0.5)
+    lowered = 0.5 * (1 - 0.9)
+    # In the second round the IoU is that of the moved box, and the second box falls below 0.01.
+    again = raised + (1 - raised) * 0.5 * lowered
+    assert_found(found, [(0, (right * again + 9 * lowered) / (again + lowered))], [again])
+
+
+@BACKENDS
+def test_cp_cluster_may_leave_boxes_and_lower_a_score_once(backend):
+    found = get_suppressor("cp_cluster:move_boxes=false:repeat=false")(
+        candidates_of(row(A, D), [0.8, 0.5]), backend=backend
+    )
+    raised = 0.8 + 0.2 * 0.5 * 0.5
+    assert_found(found, [A, D], [raised + (1 - raised) * 0.5 * 0.05, 0.05])
+
+
+@BACKENDS
+@pytest.mark.parametrize(("step", "third"), [(0, 0.3 * 0.2 * (1 - 5.6 / 10.4)), (0.1, 0.3 * 0.2)])
+def test_the_second_round_of_cp_cluster_has_a_higher_threshold(step, third, backend):
+    """The first box suppresses both others.
+
+    The second overlaps the third by 0.54, which is over 0.5 but not over 0.6.
+    """
+    three = candidates_of(row(A, (2.4, 10.4), (0, 8)), [0.9, 0.8, 0.3])
+    found = get_suppressor(f"cp_cluster:repeat=false:step={step}")(three, backend=backend)
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8 * (1 - 7.6 / 10.4), third]))

@@ -164,17 +164,6 @@ def test_wbf_joins_over_the_threshold_not_at_it(backend):
     assert len(WBF(iou_threshold=0.49)(pair, backend=backend).scores) == 1
 
 
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
-def test_the_second_round_of_cp_cluster_has_a_higher_threshold(backend):
-    """The first box suppresses both others.
-
-    The second overlaps the third by 0.54, which is over 0.5 but not over 0.6.
-    """
-    three = candidates_of([[0, 0, 10, 10], [2.4, 0, 10.4, 10], [0, 0, 8, 10]], [0.9, 0.8, 0.3])
-    found = SUPPRESSORS["cp_cluster"](three, backend=backend)
-    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8 * (1 - 7.6 / 10.4), 0.3 * 0.2]))
-
-
 def test_class_agnostic_boxes_meet_and_keep_their_labels():
     pair = candidates_of([[0, 0, 10, 10], [0, 0, 10, 9]], [0.5, 0.9], labels=[3, 1])
     assert GreedyNMS()(pair).labels.tolist() == [1, 3]
