@@ -132,3 +132,20 @@ def test_the_second_round_of_cp_cluster_has_a_higher_threshold(step, third, back
     three = candidates_of(row(A, (2.4, 10.4), (0, 8)), [0.9, 0.8, 0.3])
     found = get_suppressor(f"cp_cluster:repeat=false:step={step}")(three, backend=backend)
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8 * (1 - 7.6 / 10.4), third]))
+
+
+@BACKENDS
+def test_confluence_nms_decays_and_drops_as_its_source_does(backend):
+    """Proximities to A: 0.2 of the second box, 0.65 of the third, over 0.7 of the fourth.
+
+    The second box falls below 0.05.
+    """
+    spans = row(A, (0, 8), (0, 3.5), (0, 2.9))
+    found = SUPPRESSORS["confluence_nms"](
+        candidates_of(spans, [0.9, 0.17, 0.6, 0.3]), backend=backend
+    )
+    assert_found(
+        found,
+        [A, (0, 3.5), (0, 2.9)],
+        [0.9, 0.6 * exp(-(0.35**2) / 0.5), 0.3 * exp(-((1 - 0.6 / 3.5) ** 2) / 0.5)],
+    )

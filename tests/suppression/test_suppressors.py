@@ -7,6 +7,7 @@ from ensemble_boxes import non_maximum_weighted, weighted_boxes_fusion
 from torchvision.ops import batched_nms
 
 from postnms.suppression import SUPPRESSORS, get_suppressor
+from postnms.suppression.confluence import Confluence
 from postnms.suppression.greedy import AdaptiveNMS, GreedyNMS, SetNMS
 from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
 from postnms.suppression.merging import NonMaxMerge
@@ -59,6 +60,15 @@ TABLE = [
     (
         ClusterNMS(score_penalty=True),
         [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.4 * np.exp(-0.64 / 0.2))],
+    ),
+    # proximity 2 / 10
+    (
+        Confluence(),
+        [
+            ([0, 0, 10, 10], 0.8),
+            ([50, 0, 60, 10], 0.6),
+            ([0, 0, 8, 10], 0.4 * np.exp(-0.64 / 0.5)),
+        ],
     ),
     (
         MatrixNMS(method="linear"),
