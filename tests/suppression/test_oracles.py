@@ -50,8 +50,8 @@ SETTINGS = [
     *SUPPRESSORS,
     "soft_nms_linear:method=hard:min_score=0",
     "soft_nms_linear:class_agnostic=true:iou_threshold=0",
-    *(f"box_voting:vote_threshold=0.4:beta=2:score_method={method}" for method in
-      ("avg", "iou_avg", "generalized_avg", "quasi_sum", "temp_avg")),
+    *(f"box_voting:vote_threshold=0.4:score_method={method}" for method in
+      ("avg", "iou_avg", "generalized_avg:beta=2", "quasi_sum:beta=2", "temp_avg:beta=2")),
     "nmw:belongs_to=first:iou_threshold=0.3",
     "nmw:iou_threshold=0.2",
     "wbc:expected_votes=3:iou_threshold=0.3",

@@ -74,6 +74,10 @@ class Confluence(Suppressor):
 
     needs_probabilities: ClassVar[bool] = True
 
+    def idle_fields(self) -> dict[str, str]:
+        """Return ``sigma`` for the decays that are not Gaussian."""
+        return {} if self.decay == "gaussian" else {"sigma": f"with decay={self.decay!r}"}
+
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the selected candidates with the scores that they got when they were selected."""
         by_score = self.selection == "score"

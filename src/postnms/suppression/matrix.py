@@ -92,6 +92,15 @@ class ClusterNMS(Suppressor):
 
     needs_probabilities: ClassVar[bool] = True
 
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields of the extensions that are off."""
+        idle = {} if self.distance else {"beta": "without distance"}
+        if not self.score_penalty:
+            idle |= dict.fromkeys(("sigma", "min_score", "moved"), "without score_penalty")
+        if not self.weighted:
+            idle |= dict.fromkeys(("vote_threshold", "moved"), "without weighted")
+        return idle
+
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the keys or, with ``score_penalty``, all boxes with a score over ``min_score``."""
         measure = "diou" if self.distance and not self.score_penalty else "iou"
@@ -148,11 +157,15 @@ class MatrixNMS(Suppressor):
     method: Literal["linear", "gaussian"] = "gaussian"
     """The decay function f."""
     sigma: PositiveFloat = 2.0
-    """Strength of the Gaussian decay. A larger one lowers scores more."""
+    """Strength of the decay of ``gaussian``. A larger one lowers scores more."""
     min_score: Fraction = 0.001
     """A candidate with a decayed score below this is dropped."""
 
     needs_probabilities: ClassVar[bool] = True
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return ``sigma`` for the linear decay."""
+        return {"sigma": f"with method={self.method!r}"} if self.method == "linear" else {}
 
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the candidates with a decayed score of at least ``min_score``."""

@@ -67,13 +67,18 @@ class SoftNMS(Suppressor):
     method: Literal["hard", "linear", "gaussian"] = "linear"
     """How the scores of overlapping candidates decay."""
     iou_threshold: Fraction = 0.3
-    """IoU in [0, 1] above which ``hard`` and ``linear`` lower a score. ``gaussian`` ignores it."""
+    """IoU in [0, 1] above which ``hard`` and ``linear`` lower a score."""
     sigma: PositiveFloat = 0.5
-    """Width of the Gaussian decay. A larger one lowers scores less."""
+    """Width of the decay of ``gaussian``. A larger one lowers scores less."""
     min_score: Fraction = 0.001
     """Candidates with a current score below this are dropped, before the first round too."""
 
     needs_probabilities: ClassVar[bool] = True
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return ``iou_threshold`` for the Gaussian decay, and ``sigma`` for the others."""
+        field = "iou_threshold" if self.method == "gaussian" else "sigma"
+        return {field: f"with method={self.method!r}"}
 
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the selected candidates with the scores that they had when they were selected."""

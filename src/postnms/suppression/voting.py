@@ -60,9 +60,15 @@ class BoxVoting(Suppressor):
     score_method: ScoreMethod = "id"
     """How the score of a key is computed from the scores of its voters."""
     beta: PositiveFloat = 1.0
-    """Exponent of ``generalized_avg`` and ``quasi_sum``, and temperature of ``temp_avg``."""
+    """Exponent of ``generalized_avg`` and ``quasi_sum``, and temperature of ``temp_avg``. No other
+    method uses it."""
 
     needs_probabilities: ClassVar[bool] = True
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return ``beta`` for the methods that have no exponent."""
+        idle = self.score_method in ("id", "avg", "iou_avg")
+        return {"beta": f"with score_method={self.score_method!r}"} if idle else {}
 
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the keys, moved and re-scored by their voters."""
