@@ -54,7 +54,10 @@ SUPPRESSORS: dict[str, Suppressor] = {
     "iou_guided_nms": IoUGuidedNMS(),
     "variance_voting": VarianceVoting(),
 }
-"""The suppressors that ``postnms compare`` knows, with their default settings."""
+"""The suppressors that ``postnms compare`` knows, with their default settings.
+
+The docstring of each class names its source, and says where the source differs. Everywhere an
+overlap equal to a threshold does not suppress, and equal scores go by the row."""
 
 SHORT_NAMES = {"iou": "iou_threshold", "score": "score_threshold"}
 """Fields that a user may shorten, and their full names."""

@@ -49,7 +49,8 @@ class SoftNMS(Suppressor):
     ``linear`` multiplies it by 1 - IoU if the IoU is over the threshold.
     ``gaussian`` multiplies it by exp(-IoU^2 / sigma). ``hard`` drops the candidate if the IoU is
     over the threshold, which is greedy NMS. A candidate whose score is below ``min_score`` is
-    dropped. Scores never rise, and boxes do not change. Scores must be in [0, 1].
+    dropped. Scores never rise, and boxes do not change. Scores must be in [0, 1]. The numbers are
+    the defaults of the authors' code, whose boxes are one pixel wider and higher.
 
     Example:
         >>> import torch
@@ -99,6 +100,10 @@ class VarianceVoting(Suppressor):
     than ``vote_iou``. The IoU is always that of the boxes as they were given. Since each edge has
     its own weights, the means of two opposite edges may cross. Such edges are exchanged. Scores
     must be in [0, 1].
+
+    The settings are the defaults of the authors' code. It takes variances relative to the sides of
+    the boxes, as the network gives them, does not exchange edges, and has boxes that are one pixel
+    wider and higher.
     """
 
     sigma: PositiveFloat = 0.5

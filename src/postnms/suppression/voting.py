@@ -38,7 +38,8 @@ class BoxVoting(Suppressor):
     - ``quasi_sum``: sum(s) / count^beta, which may exceed 1 if beta is below 1.
     - ``temp_avg``: mean(s^(1 / beta) / (s^(1 / beta) + (1 - s)^(1 / beta))).
 
-    Scores must be in [0, 1].
+    Scores must be in [0, 1]. The settings of the vote are the defaults of Detectron, which counts a
+    voter from an IoU of the threshold on and has boxes that are one pixel wider and higher.
 
     Example:
         >>> import torch
@@ -108,7 +109,8 @@ class MergeNMS(Suppressor):
 
     The mean is over all candidates of the group that overlap the key with an IoU over the
     threshold, whichever key suppressed them, and over the key itself. The weights are the scores,
-    which must be in [0, 1]. A key keeps its score.
+    which must be in [0, 1]. A key keeps its score. This is the option ``merge`` of YOLOv5, without
+    its rule that a key is dropped if it overlaps no other box. Its thresholds go from 0.45 to 0.65.
     """
 
     iou_threshold: Fraction = 0.5
@@ -129,7 +131,8 @@ class NMW(Suppressor):
     """Non-maximum weighted: move each kept box to the mean, by score * IoU with it, of its cluster.
 
     The source is CAD (ICCV workshops 2017). The kept boxes are the keys of greedy NMS. A key keeps
-    its score. Scores must be in [0, 1].
+    its score. Scores must be in [0, 1]. The settings give the results of the package
+    ``ensemble-boxes``.
     """
 
     iou_threshold: Fraction = 0.55
@@ -159,6 +162,10 @@ class WBC(Suppressor):
     sum(score * w) / (sum(w) + missing * mean(w)), where missing = max(``expected_votes`` - members,
     0). An object that only few of the expected models or views detect therefore gets a lower score.
     Scores must be in [0, 1].
+
+    The authors' code clusters at an IoU of 1e-5, weighs down boxes far from the centre of their
+    patch of the image, counts the patches that vote instead of the members, and drops clusters with
+    a score up to 0.01. The library lsnms clusters at 0.5, by default without weights.
     """
 
     iou_threshold: Fraction = 0.5
