@@ -48,6 +48,16 @@ def test_what_the_user_has_set_stays():
         sweep(own, "iou=0.3:0.4:0.1")
 
 
+def test_a_field_without_effect_is_not_swept():
+    both = [choose("soft_nms_linear"), choose("soft_nms_gaussian")]
+    assert names(sweep(both, "iou=0.4:0.5:0.1"))[2:] == [
+        "soft_nms_linear:iou_threshold=0.4",
+        "soft_nms_linear:iou_threshold=0.5",
+    ]
+    with pytest.raises(UserError, match="none of the suppressors has a field 'iou_threshold'"):
+        sweep(both[1:], "iou=0.4:0.5:0.1")
+
+
 @pytest.mark.parametrize(
     "text",
     [

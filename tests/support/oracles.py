@@ -217,11 +217,16 @@ def nmw(group, config):
 
 def non_max_merge(group, config):
     measure = {"iou": iou, "ios": ios}[config.overlap]
+    threshold = F(config.iou_threshold)
     kept = []
-    for cluster in clusters(group, lambda a, b: measure(a, b) > F(config.iou_threshold)):
-        low = [min(box.edges[i] for box in cluster) for i in (0, 1)]
-        high = [max(box.edges[i] for box in cluster) for i in (2, 3)]
-        kept.append((cluster[0], (*low, *high), cluster[0].score))
+    for key, *members in clusters(group, lambda a, b: measure(a, b) > threshold):
+        merged = Box(key.row, key.edges, key.score)
+        for member in members:
+            if measure(merged, member) > threshold:
+                low = [min(merged.edges[i], member.edges[i]) for i in (0, 1)]
+                high = [max(merged.edges[i], member.edges[i]) for i in (2, 3)]
+                merged = Box(key.row, (*low, *high), key.score)
+        kept.append((key, merged.edges, key.score))
     return kept
 
 
@@ -287,34 +292,6 @@ def fast(group, config):
     return as_is(
         b for i, b in enumerate(group) if not any(iou(a, b) > threshold for a in group[:i])
     )
-
-
-def cluster_nms(group, config):
-    measure = diou(config.beta) if config.distance else iou
-    keys = [c[0] for c in clusters(group, lambda a, b: measure(a, b) > F(config.iou_threshold))]
-    place = {id(box): i for i, box in enumerate(group)}
-    kept = []
-    for box in group:
-        is_key = any(box is key for key in keys)
-        edges, score = box.edges, float(box.score)
-        if config.weighted and is_key:
-            worse = [
-                b for b in group[place[id(box)] + 1 :] if iou(box, b) > F(config.vote_threshold)
-            ]
-            edges = mean([box, *worse], [box.score, *(b.score * iou(box, b) for b in worse)], box)
-        if config.score_penalty:
-            for key in keys:
-                overlap = float(iou(key, box))
-                if place[id(key)] < place[id(box)] and overlap > 0:
-                    factor = math.exp(-(overlap**2) / config.sigma)
-                    score *= (
-                        min(factor + float(distance(key, box)) ** config.beta, 1)
-                        if config.distance
-                        else factor
-                    )
-        if (score > config.min_score) if config.score_penalty else is_key:
-            kept.append((box, edges, score))
-    return kept
 
 
 def matrix_nms(group, config):

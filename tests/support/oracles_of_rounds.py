@@ -2,42 +2,60 @@
 
 import numpy as np
 
-from tests.support.oracles import F, iou, select_best
+from tests.support.oracles import Box, F, iou, select_best
 
 
 def cp_cluster(group, config):
-    scores = {id(box): box.score for box in group}
-    silenced = {}
+    """Two rounds, in each of which every box sends messages, and then all boxes take theirs."""
+    boxes = {box.row: Box(box.row, box.edges, box.score) for box in group}
+    times = {}
     for closest in (False, True):
-        scores, silenced = cp_round(group, config, scores, silenced, closest)
-    return [
-        (box, box.edges, scores[id(box)]) for box in group if scores[id(box)] >= F(config.min_score)
-    ]
+        raising, lowering = cp_messages(boxes, config, times, closest)
+        boxes = {
+            row: cp_update(box, raising[row], lowering.get(row), config)
+            for row, box in boxes.items()
+        }
+        for row, (sender, _) in lowering.items():
+            times[sender.row, row] = times.get((sender.row, row), 0) + 1
+    changed = [(box, boxes[box.row]) for box in group]
+    return [(box, new.edges, new.score) for box, new in changed if new.score >= F(config.min_score)]
 
 
-def cp_round(group, config, scores, silenced, closest):
-    def standing(box):
-        return -scores[id(box)], box.row
+def cp_messages(boxes, config, times, closest):
+    """Return the friends of each box, and the one box that lowers it with their IoU."""
+    active = [box for box in boxes.values() if box.score >= F(config.min_score)]
+    raising = {row: [] for row in boxes}
+    lowering = {}
+    for strong in active:
+        for weak in active:
+            if (-weak.score, weak.row) <= (-strong.score, strong.row):
+                continue
+            overlap = iou(strong, weak)
+            if overlap > F(config.friend_threshold):
+                raising[strong.row].append(weak)
+            if times.get((strong.row, weak.row), 0) > config.repeat:
+                continue
+            if overlap > F(config.iou_threshold + config.step * closest):
+                sent = lowering.get(weak.row)
+                rank = (overlap if closest else 0, strong.score, -strong.row)
+                if not sent or rank > (sent[1] if closest else 0, sent[0].score, -sent[0].row):
+                    lowering[weak.row] = (strong, overlap)
+    return raising, lowering
 
-    threshold = F(config.iou_threshold + 0.1 * closest)
-    active = [box for box in group if scores[id(box)] >= F(config.min_score)]
-    new, by = dict(scores), {}
-    for box in active:
-        weaker = [other for other in active if standing(other) > standing(box)]
-        friends = [
-            scores[id(other)] for other in weaker if iou(box, other) > F(config.friend_threshold)
-        ]
-        n, best = F(len(friends)), max(friends, default=F(0))
-        raised = new[id(box)] + (F(1) - new[id(box)]) * (n / (n + F(1))) * best
-        above = [(other, iou(other, box)) for other in active if standing(other) < standing(box)]
-        above = [(other, overlap) for other, overlap in above if overlap > threshold]
-        above = [(other, overlap) for other, overlap in above if silenced.get(id(box)) is not other]
-        if above:
-            ranked = sorted(above, key=lambda pair: standing(pair[0]))
-            by[id(box)], overlap = max(ranked, key=lambda pair: pair[1]) if closest else ranked[0]
-            raised = raised - raised * overlap
-        new[id(box)] = raised
-    return new, by
+
+def cp_update(box, friends, lowered, config):
+    edges, score = box.edges, box.score
+    if friends:
+        best = min(friends, key=lambda friend: (-friend.score, friend.row))
+        m = F(len(friends))
+        score = score + (F(1) - score) * (m / (m + F(1))) * best.score
+        total = score + best.score
+        if config.move_boxes and total > 0:
+            edges = tuple(
+                (own * score + other * best.score) / total
+                for own, other in zip(edges, best.edges, strict=True)
+            )
+    return Box(box.row, edges, score - score * lowered[1] if lowered else score)
 
 
 def proximity(a, b):

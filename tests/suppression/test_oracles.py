@@ -18,10 +18,11 @@ from postnms.suppression.greedy import (
     SetNMS,
 )
 from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
+from postnms.suppression.merging import NonMaxMerge
 from postnms.suppression.soft import SoftNMS, VarianceVoting
-from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
+from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS
 from postnms.suppression.weighted_fusion import WBF
-from tests.support import oracles, oracles_of_rounds
+from tests.support import oracles, oracles_of_matrices, oracles_of_rounds
 
 ORACLES = {
     NoSuppression: oracles.none,
@@ -39,7 +40,7 @@ ORACLES = {
     WBC: oracles.wbc,
     WBF: oracles.wbf,
     FastNMS: oracles.fast,
-    ClusterNMS: oracles.cluster_nms,
+    ClusterNMS: oracles_of_matrices.cluster_nms,
     MatrixNMS: oracles.matrix_nms,
     CPCluster: oracles_of_rounds.cp_cluster,
     Confluence: oracles_of_rounds.confluence,
@@ -49,18 +50,26 @@ SETTINGS = [
     *SUPPRESSORS,
     "soft_nms_linear:method=hard:min_score=0",
     "soft_nms_linear:class_agnostic=true:iou_threshold=0",
-    *(f"box_voting:vote_threshold=0.4:beta=2:score_method={method}" for method in
-      ("avg", "iou_avg", "generalized_avg", "quasi_sum", "temp_avg")),
+    *(f"box_voting:vote_threshold=0.4:score_method={method}" for method in
+      ("avg", "iou_avg", "generalized_avg:beta=2", "quasi_sum:beta=2", "temp_avg:beta=2")),
     "nmw:belongs_to=first:iou_threshold=0.3",
     "nmw:iou_threshold=0.2",
     "wbc:expected_votes=3:iou_threshold=0.3",
     *(f"wbf:iou_threshold=0.4:model_weights=[1,2,0.5]:confidence={name}" for name in
       ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")),
+    "cluster_nms_weighted:distance=true:vote_threshold=0.3:iou_threshold=0.2",
     "cluster_nms_all:vote_threshold=0.3:class_agnostic=true",
+    "cluster_nms_all:vote_threshold=0.3:moved=survivors",
+    "cluster_nms_penalty:weighted=true:vote_threshold=0.2:moved=survivors:min_score=0.1",
+    "non_max_merge:iou_threshold=0.2",
+    "non_max_merge_ios:iou_threshold=0.3:class_agnostic=true",
     "cp_cluster:iou_threshold=0.3:friend_threshold=0.4",
+    "cp_cluster:iou_threshold=0.2:friend_threshold=0.3:step=0.1:repeat=false",
+    "cp_cluster:iou_threshold=0.3:friend_threshold=0.2:step=0:repeat=false:move_boxes=false",
     "confluence:decay=linear:threshold=1.5",
-    "confluence:decay=gaussian:threshold=1.2",
-    "confluence_nms:decay=gaussian:class_agnostic=true",
+    "confluence:decay=suppress:threshold=1.2:min_score=0.001",
+    "confluence_nms:decay=suppress:min_score=0",
+    "confluence_nms:threshold=1.2:class_agnostic=true",
     "variance_voting:vote_sigma=0.5:sigma=0.1",
     "nms:iou_threshold=0:score_threshold=0.3:max_detections=3",
     "diou_nms:beta=0.6:iou_threshold=0.2",

@@ -81,6 +81,36 @@ def test_variance_voting_does_not_depend_on_the_scale_of_the_images(backend):
     torch.testing.assert_close(after.extra["edge_log_variance"], wanted)
 
 
+@pytest.fixture
+def double_by_default():
+    own = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(own)
+
+
+SEVERAL_MODELS = [
+    f"wbf:model_weights=[1,2]:confidence={name}"
+    for name in ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
+]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "eager"])
+@pytest.mark.parametrize("name", [*SUPPRESSORS, *SEVERAL_MODELS])
+def test_the_default_dtype_changes_nothing(name, backend, request):
+    candidates = random_candidates(150)
+    models = {"model": (candidates.source % 2).float()}
+    candidates = dataclasses.replace(candidates, extra=candidates.extra | models)
+    rule = get_suppressor(name)
+    wanted = rule(candidates, backend=backend)
+    request.getfixturevalue("double_by_default")
+    found = rule(candidates, backend=backend)
+    for field in ("boxes", "scores", "labels", "image", "source"):
+        ours, theirs = getattr(found, field), getattr(wanted, field)
+        assert ours.dtype == theirs.dtype, field
+        assert torch.equal(ours, theirs), field
+
+
 @pytest.mark.parametrize("name", NEVER_RISE)
 def test_scores_never_rise(name):
     candidates = random_candidates(300)

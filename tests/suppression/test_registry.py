@@ -1,12 +1,16 @@
 """Suppressors by name, and how a user chooses one with other settings."""
 
 import pytest
+from pydantic import ValidationError
 
 from postnms.errors import UserError
 from postnms.structures import EXTRA_COLUMNS
 from postnms.suppression import SUPPRESSORS, choose, get_suppressor
+from postnms.suppression.confluence import Confluence
 from postnms.suppression.greedy import GreedyNMS
+from postnms.suppression.matrix import ClusterNMS, MatrixNMS
 from postnms.suppression.soft import SoftNMS
+from postnms.suppression.voting import BoxVoting
 from postnms.suppression.weighted_fusion import WBF
 
 
@@ -77,3 +81,45 @@ def test_unknown_names_fields_and_values_are_named():
         UserError, match=r"soft_nms_linear.method: .*'hard', 'linear' or 'gaussian', got 'gauss'"
     ):
         get_suppressor("soft_nms_linear:method=gauss")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "soft_nms_gaussian:iou=0.5",
+            "iou_threshold has no effect with method='gaussian', got 0.5",
+        ),
+        ("soft_nms_linear:sigma=0.2", "sigma has no effect with method='linear', got 0.2"),
+        (
+            "soft_nms_gaussian:sigma=1:method=hard",
+            "sigma has no effect with method='hard', got 1.0",
+        ),
+        ("matrix_nms_linear:sigma=1", "sigma has no effect with method='linear', got 1.0"),
+        ("box_voting:beta=2", "beta has no effect with score_method='id', got 2.0"),
+        ("confluence:decay=suppress:sigma=1", "sigma has no effect with decay='suppress', got 1.0"),
+        ("cluster_nms:beta=1", "beta has no effect without distance, got 1.0"),
+        ("cluster_nms_weighted:sigma=1", "sigma has no effect without score_penalty, got 1.0"),
+        ("cluster_nms_penalty:vote_threshold=0.5", "vote_threshold has no effect without weighted"),
+        ("cluster_nms_weighted:moved=survivors", "moved has no effect without score_penalty"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(text, wanted):
+    with pytest.raises(UserError) as error:
+        get_suppressor(text)
+    assert str(error.value).startswith(f"{text.partition(':')[0]}: {wanted}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (SoftNMS, {"method": "gaussian", "iou_threshold": 0.5}),
+        (MatrixNMS, {"method": "linear", "sigma": 1.0}),
+        (BoxVoting, {"score_method": "avg", "beta": 2.0}),
+        (Confluence, {"decay": "linear", "sigma": 1.0}),
+        (ClusterNMS, {"min_score": 0.1}),
+    ],
+)
+def test_a_setting_without_effect_is_refused_in_python_too(kind, settings):
+    with pytest.raises(ValidationError, match="has no effect with"):
+        kind(**settings)

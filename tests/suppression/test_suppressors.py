@@ -7,10 +7,12 @@ from ensemble_boxes import non_maximum_weighted, weighted_boxes_fusion
 from torchvision.ops import batched_nms
 
 from postnms.suppression import SUPPRESSORS, get_suppressor
+from postnms.suppression.confluence import Confluence
 from postnms.suppression.greedy import AdaptiveNMS, GreedyNMS, SetNMS
 from postnms.suppression.matrix import ClusterNMS, FastNMS, MatrixNMS
+from postnms.suppression.merging import NonMaxMerge
 from postnms.suppression.soft import SoftNMS, VarianceVoting
-from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS, NonMaxMerge
+from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS
 from postnms.suppression.weighted_fusion import WBF
 from tests.support.builders import candidates_of, random_candidates
 
@@ -58,6 +60,15 @@ TABLE = [
     (
         ClusterNMS(score_penalty=True),
         [([0, 0, 10, 10], 0.8), ([50, 0, 60, 10], 0.6), ([0, 0, 8, 10], 0.4 * np.exp(-0.64 / 0.2))],
+    ),
+    # proximity 2 / 10
+    (
+        Confluence(),
+        [
+            ([0, 0, 10, 10], 0.8),
+            ([50, 0, 60, 10], 0.6),
+            ([0, 0, 8, 10], 0.4 * np.exp(-0.64 / 0.5)),
+        ],
     ),
     (
         MatrixNMS(method="linear"),
@@ -161,17 +172,6 @@ def test_wbf_joins_over_the_threshold_not_at_it(backend):
     pair = candidates_of([[0, 0, 10, 10], [0, 0, 5, 10]], [0.9, 0.5])  # IoU 0.5
     assert len(WBF(iou_threshold=0.5)(pair, backend=backend).scores) == 2
     assert len(WBF(iou_threshold=0.49)(pair, backend=backend).scores) == 1
-
-
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
-def test_the_second_round_of_cp_cluster_has_a_higher_threshold(backend):
-    """The first box suppresses both others.
-
-    The second overlaps the third by 0.54, which is over 0.5 but not over 0.6.
-    """
-    three = candidates_of([[0, 0, 10, 10], [2.4, 0, 10.4, 10], [0, 0, 8, 10]], [0.9, 0.8, 0.3])
-    found = SUPPRESSORS["cp_cluster"](three, backend=backend)
-    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8 * (1 - 7.6 / 10.4), 0.3 * 0.2]))
 
 
 def test_class_agnostic_boxes_meet_and_keep_their_labels():

@@ -15,14 +15,15 @@ def sweep(choices: Sequence[Choice], text: str) -> list[Choice]:
     """Add every value of ``FIELD=FIRST:LAST:STEP`` to the suppressors that have the field.
 
     ``iou`` and ``score`` are short for ``iou_threshold`` and ``score_threshold``. Choices that set
-    the field already, for example by an earlier sweep, are not swept again. Raises UserError if
-    the text has another form, and if no suppressor has the field.
+    the field already, for example by an earlier sweep, are not swept again, and neither are those
+    whose other settings leave it without effect. Raises UserError if the text has another form,
+    and if no suppressor has the field.
 
     Returns the choices as given, followed by the swept ones.
     """
     field, values = _read_sweep(text)
     free = [choice for choice in choices if field not in choice.settings]
-    fields = sorted({name for choice in free for name in type(choice.suppressor).model_fields})
+    fields = sorted({name for choice in free for name in _effective_fields(choice)})
     if field not in fields:
         raise UserError(
             f"{text}: none of the suppressors has a field {field!r} that is not set "
@@ -32,10 +33,15 @@ def sweep(choices: Sequence[Choice], text: str) -> list[Choice]:
     swept = [
         choice.with_setting(field, value)
         for choice in free
-        if field in type(choice.suppressor).model_fields
+        if field in _effective_fields(choice)
         for value in values
     ]
     return [*choices, *swept]
+
+
+def _effective_fields(choice: Choice) -> list[str]:
+    idle = choice.suppressor.idle_fields()
+    return [name for name in type(choice.suppressor).model_fields if name not in idle]
 
 
 def _read_sweep(text: str) -> tuple[str, Sequence[int | float]]:

@@ -53,21 +53,30 @@ class Confluence(Suppressor):
     close candidate and 1 otherwise. The selected candidate gets the best current score of itself
     and the candidates close to it, and keeps its box. The close candidates then decay by the method
     ``decay``. Scores must be in [0, 1].
+
+    The settings are the defaults of the authors' function for ``selection`` ``score``. Their
+    function for ``confluence`` has none for the threshold and the decay, and gives the selected
+    candidate the best score of the others that are close, thus 0 where none is. Both count boxes as
+    close at the threshold too. The paper drops close boxes, as ``suppress`` does.
     """
 
-    threshold: PositiveFloat = 0.6
+    threshold: PositiveFloat = 0.7
     """Proximity below which two boxes are close. A value over 4 makes all boxes close."""
     selection: Literal["confluence", "score"] = "confluence"
     """Quantity that selects the candidate of a round."""
-    decay: Literal["suppress", "linear", "gaussian"] = "suppress"
+    decay: Literal["suppress", "linear", "gaussian"] = "gaussian"
     """What happens to the candidates close to the selected one. ``suppress`` drops them. ``linear``
     multiplies their scores by min(P, 1), and ``gaussian`` by exp(-(1 - P)^2 / sigma)."""
     sigma: PositiveFloat = 0.5
-    """Width of the Gaussian decay. A larger one lowers scores less."""
-    min_score: Fraction = 0.001
+    """Width of the decay of ``gaussian``. A larger one lowers scores less."""
+    min_score: Fraction = 0.05
     """Candidates with a current score below this are dropped, before the first round too."""
 
     needs_probabilities: ClassVar[bool] = True
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return ``sigma`` for the decays that are not Gaussian."""
+        return {} if self.decay == "gaussian" else {"sigma": f"with decay={self.decay!r}"}
 
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the selected candidates with the scores that they got when they were selected."""

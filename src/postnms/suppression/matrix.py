@@ -25,7 +25,8 @@ class FastNMS(Suppressor):
     """Fast NMS (YOLACT, arXiv 1904.02689): drop each box that any better box overlaps.
 
     Unlike in greedy NMS, a box that is itself dropped still suppresses others. The kept boxes are
-    therefore a subset of those of greedy NMS. Boxes and scores do not change.
+    therefore a subset of those of greedy NMS. Boxes and scores do not change. The authors' code
+    looks at the 200 best boxes of a class only.
     """
 
     iou_threshold: Fraction = 0.5
@@ -39,15 +40,17 @@ class FastNMS(Suppressor):
 class ClusterNMS(Suppressor):
     """Cluster-NMS (arXiv 2005.03572, section IV): greedy NMS as a fixed point, with its extensions.
 
-    Without extensions the result is that of greedy NMS. Three extensions can be combined:
+    Without extensions the result is that of greedy NMS. Three extensions of the authors' code can
+    be combined. D is (rho^2 / c^2)^beta, as in DIoU-NMS: rho is the distance of two centres, and c
+    is the diagonal of the smallest box around both boxes.
 
-    - ``distance``: the criterion is IoU - (rho^2 / c^2)^beta, as in DIoU-NMS. rho is the distance
-      of the two centres, and c is the diagonal of the smallest box around both boxes.
     - ``score_penalty``: no box is dropped for its overlap. Instead, each key of greedy NMS that
-      ranks ahead of a box and overlaps it multiplies the box's score by exp(-IoU^2 / sigma), or
-      with ``distance`` by min(exp(-IoU^2 / sigma) + (rho^2 / c^2)^beta, 1).
-    - ``weighted``: a key moves to the mean of itself and the boxes ranked behind it that overlap it
-      by more than ``vote_threshold``. A box has the weight score * IoU, and the key its score.
+      ranks ahead of a box and overlaps it multiplies the box's score by exp(-IoU^2 / sigma).
+    - ``distance``: the overlap is IoU - D in place of the IoU. With ``score_penalty`` the keys are
+      those of the plain IoU, and the factor of the score is min(exp(-IoU^2 / sigma) + D, 1).
+    - ``weighted``: a key moves to the mean of itself and the boxes ranked behind it whose overlap
+      with it is over ``vote_threshold``. A box has the weight score * overlap, and the key its
+      score. With ``score_penalty`` these are the lowered scores, and the overlap is the IoU.
 
     Scores must be in [0, 1].
 
@@ -65,33 +68,47 @@ class ClusterNMS(Suppressor):
     """
 
     iou_threshold: Fraction = 0.5
-    """Value of the criterion, in [0, 1], above which a key suppresses another box."""
+    """Overlap, in [0, 1], above which a key suppresses another box, or would without
+    ``score_penalty``."""
     distance: bool = False
-    """Subtract a power of the relative distance of the centres from the IoU."""
+    """Let distant centres lessen the suppression."""
     score_penalty: bool = False
     """Lower the scores of overlapping boxes instead of dropping the boxes."""
     weighted: bool = False
-    """Move each key to a weighted mean of the boxes that overlap it."""
-    beta: PositiveFloat = 0.6
-    """Power of the relative distance of the centres, which only ``distance`` uses."""
+    """Move boxes to a weighted mean of the boxes that overlap them."""
+    moved: Literal["keys", "survivors"] = "keys"
+    """Boxes that ``weighted`` moves. ``keys``: as above. ``survivors``, which needs
+    ``score_penalty``: each box with a final score over ``min_score``, by weights that are the IoU
+    alone. The box itself has the weight 1. The authors' YOLACT code has both, ``keys`` for classes
+    that suppress each other and ``survivors`` for one class at a time."""
+    beta: PositiveFloat = 0.9
+    """Power of the relative distance of the centres, which only ``distance`` uses. The authors'
+    YOLACT code has 0.9 in the overlap and 0.6 in the factor of the score."""
     sigma: PositiveFloat = 0.2
     """Width of the score penalty. A larger one lowers scores less."""
     vote_threshold: Fraction = 0.8
-    """IoU in [0, 1] with the key above which a box counts in the weighted mean."""
+    """Overlap in [0, 1] above which a box counts in the weighted mean."""
     min_score: Fraction = 0.01
     """With ``score_penalty``, a box with a final score at or below this is dropped."""
 
     needs_probabilities: ClassVar[bool] = True
 
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields of the extensions that are off."""
+        idle = {} if self.distance else {"beta": "without distance"}
+        if not self.score_penalty:
+            idle |= dict.fromkeys(("sigma", "min_score", "moved"), "without score_penalty")
+        if not self.weighted:
+            idle |= dict.fromkeys(("vote_threshold", "moved"), "without weighted")
+        return idle
+
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the keys or, with ``score_penalty``, all boxes with a score over ``min_score``."""
-        measure = "diou" if self.distance else "iou"
+        measure = "diou" if self.distance and not self.score_penalty else "iou"
         keys = is_key(owners(ranked, self.iou_threshold, measure, beta=self.beta))
-        boxes = self._means(ranked, keys) if self.weighted else ranked.boxes
-        if not self.score_penalty:
-            return Kept(keys.nonzero().squeeze(1), boxes[keys], ranked.scores[keys])
-        scores = self._penalised(ranked, keys)
-        kept = scores > self.min_score
+        scores = self._penalised(ranked, keys) if self.score_penalty else ranked.scores
+        kept = scores > self.min_score if self.score_penalty else keys
+        boxes = self._means(ranked, keys, scores) if self.weighted else ranked.boxes
         return Kept(kept.nonzero().squeeze(1), boxes[kept], scores[kept])
 
     def _penalised(self, ranked: Ranked, keys: Tensor) -> Tensor:
@@ -99,21 +116,33 @@ class ClusterNMS(Suppressor):
         pairs = _worse(overlapping(ranked, keys, 0.0))
         exponent = -(pairs.overlap**2) / self.sigma
         if self.distance:
-            apart = (
-                paired_distance(ranked.boxes[pairs.first], ranked.boxes[pairs.second]) ** self.beta
-            )
+            apart = self._distances(ranked, pairs)
             exponent = torch.log((exponent.exp() + apart).clamp(max=1))
         # The product of all penalties is one exponential of a sum.
         return ranked.scores * sum_by(exponent, pairs.second, len(ranked)).exp()
 
-    def _means(self, ranked: Ranked, keys: Tensor) -> Tensor:
-        """Return the boxes (n, 4), those of keys replaced by the weighted means."""
-        pairs = overlapping(ranked, keys, self.vote_threshold)
+    def _means(self, ranked: Ranked, keys: Tensor, scores: Tensor) -> Tensor:
+        """Return the boxes (n, 4), those that move replaced by their weighted means."""
+        by_iou_alone = self.moved == "survivors"
+        firsts = scores > self.min_score if by_iou_alone else keys
+        pairs = overlapping(ranked, firsts, self.vote_threshold)
+        overlap = pairs.overlap
+        if self.distance and not self.score_penalty:
+            overlap = overlap - self._distances(ranked, pairs)
         itself = pairs.first == pairs.second
-        counts = itself | (pairs.first < pairs.second)
-        # A key without an area has an IoU of 0 with itself, but it counts fully.
-        weights = ranked.scores[pairs.second] * torch.where(itself, 1.0, pairs.overlap) * counts
+        counts = itself | ((pairs.first < pairs.second) & (overlap > self.vote_threshold))
+        # A box without an area has an IoU of 0 with itself, but it counts fully.
+        weights = torch.where(itself, 1.0, overlap) * counts
+        if not by_iou_alone:
+            weights = weights * scores[pairs.second]
         return mean_boxes(ranked, pairs, weights)
+
+    def _distances(self, ranked: Ranked, pairs: Pairs) -> Tensor:
+        """Return (rho^2 / c^2)^beta (p,) of the two boxes of each pair."""
+        distance = paired_distance(ranked.boxes[pairs.first], ranked.boxes[pairs.second])
+        # The last bit of a power depends on where torch splits the work between threads. It must
+        # not be a bit of the result.
+        return (distance.double() ** self.beta).to(distance.dtype)
 
 
 class MatrixNMS(Suppressor):
@@ -123,17 +152,23 @@ class MatrixNMS(Suppressor):
     f(IoU(i, j)) / f(m_i) over all candidates i of its group that rank ahead of j. m_i is the
     largest IoU of i with a candidate ahead of i, or 0 if there is none. The denominator compensates
     for the chance that i is itself suppressed. The function f(x) is 1 - x (``linear``) or
-    exp(-sigma * x^2) (``gaussian``). Boxes do not change. Scores must be in [0, 1].
+    exp(-sigma * x^2) (``gaussian``). Boxes do not change. Scores must be in [0, 1]. The method and
+    sigma are the defaults of the authors' code, which takes the IoU of masks.
     """
 
     method: Literal["linear", "gaussian"] = "gaussian"
     """The decay function f."""
     sigma: PositiveFloat = 2.0
-    """Strength of the Gaussian decay. A larger one lowers scores more."""
+    """Strength of the decay of ``gaussian``. A larger one lowers scores more."""
     min_score: Fraction = 0.001
-    """A candidate with a decayed score below this is dropped."""
+    """A candidate with a decayed score below this is dropped. The authors' test settings have
+    0.05."""
 
     needs_probabilities: ClassVar[bool] = True
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return ``sigma`` for the linear decay."""
+        return {"sigma": f"with method={self.method!r}"} if self.method == "linear" else {}
 
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the candidates with a decayed score of at least ``min_score``."""

@@ -13,10 +13,10 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from postnms.config import Config
@@ -118,7 +118,7 @@ class Suppressor(Config, ABC):
 
     The result is deterministic. A tie goes to the candidate with the lower row, here and within
     each suppressor. A subclass implements :meth:`suppress`. It may also override :meth:`rank_by`
-    and set the class variables ``columns`` and ``needs_probabilities``.
+    and :meth:`idle_fields`, and set the class variables ``columns`` and ``needs_probabilities``.
     """
 
     score_threshold: float | None = None
@@ -175,6 +175,22 @@ class Suppressor(Config, ABC):
     def rank_by(self, candidates: Candidates) -> Tensor:
         """Return the value (n,) float32 that orders the candidates. By default it is the score."""
         return candidates.scores
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that the other settings leave without effect, each with the reason.
+
+        The reason completes the sentence "the field has no effect", as in "with method='linear'".
+        A setting of such a field to anything but its default is an error.
+        """
+        return {}
+
+    @model_validator(mode="after")
+    def _refuse_idle_fields(self) -> Self:
+        for field, reason in self.idle_fields().items():
+            value = getattr(self, field)
+            if value != type(self).model_fields[field].default:
+                raise ValueError(f"{field} has no effect {reason}, got {value!r}")
+        return self
 
     def check_columns(self, present: Collection[str]) -> None:
         """Raise UserError if a required extra column is not among the names in ``present``."""

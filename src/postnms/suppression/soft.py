@@ -49,7 +49,8 @@ class SoftNMS(Suppressor):
     ``linear`` multiplies it by 1 - IoU if the IoU is over the threshold.
     ``gaussian`` multiplies it by exp(-IoU^2 / sigma). ``hard`` drops the candidate if the IoU is
     over the threshold, which is greedy NMS. A candidate whose score is below ``min_score`` is
-    dropped. Scores never rise, and boxes do not change. Scores must be in [0, 1].
+    dropped. Scores never rise, and boxes do not change. Scores must be in [0, 1]. The numbers are
+    the defaults of the authors' code, whose boxes are one pixel wider and higher.
 
     Example:
         >>> import torch
@@ -67,13 +68,18 @@ class SoftNMS(Suppressor):
     method: Literal["hard", "linear", "gaussian"] = "linear"
     """How the scores of overlapping candidates decay."""
     iou_threshold: Fraction = 0.3
-    """IoU in [0, 1] above which ``hard`` and ``linear`` lower a score. ``gaussian`` ignores it."""
+    """IoU in [0, 1] above which ``hard`` and ``linear`` lower a score."""
     sigma: PositiveFloat = 0.5
-    """Width of the Gaussian decay. A larger one lowers scores less."""
+    """Width of the decay of ``gaussian``. A larger one lowers scores less."""
     min_score: Fraction = 0.001
     """Candidates with a current score below this are dropped, before the first round too."""
 
     needs_probabilities: ClassVar[bool] = True
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return ``iou_threshold`` for the Gaussian decay, and ``sigma`` for the others."""
+        field = "iou_threshold" if self.method == "gaussian" else "sigma"
+        return {field: f"with method={self.method!r}"}
 
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the selected candidates with the scores that they had when they were selected."""
@@ -94,6 +100,10 @@ class VarianceVoting(Suppressor):
     than ``vote_iou``. The IoU is always that of the boxes as they were given. Since each edge has
     its own weights, the means of two opposite edges may cross. Such edges are exchanged. Scores
     must be in [0, 1].
+
+    The settings are the defaults of the authors' code. It takes variances relative to the sides of
+    the boxes, as the network gives them, does not exchange edges, and has boxes that are one pixel
+    wider and higher.
     """
 
     sigma: PositiveFloat = 0.5

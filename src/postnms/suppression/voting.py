@@ -38,7 +38,8 @@ class BoxVoting(Suppressor):
     - ``quasi_sum``: sum(s) / count^beta, which may exceed 1 if beta is below 1.
     - ``temp_avg``: mean(s^(1 / beta) / (s^(1 / beta) + (1 - s)^(1 / beta))).
 
-    Scores must be in [0, 1].
+    Scores must be in [0, 1]. The settings of the vote are the defaults of Detectron, which counts a
+    voter from an IoU of the threshold on and has boxes that are one pixel wider and higher.
 
     Example:
         >>> import torch
@@ -60,9 +61,15 @@ class BoxVoting(Suppressor):
     score_method: ScoreMethod = "id"
     """How the score of a key is computed from the scores of its voters."""
     beta: PositiveFloat = 1.0
-    """Exponent of ``generalized_avg`` and ``quasi_sum``, and temperature of ``temp_avg``."""
+    """Exponent of ``generalized_avg`` and ``quasi_sum``, and temperature of ``temp_avg``. No other
+    method uses it."""
 
     needs_probabilities: ClassVar[bool] = True
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return ``beta`` for the methods that have no exponent."""
+        idle = self.score_method in ("id", "avg", "iou_avg")
+        return {"beta": f"with score_method={self.score_method!r}"} if idle else {}
 
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the keys, moved and re-scored by their voters."""
@@ -102,7 +109,8 @@ class MergeNMS(Suppressor):
 
     The mean is over all candidates of the group that overlap the key with an IoU over the
     threshold, whichever key suppressed them, and over the key itself. The weights are the scores,
-    which must be in [0, 1]. A key keeps its score.
+    which must be in [0, 1]. A key keeps its score. This is the option ``merge`` of YOLOv5, without
+    its rule that a key is dropped if it overlaps no other box. Its thresholds go from 0.45 to 0.65.
     """
 
     iou_threshold: Fraction = 0.5
@@ -123,7 +131,8 @@ class NMW(Suppressor):
     """Non-maximum weighted: move each kept box to the mean, by score * IoU with it, of its cluster.
 
     The source is CAD (ICCV workshops 2017). The kept boxes are the keys of greedy NMS. A key keeps
-    its score. Scores must be in [0, 1].
+    its score. Scores must be in [0, 1]. The settings give the results of the package
+    ``ensemble-boxes``.
     """
 
     iou_threshold: Fraction = 0.55
@@ -145,31 +154,6 @@ class NMW(Suppressor):
         return Kept(keys.nonzero().squeeze(1), boxes[keys], ranked.scores[keys])
 
 
-class NonMaxMerge(Suppressor):
-    """Replace each cluster of greedy NMS by the box around all its members, with the key's score.
-
-    The libraries SAHI and supervision provide this suppressor under the names greedy NMM and
-    non-max merge.
-    """
-
-    iou_threshold: Fraction = 0.5
-    """Overlap in [0, 1] above which a key owns another box, in the measure ``overlap``."""
-    overlap: Literal["iou", "ios"] = "iou"
-    """Measure of the overlap. ``iou``: intersection over union. ``ios``: intersection over the area
-    of the smaller box."""
-
-    def suppress(self, ranked: Ranked) -> Kept:
-        """Return the keys with the boxes around their clusters and unchanged scores."""
-        owner = owners(ranked, self.iou_threshold, self.overlap)
-        rows = owner[:, None].expand(-1, 2)
-        low = ranked.boxes[:, :2].scatter_reduce(0, rows, ranked.boxes[:, :2], "amin")
-        high = ranked.boxes[:, 2:].scatter_reduce(0, rows, ranked.boxes[:, 2:], "amax")
-        keys = is_key(owner)
-        return Kept(
-            keys.nonzero().squeeze(1), torch.cat([low, high], dim=1)[keys], ranked.scores[keys]
-        )
-
-
 class WBC(Suppressor):
     """Weighted box clustering (Retina U-Net, arXiv 1811.08661, section 2.3).
 
@@ -178,6 +162,10 @@ class WBC(Suppressor):
     sum(score * w) / (sum(w) + missing * mean(w)), where missing = max(``expected_votes`` - members,
     0). An object that only few of the expected models or views detect therefore gets a lower score.
     Scores must be in [0, 1].
+
+    The authors' code clusters at an IoU of 1e-5, weighs down boxes far from the centre of their
+    patch of the image, counts the patches that vote instead of the members, and drops clusters with
+    a score up to 0.01. The library lsnms clusters at 0.5, by default without weights.
     """
 
     iou_threshold: Fraction = 0.5

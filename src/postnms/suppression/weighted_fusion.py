@@ -95,7 +95,7 @@ class WBF(Suppressor):
         if self.confidence == "avg":
             return votes / count * count.clamp(max=models) / total
         # For each fused box, the models that have a member in it, and the sum of their weights.
-        present = torch.zeros(size, models, device=owner.device)
+        present = votes.new_zeros(size, models)
         present[owner, self._models(ranked.candidates)] = 1.0
         seen = present @ present.new_tensor(self.model_weights)
         member_weights = sum_by(weights, owner, size).clamp(min=torch.finfo(torch.float32).tiny)

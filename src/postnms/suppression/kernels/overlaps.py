@@ -46,6 +46,16 @@ def iou_of(first, i, second, j):  # pragma: no cover: compiled
     return shared / union if union > 0 else np.float32(0)
 
 
+@exact_inlined
+def ios_of(first, i, second, j):  # pragma: no cover: compiled
+    """Return the area that two boxes share, as in :func:`iou_of`, over the smaller area.
+
+    It is 0 where the smaller box has no area.
+    """
+    smaller = min(area_of(first, i), area_of(second, j))
+    return shared_of(first, i, second, j) / smaller if smaller > 0 else np.float32(0)
+
+
 @exact
 def _distance(columns, i, j):  # pragma: no cover: compiled
     """Return the squared distance of two centres over the squared diagonal around both boxes."""
@@ -67,8 +77,7 @@ def _overlap(columns, i, j, measure, beta):  # pragma: no cover: compiled
     to the power of ``beta``.
     """
     if measure == 1:
-        smaller = min(area_of(columns, i), area_of(columns, j))
-        return shared_of(columns, i, columns, j) / smaller if smaller > 0 else np.float32(0)
+        return ios_of(columns, i, columns, j)
     iou = iou_of(columns, i, columns, j)
     if measure == 0:
         return iou
