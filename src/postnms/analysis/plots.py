@@ -39,9 +39,8 @@ def plot_comparison(rows: Sequence[ComparedRow], path: Path) -> None:
     )
     for number, name in enumerate(sorted(series, key=lambda name: -best[name])):
         marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
-        _plot_series(
-            axes, series[name], COLOURS[number % len(COLOURS)], marker, f"{best[name]:.1f} {name}"
-        )
+        label = f"{best[name]:.1f} {_literal(name)}"
+        _plot_series(axes, series[name], COLOURS[number % len(COLOURS)], marker, label)
     greedy = next((row.figures["AP"] for row in rows if row.name == BASELINE), None)
     if greedy is not None:
         axes.axhline(greedy, color="black", linewidth=0.6)
@@ -148,7 +147,8 @@ def _plot_costs(
 ) -> None:
     """Draw the bars of one row, which is the row ``number`` of the chart."""
     costs = [errors.costs[kind] for kind in ERROR_TYPES]
-    bars = axes.barh(positions, costs, height, color=COLOURS[number % len(COLOURS)], label=name)
+    colour = COLOURS[number % len(COLOURS)]
+    bars = axes.barh(positions, costs, height, color=colour, label=_literal(name))
     axes.bar_label(
         bars,
         [
@@ -158,3 +158,8 @@ def _plot_costs(
         padding=2,
         fontsize=7,
     )
+
+
+def _literal(name: str) -> str:
+    """Return a name as Matplotlib shows it unchanged. It reads text between dollars as formulas."""
+    return name.replace("$", r"\$")
