@@ -10,7 +10,6 @@ their number.
 m: objects of a scene.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +23,7 @@ from postnms.data.dataset import Category, Dataset, Record, Truth
 from postnms.data.scenes.shapes import SHAPES, Shape, background, place
 from postnms.errors import UserError
 from postnms.files.atomic import atomic_path, write_json
+from postnms.files.json_files import read_json
 
 SPLITS = ("train", "val")
 """Names of the splits. The position of a split is a part of the seed of its scenes."""
@@ -235,10 +235,8 @@ def write_scenes(
 def _refuse_foreign(path: Path) -> None:
     """Raise UserError if an annotation file exists that :func:`write_scenes` did not write."""
     try:
-        ours = (
-            not path.exists() or json.loads(path.read_text())["info"]["description"] == DESCRIPTION
-        )
-    except (ValueError, RecursionError, TypeError, LookupError):
+        ours = not path.exists() or read_json(path)["info"]["description"] == DESCRIPTION
+    except (UserError, TypeError, LookupError):
         ours = False
     if not ours:
         raise UserError(
