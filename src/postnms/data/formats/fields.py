@@ -17,7 +17,7 @@ LARGEST = 1e15
 The areas of such boxes, and the squares of their distances, are finite in float32.
 """
 
-Id = TypeVar("Id", int, ImageId)
+Id = TypeVar("Id", bound=ImageId)
 
 
 def read_whole(value: Any) -> int | None:
