@@ -53,4 +53,10 @@ def _built_in(file: CandidateFile) -> Truth:
     seed = recipe.get("seed")
     if type(seed) is not int or seed < 0:
         raise UserError(f"{file.path}: recipe.seed: expected an integer >= 0, got {shown(seed)}")
+    # The scenes are made one by one, so their number is compared before that work begins.
+    if config.scenes is not None and config.scenes.val != len(file):
+        raise UserError(
+            f"{file.path}: recipe.data.scenes.val: expected {len(file)}, the number of images of "
+            f"the file, got {config.scenes.val}"
+        )
     return open_dataset(config, None, "val", seed).truth
