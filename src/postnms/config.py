@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from postnms.errors import UserError
+from postnms.errors import UserError, shown, shown_name
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number in [0, 1]."""
@@ -18,6 +18,9 @@ Positive = Annotated[int, Field(gt=0)]
 """A whole number above 0."""
 Progress = Callable[[int], None]
 """Called by a long-running function with the number of steps finished since the last call."""
+
+MOST_MISTAKES = 10
+"""Largest number of mistakes that one message names."""
 
 
 def no_progress(steps: int) -> None:
@@ -35,12 +38,20 @@ class Config(BaseModel):
     def parse(cls, values: dict[str, Any], name: str) -> Self:
         """Build the settings from values that JSON can hold.
 
-        ``name`` is how the user calls these settings. Raises UserError that names every mistake.
+        ``name`` is how the user calls these settings. Raises UserError that names every mistake,
+        or the first :data:`MOST_MISTAKES` of many.
         """
         try:  # By way of JSON, where a list may stand for a tuple.
-            return cls.model_validate_json(json.dumps(values))
+            text = json.dumps(values)
+            _check_integers(values, name)
+            return cls.model_validate_json(text)
+        except RecursionError as error:
+            raise UserError(f"{name}: nests too deeply") from error
         except ValidationError as error:
-            lines = [_explain(cls, name, mistake) for mistake in error.errors(include_url=False)]
+            mistakes = error.errors(include_url=False)
+            lines = [_explain(cls, name, mistake) for mistake in mistakes[:MOST_MISTAKES]]
+            if len(mistakes) > MOST_MISTAKES:
+                lines.append(f"and {len(mistakes) - MOST_MISTAKES} more mistakes")
             raise UserError("; ".join(lines)) from error
 
 
@@ -58,20 +69,41 @@ def nearest(wrong: str, valid: list[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(valid))}"
 
 
+def _check_integers(values: Any, name: str) -> None:
+    """Raise UserError if nested values hold an integer that 64 bits cannot hold.
+
+    JSON has integers of any length, but no setting is larger, and they overflow where they are
+    used. ``name`` is the path to the values.
+    """
+    if isinstance(values, dict):
+        for key, value in values.items():
+            _check_integers(value, f"{name}.{shown_name(str(key))}")
+    elif isinstance(values, list | tuple):
+        for index, value in enumerate(values):
+            _check_integers(value, f"{name}.{index}")
+    elif isinstance(values, int) and not -(2**63) <= values < 2**63:
+        raise UserError(f"{name}: expected an integer of at most 64 bits, got {shown(values)}")
+
+
 def _explain(config: type[BaseModel], name: str, mistake: Any) -> str:
     path, fields = _resolve(config, mistake["loc"])
-    where = ".".join([name, *path])
+    where = ".".join([name, *map(shown_name, path)])
     if mistake["type"] == "extra_forbidden":
         return f"{where}: no such field ({nearest(path[-1], fields)})"
     if mistake["type"] == "union_tag_invalid":
         context = mistake["ctx"]
         kind = context["discriminator"].strip("'")
-        return f"{where}.{kind}: expected one of {context['expected_tags']}, got {context['tag']!r}"
+        tags = context["expected_tags"]
+        return f"{where}.{kind}: expected one of {tags}, got {shown(context['tag'])}"
     if mistake["type"] == "union_tag_not_found":
         return f"{where}: expected a field {mistake['ctx']['discriminator']} that says which"
     if mistake["type"] == "value_error":  # Raised by this library; its message says what came.
         return f"{where}: {mistake['ctx']['error']}"
-    return f"{where}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
+    message = f"{where}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+    if mistake["type"] == "json_invalid":
+        # What came is the text of all settings, whose beginning would not show the mistake.
+        return message
+    return f"{message}, got {shown(mistake['input'])}"
 
 
 def _resolve(config: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:

@@ -1,4 +1,12 @@
-"""The one exception for mistakes that a user can mend. The command line prints it as one line."""
+"""The one exception for mistakes that a user can mend, and how its messages show foreign values.
+
+The command line prints such a mistake as one line.
+"""
+
+import reprlib
+
+MOST_SHOWN = 80
+"""Largest number of characters of a value in a message."""
 
 
 class UserError(ValueError):
@@ -16,3 +24,38 @@ class UserError(ValueError):
     def __str__(self) -> str:
         message = super().__str__()
         return message if self.argument is None else f"{self.argument}: {message}"
+
+
+def shown(value: object) -> str:
+    """Return a value of any type for a message: its ``repr``, cut to :data:`MOST_SHOWN` characters.
+
+    Values come from files of others. They may be very long, nest deeply, or hold characters that
+    control a terminal, which ``repr`` writes as escapes.
+
+    Example:
+        >>> shown([1, "a"]), shown("\\x1b[31m")
+        ("[1, 'a']", "'\\\\x1b[31m'")
+        >>> shown("a" * 1000)[-10:]
+        "aaaaaaaaa'"
+    """
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # Python refuses to write an integer of thousands of digits.
+        text = f"<{type(value).__name__} that is too long to show>"
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
+
+
+def shown_name(name: str) -> str:
+    """Return a name from a file of others for a message: as it is, or as :func:`shown` if odd.
+
+    Odd is a name that is empty, longer than :data:`MOST_SHOWN` characters, or not printable.
+    """
+    return name if name.isprintable() and 0 < len(name) <= MOST_SHOWN else shown(name)
+
+
+_SHORT = reprlib.Repr()
+# Two levels show the form of a value. With more, a nested list could still be long to write.
+_SHORT.maxlevel = 2
+_SHORT.maxlist = _SHORT.maxtuple = 20
+_SHORT.maxdict = 4
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = MOST_SHOWN

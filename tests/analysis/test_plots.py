@@ -55,12 +55,16 @@ def test_families_are_listed_by_their_best_ap(drawn, tmp_path):
     assert (tmp_path / "compare.png").stat().st_size > 1000
 
 
-def test_names_are_no_formulas(drawn, tmp_path):
-    plots.plot_comparison([row("a$x_{$", 30.0), row("$y$", 20.0)], tmp_path / "compare.png")
-    (figure,) = drawn
-    (legend,) = figure.legends
-    texts = [text.get_text() for text in legend.get_texts()]
-    assert texts == [r"30.0 a\$x_{\$", r"20.0 \$y\$"]
+def test_names_with_dollars_are_no_formulas(drawn, tmp_path):
+    name = "run a$x_{$"
+    plots.plot_comparison([row("nms", 30.0), row(name, 20.0)], tmp_path / "compare.png")
+    nothing = dict.fromkeys(ERROR_TYPES, 0)
+    analysed = AnalysedRow(ErrorTypes(50.0, nothing, nothing, 0.0, 0.0), 0.5, None)
+    nowhere = ClusterIoUs(*[torch.zeros(0)] * 3)
+    plots.plot_errors(Analysis({name: analysed}, 0.5, nowhere, None), tmp_path / "errors.png")
+    for figure, label in zip(drawn, ("20.0 run a$x_{$", name), strict=True):
+        shown = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert label in [text.replace(r"\$", "$") for text in shown]
 
 
 def test_bars_say_what_errors_cost_and_how_many_there_are(drawn, tmp_path):

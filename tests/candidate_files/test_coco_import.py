@@ -14,6 +14,7 @@ from postnms.data.formats.coco import read_truth
 from postnms.errors import UserError
 from postnms.evaluation.results import to_results
 from postnms.files import json_stream
+from postnms.files.json_files import JsonLimits
 from postnms.structures import REFINED, Detections
 
 TRUTH = {
@@ -113,6 +114,22 @@ def test_optional_fields_become_columns(convert):
     assert candidates.extra["edge_log_variance"].tolist() == [[1, 2.5, 3, 4]] * 2
 
 
+def test_null_counts_as_missing_and_whole_numbers_may_be_floats(convert):
+    nothing = {"source": None, "iou": None, "density": None, "area": None}
+    given = [{**e, **nothing, "image_id": float(e["image_id"])} for e in GOOD]
+    given = [{**e, "category_id": float(e["category_id"])} for e in given]
+    assert convert(given, "a.json").path.read_bytes() == convert(GOOD, "b.json").path.read_bytes()
+    sources = only_chunk(convert([entry(8, source=3.0), entry(8, source=2)])).source
+    assert sources.tolist() == [3, 2]
+
+
+def test_an_entry_that_is_too_long_is_refused_and_the_limit_can_be_raised(convert):
+    long = [entry(8, segmentation=[[0] * 1000])]
+    with pytest.raises(UserError, match="expected an entry of at most 100 characters"):
+        convert(long, limits=JsonLimits(entry=100))
+    assert convert(long, limits=JsonLimits(entry=10_000)).num_candidates == 1
+
+
 def test_an_imported_column_of_refined_boxes_is_read(convert):
     boxes = [[0, 0, 9, 9.5], [5, 5, 5, 5]]
     file = convert([entry(8, refined_boxes=boxes[0]), entry(70, refined_boxes=boxes[1])])
@@ -181,7 +198,9 @@ BAD = [
     ([entry(), 3], r"r\.json: \[1\]: expected an object, got int"),
     ([entry(), entry(9)], r"r\.json: \[1\]\.image_id: expected the id of an image, got 9"),
     ([entry(True)], r"\[0\]\.image_id: expected the id of an image, got True"),
-    ([entry(70.0)], r"\[0\]\.image_id: .*got 70\.0"),
+    ([entry(70.5)], r"\[0\]\.image_id: .*got 70\.5"),
+    ([entry("70")], r"\[0\]\.image_id: expected the id of an image, got '70'"),
+    ([entry("x" * 10**6)], r"\[0\]\.image_id: expected the id of an image, got '.{,80}$"),
     ([entry(category=4)], r"\[0\]\.category_id: expected one of \[3, 90\], got 4"),
     ([entry(category=[3])], r"\[0\]\.category_id: expected one of \[3, 90\], got \[3\]"),
     ([{"image_id": 70, "category_id": 3, "score": 1}], r"\[0\]\.bbox: expected \[x, y, .*got None"),
@@ -190,14 +209,15 @@ BAD = [
     ([{"category_id": 3}], r"\[0\]\.image_id: .*got None"),
     ([{"image_id": 70}], r"\[0\]\.category_id: .*got None"),
     ([*[entry()] * 17, entry(box=[1, 2, -3, 4])],
-     r"r\.json: \[17\]\.bbox: expected \[x, y, width >= 0, height >= 0\], four finite numbers, "
-     r"got \[1, 2, -3, 4\]"),
+     r"r\.json: \[17\]\.bbox: expected \[x, y, width >= 0, height >= 0\], four finite numbers of "
+     r"at most 1e\+15, got \[1, 2, -3, 4\]"),
     ([entry(box=[1, 2, 3])], r"\[0\]\.bbox: .*got \[1, 2, 3\]"),
     ([entry(box=[1, 2, True, 4])], r"\[0\]\.bbox: .*got \[1, 2, True, 4\]"),
     ([entry(box=[1, 2, 3, float("nan")])], r"\[0\]\.bbox: .*nan"),
     ([entry(box=[10**400, 2, 3, 4])], r"\[0\]\.bbox: .*finite"),
     ([entry(box=[3e38, 0, 3e38, 1])],
-     r"\[0\]\.bbox: expected what float32 can hold, got \[3e\+38, 0, 6e\+38, 1\]"),
+     r"\[0\]\.bbox: .*at most 1e\+15, got \[3e\+38, 0, 3e\+38, 1\]"),
+    ([entry(box=[1e308, 0, 1e308, 1])], r"\[0\]\.bbox: .*at most 1e\+15"),
     ([entry(score=float("inf"))], r"\[0\]\.score: expected a finite number, got inf"),
     ([entry(score=True)], r"\[0\]\.score: expected a finite number, got True"),
     ([entry(score="1")], r"\[0\]\.score: expected a finite number, got '1'"),
@@ -205,7 +225,10 @@ BAD = [
     ([entry(source=-1)], r"\[0\]\.source: expected an integer from 0 to 2147483647, got -1"),
     ([entry(source=2**31)], r"\[0\]\.source: .*got 2147483648"),
     ([entry(source=True)], r"\[0\]\.source: .*got True"),
-    ([entry(source=None)], r"\[0\]\.source: .*got None"),
+    ([entry(source=1.5)], r"\[0\]\.source: .*got 1\.5"),
+    ([entry(source=1), entry(source=None)],
+     r"r\.json: \[1\]\.source: expected as \[0\] has it, got nothing"),
+    ([entry(**{"\x1b[31m": 1})], r"r\.json: \[0\]\.'\\x1b\[31m': no such field of a result"),
     ([entry(iou=float("nan"))], r"\[0\]\.iou: expected a finite number, got nan"),
     ([entry(model=[1])], r"\[0\]\.model: expected a finite number, got \[1\]"),
     ([entry(edge_log_variance=[1, 2, 3])],

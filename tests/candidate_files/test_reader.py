@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from postnms.candidate_files.columns import FORMAT_OF_ANY_IDS
 from postnms.candidate_files.reader import open_candidates
 from postnms.errors import UserError
 from tests.support.candidate_files import CATEGORIES, assert_equal, change, whole, write
@@ -100,11 +101,21 @@ BROKEN = [
      r"extra\.iou: expected F32 of \[7\], got F32 of \[6\]"),
     ("extra.iou", lambda iou: iou.view(7, 1, 1), {}, r"extra\.iou: expected F32 of \[7, 1\]"),
     ("boxes", torch.clone, {"format": "postnms-1"},
-     r"expected format 'postnms-candidates-1', got 'postnms-1'"),
+     r"expected format 'postnms-candidates-1' or 'postnms-candidates-2', got 'postnms-1'"),
+    ("boxes", torch.clone, {"format": "x" * 10**6}, r"expected format .*got 'x.{,80}$"),
+    ("boxes", torch.clone, {"format": FORMAT_OF_ANY_IDS},
+     r"image_ids: expected U8 of \[7\], got I64 of \[7\]"),
+    ("rows.\x1b.scores", lambda nothing: torch.zeros(1), {},
+     r"expected short, printable names of rows and columns, got '\\x1b'"),
+    ("rows.boxes", lambda nothing: torch.zeros(1), {}, r"expected short, printable .*got ''"),
+    ("extra.\n", lambda nothing: torch.zeros(7), {}, r"expected short, printable .*got '\\n'"),
+    (f"extra.{'x' * 1000}", lambda nothing: torch.zeros(7), {}, r"expected short, printable "),
+    ("offsets", lambda offsets: torch.tensor([0, 2**63 - 1, -(2**63), -1, 5, 6, 6, 7]), {},
+     r"offsets: expected numbers that rise from 0"),
     ("boxes", torch.clone, {"about": "{"}, r"metadata 'about': malformed JSON"),
-    ("boxes", torch.clone, {"about": "[]"}, r"metadata 'about': not what a CandidateWriter writes"),
+    ("boxes", torch.clone, {"about": "[]"}, r"metadata 'about': expected an object, got list"),
     ("boxes", torch.clone, {"about": '{"categories": []}'},
-     r"metadata 'about': .*KeyError\('annotations'\)"),
+     r"metadata 'about': annotations: expected a name or null, got nothing"),
 ]  # fmt: skip
 
 
@@ -113,6 +124,32 @@ def test_a_broken_file_is_named_when_opened(tmp_path, name, changed, metadata, m
     path = tmp_path / "a.safetensors"
     write(path)
     change(path, name, changed, **metadata)
+    with pytest.raises(UserError, match=r"a\.safetensors: " + message):
+        open_candidates(path)
+
+
+BROKEN_IDS = [
+    (b"[1", r"image_ids: malformed JSON"),
+    (b"\xff", r"image_ids: malformed JSON \(not UTF-8 at byte 0\)"),
+    (b'{"a": 1}', r"image_ids: expected integers and strings, got {'a': 1}"),
+    (b"[1, 2.5]", r"image_ids: expected integers and strings, got \[1, 2\.5\]"),
+    (b"[1, true]", r"image_ids: expected integers and strings, got \[1, True\]"),
+    (b"[1, null]", r"image_ids: expected integers and strings, got \[1, None\]"),
+    (b'["a", 1, "a"]', r"image_ids: expected every image once, got 'a' again"),
+    (b'["a", "b"]', r"offsets: expected I64 of \[3\], got I64 of \[8\]"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN_IDS)
+def test_a_broken_list_of_ids_is_named(tmp_path, text, message):
+    path = tmp_path / "a.safetensors"
+    write(path)
+    change(
+        path,
+        "image_ids",
+        lambda _: torch.tensor(list(text), dtype=torch.uint8),
+        format=FORMAT_OF_ANY_IDS,
+    )
     with pytest.raises(UserError, match=r"a\.safetensors: " + message):
         open_candidates(path)
 
@@ -133,7 +170,7 @@ def test_foreign_cut_and_vanished_files(tmp_path):
     with pytest.raises(UserError, match=r"a\.safetensors: no such file"):
         open_candidates(path)
     save_file({"a": torch.ones(1)}, path)
-    with pytest.raises(UserError, match="expected format 'postnms-candidates-1', got None"):
+    with pytest.raises(UserError, match=r"expected format 'postnms-candidates-1' or .*got None"):
         open_candidates(path)
     torch.save({"a": torch.ones(1)}, path)
     with pytest.raises(UserError, match="not a readable safetensors file"):

@@ -68,3 +68,29 @@ def test_the_scenes_of_a_dump_are_made_again(tmp_path):
         writer.add(random_candidates(20), ids)
     with pytest.raises(UserError, match=r"^data: .*needs the annotations of its images: name"):
         open_truth(open_candidates(path), None)
+
+
+FORMS = [
+    ({"recipe": 3}, r"c\.safetensors: recipe: expected an object, got 3"),
+    ({"recipe": {"data": [], "seed": 3}}, r"recipe\.data: input should be an object, got \[\]"),
+    (
+        {"recipe": {"data": {"scenes": {"val": "x"}}, "seed": 3}},
+        r"recipe\.data\.scenes\.val: .*'x'",
+    ),
+    (
+        {"recipe": {"data": {"scenes": {"val": 2**60}}, "seed": 3}},
+        r"recipe\.data\.scenes\.val: expected 2, the number of images of the file, got 1152",
+    ),
+    ({"recipe": {"seed": 3}}, r"data: the recipe has no built-in data"),
+    ({"recipe": {"data": {}, "seed": -1}}, r"recipe\.seed: expected an integer >= 0, got -1"),
+    ({"recipe": {"data": {}}}, r"recipe\.seed: expected an integer >= 0, got None"),
+]
+
+
+@pytest.mark.parametrize(("provenance", "message"), FORMS)
+def test_a_recipe_of_another_form_is_named(tmp_path, provenance, message):
+    path = tmp_path / "c.safetensors"
+    with CandidateWriter(path, CATEGORIES, None, provenance) as writer:
+        writer.add(random_candidates(20), [1, 2])
+    with pytest.raises(UserError, match=message):
+        open_truth(open_candidates(path), None)

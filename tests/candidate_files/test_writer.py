@@ -3,13 +3,15 @@
 import json
 import tracemalloc
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from postnms.candidate_files.columns import FORMAT
+from postnms.candidate_files.columns import FORMAT, FORMAT_OF_ANY_IDS
 from postnms.candidate_files.reader import open_candidates
+from postnms.data.dataset import Category
 from postnms.errors import UserError
 from tests.support.candidate_files import candidates, detections, write, writer
 
@@ -43,6 +45,10 @@ def test_a_file_without_candidates_or_images(tmp_path, batches):
 BAD_ADDS = [
     ({"image_ids": [5]}, r"num_images: expected 1 ids, got 2"),
     ({"image_ids": [5, 5]}, r"add\.image_ids: expected every image once, got 5 again"),
+    ({"image_ids": [5, 2.0]}, r"add\.image_ids: expected integers or strings, got 2\.0"),
+    ({"image_ids": [5, None]}, r"add\.image_ids: expected integers or strings, got None"),
+    ({"rows": {"nms\n": detections()}}, r"expected short, printable names .*got 'nms\\n'"),
+    ({"candidates": candidates(extra={"": torch.ones(3)})}, r"expected short, .*got ''"),
     ({"image_ids": [5, 1]}, r"add\.image_ids: expected every image once, got 1 again"),
     ({"candidates": candidates(extra={})},
      r"extra\.edges: expected F32 rows of shape \(4,\) .*got nothing"),
@@ -80,6 +86,44 @@ def test_a_batch_that_does_not_fit_is_named_and_changes_nothing(tmp_path, change
 def test_provenance_must_be_json(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         writer(tmp_path / "a.safetensors", provenance={"x": float("nan")})
+
+
+def test_what_could_not_be_read_again_is_refused_at_once(tmp_path):
+    with pytest.raises(ValueError, match="CandidateWriter: annotations: expected a name or null"):
+        writer(tmp_path / "a.safetensors", annotations=3)
+    twice = [Category(1, "a"), Category(1, "b")]
+    with pytest.raises(ValueError, match=r"CandidateWriter: categories\[1\]\.id: 1 is already"):
+        writer(tmp_path / "a.safetensors", categories=twice)
+
+
+MANY_IDS = [
+    ([[2, 1], [-5]], FORMAT),
+    ([[2**63 - 1, -(2**63)], [0]], FORMAT),
+    ([np.array([3, 2**53 + 1]), torch.tensor([2**53])], FORMAT),
+    ([[2**63, 0], [1]], FORMAT_OF_ANY_IDS),
+    ([["a/b.jpg", "é\x1b\ud800"], [""]], FORMAT_OF_ANY_IDS),
+    ([[1, 2], ["1"]], FORMAT_OF_ANY_IDS),
+]
+
+
+@pytest.mark.parametrize("number", range(len(MANY_IDS)))
+def test_ids_come_back_as_they_were(tmp_path, number):
+    batches, form = MANY_IDS[number]
+    path = tmp_path / "a.safetensors"
+    wanted = tuple(
+        value if isinstance(value, str) else int(value) for ids in batches for value in ids
+    )
+    given = [candidates([1] * len(ids), seed) for seed, ids in enumerate(batches)]
+    with writer(path) as file:
+        for ids, batch in zip(batches, given, strict=True):
+            file.add(batch, ids)
+    opened = open_candidates(path)
+    assert opened.image_ids == wanted
+    assert [type(i) for i in opened.image_ids] == [type(i) for i in wanted]
+    ((ids, whole),) = opened.chunks()
+    assert (ids, whole.boxes.tolist()) == (wanted, torch.cat([b.boxes for b in given]).tolist())
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata()["format"] == form
 
 
 def test_a_failure_on_the_way_leaves_the_older_file_and_nothing_else(tmp_path):

@@ -1,9 +1,12 @@
 """COCO's figures against pycocotools, and the gain of the stage over plain NMS."""
 
 import copy
+import math
+import re
 
 import pytest
 
+from postnms.errors import shown
 from postnms.evaluation.metrics import FIGURES, coco_metrics, evaluate_rows
 from postnms.evaluation.tide import error_types
 from tests.support.coco import as_truth, pycocotools_metrics, scene
@@ -26,12 +29,20 @@ ODD_IDS = {
     "huge": lambda i: 2**62 + i,
     "neighbours that a double cannot tell apart": lambda i: 2**53 + i,
     "with gaps": lambda i: 7 * i * i + 1,
+    "beyond 64 bits": lambda i: 2**200 + i,
+}
+ODD_IMAGE_IDS = ODD_IDS | {
+    "strings of digits": lambda i: str(i),
+    "padded strings": lambda i: f"{i:012d}",
+    "paths": lambda i: f"a/{i} \u00e9.jpg",
+    "numbers and strings that look alike": lambda i: str(i // 2) if i % 2 else i // 2,
 }
 
 
-def renumbered(truth, results, number):
+def renumbered(truth, results, number, of_image=None):
     """Return truth and results with other ids of images, categories and annotations, in order."""
-    images = {entry["id"]: number(i) for i, entry in enumerate(truth.content["images"])}
+    of_image = of_image or number
+    images = {entry["id"]: of_image(i) for i, entry in enumerate(truth.content["images"])}
     categories = {entry["id"]: number(i) for i, entry in enumerate(truth.content["categories"])}
 
     def moved(entry):
@@ -48,12 +59,13 @@ def renumbered(truth, results, number):
     return as_truth(content), [moved(entry) for entry in results]
 
 
-@pytest.mark.parametrize("ids", ODD_IDS)
+@pytest.mark.parametrize("ids", ODD_IMAGE_IDS)
 def test_figures_intervals_and_errors_do_not_depend_on_ids(ids):
     truth, results = renumbered(*scene(3), lambda i: i + 1)
     rows = {"nms": results[::2], "post_nms": results}
     expected = pycocotools_metrics(truth, results)
-    odd, odd_results = renumbered(truth, results, ODD_IDS[ids])
+    of_others = ODD_IDS.get(ids, ODD_IDS["negative"])
+    odd, odd_results = renumbered(truth, results, of_others, ODD_IMAGE_IDS[ids])
     odd_rows = {"nms": odd_results[::2], "post_nms": odd_results}
     found = evaluate_rows(odd, odd_rows, bootstrap=20)
     assert found == evaluate_rows(truth, rows, bootstrap=20)
@@ -78,10 +90,42 @@ def test_two_perfect_boxes_have_full_precision_whatever_their_ids():
     assert coco_metrics(as_truth(content), results)["AP"] == pytest.approx(100)
 
 
-def test_results_of_an_unknown_image_are_named():
+@pytest.mark.parametrize("image_id", [8888, "3", "x" * 10**6, None])
+def test_results_of_an_unknown_image_are_named(image_id):
     truth, results = scene(0)
-    with pytest.raises(ValueError, match="results: expected image ids of the truth, got 8888"):
-        coco_metrics(truth, [{**results[0], "image_id": 8888}])
+    message = f"results: expected image ids of the truth, got {re.escape(shown(image_id))}$"
+    with pytest.raises(ValueError, match=message):
+        coco_metrics(truth, [{**results[0], "image_id": image_id}])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": math.nan}, "results: expected finite scores, got nan"),
+        ({"score": math.inf}, "results: expected finite scores, got inf"),
+        ({"bbox": [0, 0, math.inf, 1]}, r"results: expected boxes of finite .*got \[.*inf"),
+        ({"bbox": [math.nan, 0, 1, 1]}, r"results: expected boxes of finite .*got \[nan"),
+        ({"bbox": [5, 5, -3, 4]}, r"sides >= 0, got \[5\.0, 5\.0, -3\.0, 4\.0\]"),
+    ],
+)
+def test_results_that_no_evaluator_can_rank_are_named(change, message):
+    truth, results = scene(0)
+    wrong = [*results, {**results[0], **change}]
+    for measure in (coco_metrics, error_types):
+        with pytest.raises(ValueError, match=message):
+            measure(truth, wrong)
+
+
+def test_fields_of_other_tasks_change_no_figure():
+    """The evaluator acts on some of them: ``drop`` leaves a detection out."""
+    truth, results = scene(3)
+    others = {"drop": True, "ignore": 1, "lvis_mark": True, "rle": 3, "segmentation": [[1, 2, 3]]}
+    content = truth.content | {
+        "annotations": [{**entry, **others} for entry in truth.annotations],
+        "categories": [{**entry, "name": "same"} for entry in truth.content["categories"]],
+    }
+    found = coco_metrics(as_truth(content), [{**entry, **others} for entry in results])
+    assert found == coco_metrics(truth, results)
 
 
 def test_metrics_leave_their_input_alone():

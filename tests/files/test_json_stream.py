@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from postnms.errors import UserError
 from postnms.files import json_stream
+from postnms.files.json_files import JsonLimits
 from postnms.files.json_stream import read_json_list
 
 ENTRIES = [{"image_id": 70, "bbox": [1, 2, 3, 4.5]}, {"image_id": 8, "score": -1}, {"a": "b"}]
@@ -85,9 +87,9 @@ BAD = [
     (WHOLE[:-5], r"malformed JSON \(Expecting"),
     (WHOLE[:-1] + ",]", r"malformed JSON \(Expecting value"),
     ('[{"a": "no end', r"malformed JSON \(Unterminated string starting at: character 7\)"),
-    ("[" * 200_000, r"malformed JSON \(.*recursion"),
-    (f"[{'1' * 9999}]", r"malformed JSON \(Exceeds the limit"),
-    (b'["\xff"]', r"r\.json: could not be read \('utf-8' codec"),
+    ("[" * 200_000, r"malformed JSON \(it nests too deeply: character 1\)"),
+    (f"[{'1' * 9999}]", r"malformed JSON \(an integer is too long: character 1\)"),
+    (b'["\xff"]', r"r\.json: malformed JSON \(not UTF-8\)"),
     (PACKED[:-20], r"r\.json: could not be read \(Compressed file ended"),
     (gzip.compress(b"[]", mtime=0) + b"more", r"r\.json: could not be read \(Not a gzipped file"),
     (PACKED[:10] + b"\xff" * 50, r"r\.json: could not be read \(Error -3"),
@@ -115,3 +117,40 @@ def test_entries_before_a_mistake_are_read(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.json: no such file of results"):
         list(read_json_list(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+def test_an_entry_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch, pack):
+    """A compressed file of some kilobytes can hold one entry of gigabytes."""
+    monkeypatch.setattr(json_stream, "_PIECE", 100)
+    path = tmp_path / "r.json"
+    path.write_bytes(pack(b'[{"a": 1}, "' + b"a" * 10**6 + b'", 2]'))
+    entries = read_json_list(path, JsonLimits(entry=1000))
+    assert next(entries) == {"a": 1}
+    message = r"r\.json: expected an entry of at most 1000 characters, .*at character 11; "
+    with pytest.raises(UserError, match=message + r"JsonLimits\.entry sets the limit"):
+        next(entries)
+    assert list(read_json_list(path, JsonLimits(entry=2 * 10**6)))[2] == 2
+
+
+def test_a_list_that_would_never_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_stream, "_PIECE", 100)
+    path = tmp_path / "r.json"
+    path.write_bytes(gzip.compress(b"[" + b"1," * 10**5 + b"1]"))
+    with pytest.raises(UserError, match=r"r\.json: expected a text of at most 1000 characters"):
+        list(read_json_list(path, JsonLimits(text=1000)))
+    assert len(list(read_json_list(path))) == 10**5 + 1
+
+
+def test_the_usual_limit_of_an_entry_holds_the_memory_down(tmp_path):
+    path = tmp_path / "r.json"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b'["')
+        for _ in range(64):
+            file.write(b"a" * 2**20)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="expected an entry of at most 16777216 characters"):
+        list(read_json_list(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200 * 2**20

@@ -109,3 +109,15 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     stream = TensorStream(tmp_path / "file" / "x.safetensors")
     with stream, pytest.raises(UserError, match=r"x\.safetensors: could not be written"):
         stream.append(some(1))
+
+
+def test_further_tensors_are_written_as_they_are(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with TensorStream(path) as stream:
+        stream.append({"a": np.arange(3, dtype=np.int64)})
+        stream.append({"a": np.arange(2, dtype=np.int64)})
+        stream.write({}, {"text": np.frombuffer(b"hello", np.uint8), "b": np.ones((2, 3), "<f4")})
+    written = load_file(path)
+    assert written["a"].tolist() == [0, 1, 2, 0, 1]
+    assert written["text"].tobytes() == b"hello"
+    assert written["b"].tolist() == [[1, 1, 1]] * 2

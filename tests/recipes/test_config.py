@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from postnms.data.scenes.generator import ScenesConfig
 from postnms.errors import UserError
-from postnms.recipes import get_recipe, override, parse_changes
+from postnms.recipes import Recipe, get_recipe, override, parse_changes
 
 
 def test_a_frozen_detector_without_a_stage_is_nothing_to_train():
@@ -112,6 +112,51 @@ def test_the_stage_can_be_taken_away_and_put_back():
 def test_bad_overrides_are_named(change, message):
     with pytest.raises(UserError, match=message):
         get_recipe("demo", parse_changes([change]))
+
+
+DEEP = f"{'[' * 900}{']' * 900}"
+ABSURD = [
+    ("training.lr=1e400", "recipe.training.lr: .*finite number, got inf"),
+    (f"training.lr={'9' * 400}", "recipe.training.lr: expected an integer of at most 64 bits"),
+    (f"training.iterations={2**63}", "iterations: expected an integer of at most 64 bits"),
+    (f"training.iterations={'9' * 5000}", "recipe.training.iterations: .*valid integer, got '99"),
+    ("training.steps=[1e400]", r"recipe.training.steps.0: .*valid integer, got inf"),
+    (f"training.steps=[1, {2**70}]", r"recipe.training.steps.1: .*at most 64 bits"),
+    (f"stage={DEEP}", "^recipe: (nests too deeply|invalid JSON: recursion limit)"),
+    (f"stage={'[' * 10**5}", r"recipe.stage: .*object, got '\[\[\["),
+    ('name="\\ud800"', "^recipe: invalid JSON: "),
+    (f"{'x' * 10**5}=3", "recipe.'xxx.*x': no such field"),
+    ("data.\x1b[31mred=1", r"recipe\.data\.'\\x1b\[31mred': no such field"),
+    ("\x1b[31m.red=1", r"changes: '\\x1b\[31m.red': no field '\\x1b\[31m'"),
+    ("\x1b[31mred", r"changes: '\\x1b\[31mred': expected PATH=VALUE"),
+    (f"stage.weighting={'a' * 10**5}", "recipe.stage.weighting: .*got 'aaaa"),
+    (f'detector={{"kind": "{"b" * 10**5}"}}', "recipe.detector.kind: .*got 'bbbb"),
+    (f"training.steps={['x'] * 1000}".replace("'", '"'), "steps.9: .*; and 990 more mistakes$"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(ABSURD)))
+def test_absurd_values_are_one_short_line(number):
+    change, message = ABSURD[number]
+    with pytest.raises(UserError, match=message) as mistake:
+        get_recipe("demo", parse_changes([change]))
+    assert str(mistake.value).isprintable()
+    assert len(str(mistake.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "recipe.json: input should be an object, got \\[\\]"),
+        (None, "recipe.json: input should be an object, got None"),
+        ({"training": 3}, "recipe.json.training: input should be an object, got 3"),
+        ({"training": {"iterations": 3}, "seed": {}}, "recipe.json.seed: .*integer, got {}"),
+        ({"training": {"iterations": 3}, "data": {"scenes": {"objects": 3}}}, "objects: .*got 3"),
+    ],
+)
+def test_a_recipe_of_another_form_names_the_field(content, message):
+    with pytest.raises(UserError, match=message):
+        Recipe.parse(content, "recipe.json")
 
 
 def test_recipes_are_frozen_and_tell_their_differences():

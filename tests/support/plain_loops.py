@@ -172,9 +172,9 @@ def plain_error_types(truth, results):
 
 
 @st.composite
-def problems(draw):
+def problems(draw, most_images=2):
     """Few places, sizes and scores, so that ties, equal boxes and exact thresholds are common."""
-    images = draw(st.integers(1, 2))
+    images = draw(st.integers(1, most_images))
     box = st.tuples(
         *[st.sampled_from([0, 0, 1, 4])] * 2, *[st.sampled_from([1, 4, 5, 10, 10])] * 2
     ).map(list)

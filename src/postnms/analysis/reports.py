@@ -16,9 +16,9 @@ from postnms.files.folders import Marker
 PLACEMENT = {"KeyIoU": "key", "MaxIoU": "best", "AvgIoU": "mean"}
 """The paper's names of the IoUs of a cluster (Figure 2), and the fields that hold them."""
 COMPARED = Marker("compare.json", ("candidates", "rows"))
-"""The file that marks a folder as one of comparisons."""
 ANALYSED = Marker("analyse.json", ("candidates", "rows", "placement"))
-"""The file that marks a folder as one of analyses."""
+MARKERS = (COMPARED, ANALYSED)
+"""The files that mark a folder of reports. One folder may hold a comparison and an analysis."""
 NOT_IN_JSON = ("family", "is_variant")
 """Fields of a row that its name tells as well."""
 

@@ -16,8 +16,16 @@ from numpy.typing import NDArray
 from postnms.candidate_files.writer import CandidateWriter
 from postnms.config import Progress, nearest, no_progress
 from postnms.data.dataset import Truth
-from postnms.data.formats.fields import is_number, read_bbox
-from postnms.errors import UserError
+from postnms.data.formats.fields import (
+    check_object,
+    is_number,
+    read_bbox,
+    read_field,
+    read_id,
+    read_whole,
+)
+from postnms.errors import UserError, shown, shown_name
+from postnms.files.json_files import LIMITS, JsonLimits
 from postnms.files.json_stream import read_json_list
 from postnms.structures import EXTRA_COLUMNS, Candidates
 
@@ -50,13 +58,15 @@ def import_results(
     out: Path,
     provenance: Mapping[str, Any],
     done: Progress = no_progress,
+    limits: JsonLimits = LIMITS,
 ) -> tuple[int, int]:
     """Convert COCO results to a file of candidates.
 
     An entry may have the field ``source`` and the extra columns that the library knows
     (:data:`postnms.structures.EXTRA_COLUMNS`). If one entry has such a field, all entries must have
-    it. Without the field ``source``, the source of an entry is its position among the entries of
-    its image. Any other field that is not one of COCO's is an error.
+    it; null counts as missing. Without the field ``source``, the source of an entry is its position
+    among the entries of its image. Any other field that is not one of COCO's is an error. A whole
+    number may be written as a float, as in annotations.
 
     Args:
         results: the file of results, plain or compressed with gzip.
@@ -66,6 +76,7 @@ def import_results(
         out: the file of candidates to write.
         provenance: facts about the origin of the candidates, which JSON can hold.
         done: called after every few hundred images with their number.
+        limits: the largest sizes of the results and of one of their entries.
 
     Returns:
         The number of images and the number of candidates of the file.
@@ -75,7 +86,7 @@ def import_results(
             names the file, the entry and the field. Nothing is written.
     """
     entries = _Entries(truth, results.name)
-    for entry in read_json_list(results):
+    for entry in read_json_list(results, limits):
         entries.add(entry)
     columns = entries.columns()
     image = columns.pop("image")
@@ -115,6 +126,7 @@ class _Entries:
         self._name = name
         self._images = {image["id"]: position for position, image in enumerate(truth.images)}
         self._labels = {category.id: label for label, category in enumerate(truth.categories)}
+        self._expected = f"one of {shown([category.id for category in truth.categories])}"
         self._counts = [0] * len(self._images)
         self._boxes = array("f")
         self._scores = array("f")
@@ -129,27 +141,22 @@ class _Entries:
         """
         index = len(self._scores)
         where = f"{self._name}: [{index}]"
-        if not isinstance(entry, dict):
-            raise UserError(f"{where}: expected an object, got {type(entry).__name__}")
-        image = _position(entry, "image_id", self._images, where)
-        label = _position(entry, "category_id", self._labels, where)
+        check_object(entry, where)
+        image_id = read_field(entry, "image_id", read_id, self._images, "the id of an image", where)
+        category = read_field(entry, "category_id", read_whole, self._labels, self._expected, where)
         x, y, width, height = read_bbox(entry.get("bbox"), f"{where}.bbox")
-        corners = (x, y, x + width, y + height)
-        _check_size(corners, f"{where}.bbox")
         # The first entry decides which extra columns there are, so they are filled after this.
         self._check_fields(entry, index)
         score = _numbers(entry.get("score"), 1, f"{where}.score")
         for name, column in self._extra.items():
             column.extend(_numbers(entry[name], EXTRA_COLUMNS[name].width, f"{where}.{name}"))
-        source = entry.get("source", self._counts[image])
-        if type(source) is not int or not 0 <= source <= _LARGEST_INT32:
-            raise UserError(
-                f"{where}.source: expected an integer from 0 to {_LARGEST_INT32}, got {source!r}"
-            )
+        image = self._images[image_id]
+        source = self._source(entry, image, where)
         self._counts[image] += 1
-        self._boxes.extend(corners)
+        self._boxes.extend((x, y, x + width, y + height))
         self._scores.extend(score)
-        for name, value in (("image", image), ("labels", label), ("source", source)):
+        integers = {"image": image, "labels": self._labels[category], "source": source}
+        for name, value in integers.items():
             self._integers[name].append(value)
 
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -166,6 +173,16 @@ class _Entries:
             "scores": np.asarray(self._scores),
         }
 
+    def _source(self, entry: dict[str, Any], image: int, where: str) -> int:
+        """Return the source of an entry. By default it counts the entries of the image."""
+        if "source" not in (self._fields or ()):
+            return self._counts[image]
+        source = read_whole(entry["source"])
+        if source is None or not 0 <= source <= _LARGEST_INT32:
+            expected = f"an integer from 0 to {_LARGEST_INT32}"
+            raise UserError(f"{where}.source: expected {expected}, got {shown(entry['source'])}")
+        return source
+
     def _check_fields(self, entry: dict[str, Any], index: int) -> None:
         """Raise UserError for an unknown field, or for a field that only one of two entries has.
 
@@ -174,8 +191,10 @@ class _Entries:
         if unknown := entry.keys() - _KNOWN:
             field = min(unknown)
             hint = nearest(field, sorted(_KNOWN))
-            raise UserError(f"{self._name}: [{index}].{field}: no such field of a result ({hint})")
-        fields = entry.keys() & _OPTIONAL
+            raise UserError(
+                f"{self._name}: [{index}].{shown_name(field)}: no such field of a result ({hint})"
+            )
+        fields = {name for name in entry.keys() & _OPTIONAL if entry[name] is not None}
         if self._fields is None:
             self._fields = fields
             self._extra = {name: array("f") for name in EXTRA_COLUMNS if name in fields}
@@ -185,16 +204,6 @@ class _Entries:
             raise UserError(
                 f"{self._name}: [{without}].{field}: expected as [{having}] has it, got nothing"
             )
-
-
-def _position(entry: dict[str, Any], field: str, positions: dict[int, int], where: str) -> int:
-    """Return the position of the id in a field. Raise UserError if the id is unknown."""
-    value = entry.get(field)
-    # True is equal to 1 and would be found in the dict, so the type must be exact.
-    if type(value) is not int or value not in positions:
-        known = f"one of {list(positions)[:20]}" if field == "category_id" else "the id of an image"
-        raise UserError(f"{where}.{field}: expected {known}, got {value!r}")
-    return positions[value]
 
 
 def _numbers(value: Any, count: int, where: str) -> list[float]:
@@ -209,12 +218,7 @@ def _numbers(value: Any, count: int, where: str) -> list[float]:
         or not all(is_number(number) for number in numbers)
     ):
         expected = "a finite number" if count == 1 else f"{count} finite numbers"
-        raise UserError(f"{where}: expected {expected}, got {value!r}")
-    _check_size(numbers, where)
-    return numbers
-
-
-def _check_size(numbers: Any, where: str) -> None:
-    """Raise UserError if a number would become infinite in float32."""
+        raise UserError(f"{where}: expected {expected}, got {shown(value)}")
     if max(numbers) > _LARGEST_FLOAT32 or min(numbers) < -_LARGEST_FLOAT32:
-        raise UserError(f"{where}: expected what float32 can hold, got {list(numbers)}")
+        raise UserError(f"{where}: expected what float32 can hold, got {shown(numbers)}")
+    return numbers

@@ -6,7 +6,8 @@ Such a file is one safetensors file, which is written and read as a stream. It h
 - ``scores`` (n,) float32.
 - ``labels`` (n,) int32: positions in the list of categories.
 - ``source`` (n,) int32: as in :class:`postnms.Candidates`.
-- ``image_ids`` (B,) int64: the id of each image.
+- ``image_ids`` (B,) int64: the id of each image. If an id is a string, or does not fit into 64
+  bits, the tensor holds uint8 instead: the text of a JSON list of the ids, in UTF-8.
 - ``offsets`` (B + 1,) int64: the candidates of image i, whose id is ``image_ids[i]``, are the rows
   ``offsets[i]:offsets[i + 1]``.
 - ``extra.NAME`` (n,) or (n, c) float32: any number of further columns of the candidates.
@@ -14,8 +15,8 @@ Such a file is one safetensors file, which is written and read as a stream. It h
   ``rows.NAME.offsets``: the same five tensors of detections, for any number of rows. The images are
   those of ``image_ids``.
 
-The metadata has two texts. ``format`` is the name of the format. ``about`` is JSON with these
-fields:
+The metadata has two texts. ``format`` is the name of the format, which says how the ids are
+written (``postnms.candidate_files.columns``). ``about`` is JSON with these fields:
 
 - ``categories``: a list of objects with ``id`` and ``name``, in the order of the labels.
 - ``annotations``: the name of the annotations of the images, or null.
@@ -26,7 +27,7 @@ n: candidates, B: images of the file, b: images of a chunk.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +37,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from postnms.candidate_files.columns import COLUMNS, FORMAT
+from postnms.candidate_files.columns import COLUMNS, FORMAT, FORMAT_OF_ANY_IDS, is_name
+from postnms.candidate_files.metadata import About, read_about
 from postnms.config import nearest
-from postnms.data.dataset import Category
-from postnms.errors import UserError
+from postnms.data.dataset import Category, ImageId
+from postnms.errors import UserError, shown
 from postnms.files.json_files import parse_json
 from postnms.files.tensor_stream import KINDS
 from postnms.structures import Candidates, Detections
@@ -53,7 +55,8 @@ class CandidateFile:
     """A file of candidates that has been checked. Its boxes are read when they are asked for."""
 
     path: Path
-    image_ids: tuple[int, ...]
+    image_ids: tuple[ImageId, ...]
+    """The id of each image as the user's annotations have it."""
     offsets: Tensor
     """(B + 1,) int64: the candidates of image i are rows ``offsets[i]:offsets[i + 1]``."""
     categories: tuple[Category, ...]
@@ -62,7 +65,7 @@ class CandidateFile:
     """Name of the annotations of the images. None: it is not known."""
     provenance: dict[str, Any]
     """Facts about the origin of the candidates."""
-    milliseconds: dict[str, float]
+    milliseconds: Mapping[str, float]
     """Mean time for an image, by the name of the row."""
     rows: tuple[str, ...]
     """Names of the rows of detections, sorted."""
@@ -77,7 +80,7 @@ class CandidateFile:
         """Number of candidates of all images together."""
         return int(self.offsets[-1])
 
-    def chunks(self, images: int = 64) -> Iterator[tuple[tuple[int, ...], Candidates]]:
+    def chunks(self, images: int = 64) -> Iterator[tuple[tuple[ImageId, ...], Candidates]]:
         """Yield the candidates of all images in chunks, in the order of ``image_ids``.
 
         Args:
@@ -105,7 +108,7 @@ class CandidateFile:
                     candidates = Candidates(**columns, num_images=len(ids), extra=extra)
                 except ValueError as error:
                     raise UserError(
-                        f"{self.path}: images {ids[0]} to {ids[-1]}: {error}"
+                        f"{self.path}: images {shown(ids[0])} to {shown(ids[-1])}: {error}"
                     ) from error
                 yield ids, candidates
 
@@ -117,13 +120,13 @@ class CandidateFile:
         """
         if name not in self.rows:
             valid = nearest(name, list(self.rows)) if self.rows else "it has none"
-            raise UserError(f"{self.path}: no row {name!r} ({valid})")
+            raise UserError(f"{self.path}: no row {shown(name)} ({valid})")
         with _open(self.path) as file:
             columns = _read(file, f"rows.{name}.", file.get_tensor(f"rows.{name}.offsets"))
         try:
             return Detections(**columns, num_images=len(self))
         except ValueError as error:
-            raise UserError(f"{self.path}: row {name!r}: {error}") from error
+            raise UserError(f"{self.path}: row {shown(name)}: {error}") from error
 
 
 def open_candidates(path: Path) -> CandidateFile:
@@ -138,19 +141,12 @@ def open_candidates(path: Path) -> CandidateFile:
         raise UserError(f"{path}: no such file")
     with _open(path) as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise UserError(f"{path}: expected format {FORMAT!r}, got {metadata.get('format')!r}")
-        try:
-            about = parse_json(metadata["about"], f"{path}: metadata 'about'")
-            categories = tuple(
-                Category(entry["id"], entry["name"]) for entry in about["categories"]
-            )
-            facts = {name: about[name] for name in ("annotations", "provenance", "milliseconds")}
-        except (LookupError, TypeError) as error:
-            raise UserError(
-                f"{path}: metadata 'about': not what a CandidateWriter writes ({error!r})"
-            ) from error
-        return _check_file(path, file, categories, facts)
+        form = metadata.get("format")
+        if form not in (FORMAT, FORMAT_OF_ANY_IDS):
+            expected = f"{FORMAT!r} or {FORMAT_OF_ANY_IDS!r}"
+            raise UserError(f"{path}: expected format {expected}, got {shown(form)}")
+        about = read_about(metadata.get("about", "null"), f"{path}: metadata 'about'")
+        return _check_file(path, file, form, about)
 
 
 @contextmanager
@@ -178,48 +174,58 @@ def _read(file: Any, prefix: str, offsets: Tensor) -> dict[str, Any]:
     return columns
 
 
-def _check_file(
-    path: Path, file: Any, categories: tuple[Category, ...], facts: dict[str, Any]
-) -> CandidateFile:
-    """Check the tensors of an open file, and return it.
-
-    ``facts`` are the fields of :class:`CandidateFile` that come from the metadata.
-    """
+def _check_file(path: Path, file: Any, form: str, about: About) -> CandidateFile:
+    """Check the tensors of an open file, and return it. ``form`` is the name of its format."""
     names = sorted(file.keys())
     extra = tuple(name.removeprefix("extra.") for name in names if name.startswith("extra."))
-    rows = {
-        name.removeprefix("rows.").rpartition(".")[0] for name in names if name.startswith("rows.")
-    }
+    of_rows = [name.removeprefix("rows.") for name in names if name.startswith("rows.")]
+    rows = sorted({name.rpartition(".")[0] for name in of_rows})
+    if odd := [name for name in (*rows, *extra) if not is_name(name)]:
+        raise UserError(
+            f"{path}: expected short, printable names of rows and columns, got {shown(odd[0])}"
+        )
     # The tensors of the candidates have no prefix.
-    prefixes = ["", *(f"rows.{name}." for name in sorted(rows))]
+    prefixes = ["", *(f"rows.{name}." for name in rows)]
     for name in (
         "image_ids",
         *(prefix + column for prefix in prefixes for column in ("offsets", *COLUMNS)),
     ):
         if name not in names:
             raise UserError(f"{path}: {name}: no such tensor")
-    images = sum(file.get_slice("image_ids").get_shape()[:1])
-    _check_tensor(path, file, "image_ids", "I64", [images])
-    image_ids = tuple(file.get_tensor("image_ids").tolist())
-    if len(set(image_ids)) < images:
-        twice = Counter(image_ids).most_common(1)[0][0]
-        raise UserError(f"{path}: image_ids: expected every image once, got {twice} again")
+    image_ids = _read_image_ids(path, file, form)
     for prefix in prefixes:
-        _check_columns(path, file, prefix, images, len(categories))
+        _check_columns(path, file, prefix, len(image_ids), len(about.categories))
     offsets = file.get_tensor("offsets").clone()
     for name in extra:
         width = file.get_slice(f"extra.{name}").get_shape()[1:2]
         _check_tensor(path, file, f"extra.{name}", "F32", [int(offsets[-1]), *width])
-    return CandidateFile(
-        path, image_ids, offsets, categories, **facts, rows=tuple(sorted(rows)), extra=extra
-    )
+    return CandidateFile(path, image_ids, offsets, **vars(about), rows=tuple(rows), extra=extra)
+
+
+def _read_image_ids(path: Path, file: Any, form: str) -> tuple[ImageId, ...]:
+    """Return the ids of the images, in the form of one of the two formats."""
+    count = sum(file.get_slice("image_ids").get_shape()[:1])
+    _check_tensor(path, file, "image_ids", "I64" if form == FORMAT else "U8", [count])
+    ids = file.get_tensor("image_ids")
+    if form == FORMAT:
+        image_ids = ids.tolist()
+    else:
+        image_ids = parse_json(ids.numpy().tobytes(), f"{path}: image_ids")
+        if not isinstance(image_ids, list) or not all(type(i) in (int, str) for i in image_ids):
+            came = shown(image_ids)
+            raise UserError(f"{path}: image_ids: expected integers and strings, got {came}")
+    number, count = next(iter(Counter(image_ids).most_common(1)), (None, 0))
+    if count > 1:
+        raise UserError(f"{path}: image_ids: expected every image once, got {shown(number)} again")
+    return tuple(image_ids)
 
 
 def _check_columns(path: Path, file: Any, prefix: str, images: int, classes: int) -> None:
     """Raise UserError unless the offsets and columns under ``prefix`` fit together."""
     _check_tensor(path, file, prefix + "offsets", "I64", [images + 1])
     offsets = file.get_tensor(prefix + "offsets")
-    if int(offsets[0]) != 0 or bool((offsets.diff() < 0).any()):
+    # They are compared, since a difference of damaged numbers may overflow.
+    if int(offsets[0]) != 0 or bool((offsets[1:] < offsets[:-1]).any()):
         raise UserError(f"{path}: {prefix}offsets: expected numbers that rise from 0")
     count = int(offsets[-1])
     for name, kind in COLUMNS.items():

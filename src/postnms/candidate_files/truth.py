@@ -8,7 +8,7 @@ from postnms.data.config import DataConfig
 from postnms.data.dataset import Truth
 from postnms.data.formats.coco import open_annotations
 from postnms.data.splits import open_dataset
-from postnms.errors import UserError
+from postnms.errors import UserError, shown, shown_name
 
 
 def open_truth(file: CandidateFile, data: Path | None) -> Truth:
@@ -22,7 +22,7 @@ def open_truth(file: CandidateFile, data: Path | None) -> Truth:
     if not truth.annotated:
         raise UserError(f"{truth.source}: annotations: expected a list, got nothing")
     if strangers := [category for category in truth.categories if category not in file.categories]:
-        named = ", ".join(f"{category.id} {category.name!r}" for category in strangers[:3])
+        named = ", ".join(f"{shown(c.id)} {shown(c.name)}" for c in strangers[:3])
         raise UserError(
             f"{truth.source}: categories: expected a subset of those of {file.path}, "
             f"got also {named}"
@@ -41,11 +41,22 @@ def open_truth(file: CandidateFile, data: Path | None) -> Truth:
 def _built_in(file: CandidateFile) -> Truth:
     """Make the scenes again that a run without a data folder was dumped from."""
     if file.annotations is not None or "recipe" not in file.provenance:
-        named = f" ({file.annotations})" if file.annotations else ""
+        named = f" ({shown_name(file.annotations)})" if file.annotations else ""
         raise UserError(
             f"{file.path} needs the annotations of its images{named}: name their file or folder",
             argument="data",
         )
     recipe = file.provenance["recipe"]
-    config = DataConfig.parse(recipe["data"], f"{file.path}: recipe.data")
-    return open_dataset(config, None, "val", recipe["seed"]).truth
+    if not isinstance(recipe, dict):
+        raise UserError(f"{file.path}: recipe: expected an object, got {shown(recipe)}")
+    config = DataConfig.parse(recipe.get("data", {}), f"{file.path}: recipe.data")
+    seed = recipe.get("seed")
+    if type(seed) is not int or seed < 0:
+        raise UserError(f"{file.path}: recipe.seed: expected an integer >= 0, got {shown(seed)}")
+    # The scenes are made one by one, so their number is compared before that work begins.
+    if config.scenes is not None and config.scenes.val != len(file):
+        raise UserError(
+            f"{file.path}: recipe.data.scenes.val: expected {len(file)}, the number of images of "
+            f"the file, got {config.scenes.val}"
+        )
+    return open_dataset(config, None, "val", seed).truth

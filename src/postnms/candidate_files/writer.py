@@ -7,8 +7,10 @@ n: candidates, B: images of a batch.
 
 import json
 import math
+import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from postnms.candidate_files.columns import COLUMNS, FORMAT
-from postnms.data.dataset import Category
+from postnms.candidate_files.columns import COLUMNS, FORMAT, FORMAT_OF_ANY_IDS, is_name
+from postnms.candidate_files.metadata import About, read_about
+from postnms.data.dataset import Category, ImageId
+from postnms.errors import shown
 from postnms.files.tensor_stream import TensorStream
 from postnms.structures import Candidates, Detections
 
@@ -35,7 +39,8 @@ class CandidateWriter:
         provenance: facts about the origin of the candidates, which JSON can hold.
 
     Raises:
-        ValueError: ``provenance`` holds NaN or infinity, which JSON cannot hold.
+        ValueError: an argument has another form, or ``provenance`` holds NaN or infinity, which
+            JSON cannot hold.
 
     Example:
         >>> import tempfile
@@ -64,11 +69,12 @@ class CandidateWriter:
         annotations: str | None,
         provenance: Mapping[str, Any],
     ) -> None:
-        named = [{"id": category.id, "name": category.name} for category in categories]
-        about = {"categories": named, "annotations": annotations, "provenance": dict(provenance)}
-        self._about: dict[str, Any] = json.loads(json.dumps(about, allow_nan=False))
+        about = About(tuple(categories), annotations, dict(provenance), {})
+        # By way of its text, so that what cannot be read again is refused before the work begins.
+        self._about = read_about(about.to_text(), "CandidateWriter")
         self._stream = TensorStream(path)
-        self._image_ids: set[int] = set()
+        # A dict keeps the order of its keys, and finds them as a set does.
+        self._image_ids: dict[ImageId, None] = {}
         self._milliseconds: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -82,7 +88,7 @@ class CandidateWriter:
     def add(
         self,
         candidates: Candidates,
-        image_ids: Sequence[int],
+        image_ids: Sequence[ImageId],
         rows: Mapping[str, Detections] | None = None,
         milliseconds: Mapping[str, float] | None = None,
     ) -> None:
@@ -92,38 +98,41 @@ class CandidateWriter:
 
         Args:
             candidates: candidates in original pixels, in any order.
-            image_ids: the id of each image of the batch.
+            image_ids: the id of each image of the batch, an integer or a string.
             rows: detections of the same images, by the name of the row.
             milliseconds: the time that a row took for the whole batch, by the name of the row.
 
         Raises:
-            ValueError: an id occurs twice in the file, or the names and shapes of extra columns,
-                rows and times differ from those of the batches before.
+            ValueError: an id occurs twice in the file, a name is empty, very long or not printable,
+                or the names and shapes of extra columns, rows and times differ from those of the
+                batches before.
             UserError: the operating system refuses. The message names the file.
         """
+        rows = rows or {}
         milliseconds = milliseconds or {}
-        twice = [
-            number
-            for number, count in Counter(image_ids).items()
-            if count > 1 or number in self._image_ids
-        ]
-        if twice:
-            raise ValueError(f"add.image_ids: expected every image once, got {twice[0]} again")
+        ids = [_own_id(image_id) for image_id in image_ids]
+        counts = Counter(ids)
+        if twice := [i for i, count in counts.items() if count > 1 or i in self._image_ids]:
+            raise ValueError(
+                f"add.image_ids: expected every image once, got {shown(twice[0])} again"
+            )
+        if odd := [name for name in (*rows, *candidates.extra) if not is_name(name)]:
+            raise ValueError(
+                f"add: expected short, printable names of rows and columns, got {shown(odd[0])}"
+            )
         self._check_times(milliseconds)
-        parts = {"image_ids": np.array(image_ids, "<i8")}
-        structures = {
+        parts = {}
+        for prefix, structure in {
             "": candidates,
-            **{f"rows.{name}.": row for name, row in (rows or {}).items()},
-        }
-        for prefix, structure in structures.items():
-            if structure.num_images != len(image_ids):
+            **{f"rows.{name}.": row for name, row in rows.items()},
+        }.items():
+            if structure.num_images != len(ids):
                 raise ValueError(
-                    f"add: {prefix}num_images: expected {len(image_ids)} ids, "
-                    f"got {structure.num_images}"
+                    f"add: {prefix}num_images: expected {len(ids)} ids, got {structure.num_images}"
                 )
             parts |= self._parts(prefix, structure)
         self._stream.append(parts)
-        self._image_ids.update(image_ids)
+        self._image_ids |= dict.fromkeys(ids)
         self._milliseconds = {
             name: self._milliseconds.get(name, 0) + float(ms) for name, ms in milliseconds.items()
         }
@@ -146,7 +155,7 @@ class CandidateWriter:
 
     def _parts(self, prefix: str, structure: Candidates | Detections) -> dict[str, NDArray[Any]]:
         """Return the rows that a batch appends to the tensors under ``prefix``, sorted by image."""
-        classes = len(self._about["categories"])
+        classes = len(self._about.categories)
         if bool((structure.labels >= classes).any()):
             raise ValueError(
                 f"add: {prefix}labels: expected 0 to {classes - 1}, "
@@ -177,6 +186,23 @@ class CandidateWriter:
             self.add(Candidates(torch.zeros(0, 4), torch.zeros(0), none, none, none, 0), ())
         images = max(len(self._image_ids), 1)
         means = {name: spent / images for name, spent in self._milliseconds.items()}
-        self._stream.write(
-            {"format": FORMAT, "about": json.dumps(self._about | {"milliseconds": means})}
-        )
+        form, image_ids = _id_tensor(list(self._image_ids))
+        about = replace(self._about, milliseconds=means).to_text()
+        self._stream.write({"format": form, "about": about}, {"image_ids": image_ids})
+
+
+def _own_id(value: Any) -> ImageId:
+    """Return an id as Python's own integer or string, for example an integer of NumPy."""
+    try:
+        return str(value) if isinstance(value, str) else operator.index(value)
+    except TypeError as error:
+        raise ValueError(
+            f"add.image_ids: expected integers or strings, got {shown(value)}"
+        ) from error
+
+
+def _id_tensor(image_ids: list[ImageId]) -> tuple[str, NDArray[Any]]:
+    """Return the format of the file and its tensor ``image_ids``."""
+    if all(isinstance(i, int) and -(2**63) <= i < 2**63 for i in image_ids):
+        return FORMAT, np.array(image_ids, "<i8")
+    return FORMAT_OF_ANY_IDS, np.frombuffer(json.dumps(image_ids).encode(), np.uint8)

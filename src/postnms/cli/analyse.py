@@ -36,13 +36,13 @@ def analyse(
 ) -> None:
     """Show the errors of suppressors by TIDE's types, duplicates, and the placement of clusters."""
     from postnms.analysis.diagnosis import analyse as analyse_study
-    from postnms.analysis.reports import ANALYSED, PLACEMENT, write_analysis
+    from postnms.analysis.reports import MARKERS, PLACEMENT, write_analysis
     from postnms.files.folders import own_folder
 
     study = open_named_study(file, data)
     candidates = study.candidates
     choices = read_choices(suppressor or "nms", candidates)
-    with own_folder(folder, "a folder of 'analyse'", ANALYSED, command=command_line()):
+    with own_folder(folder, "a folder of reports", *MARKERS, command=command_line()):
         with progress_bar("rows", len(choices) + len(candidates.rows)) as done:
             analysis = analyse_study(study, choices, recall, done)
         names = write_analysis(analysis, about_study(study), folder)

@@ -41,7 +41,7 @@ def compare(
     """Replay suppressors on the same candidates: COCO's figures, time, gain over greedy NMS."""
     from postnms.analysis.comparison import compare as compare_suppressors
     from postnms.analysis.comparison import count_rows
-    from postnms.analysis.reports import COMPARED, write_comparison
+    from postnms.analysis.reports import MARKERS, write_comparison
     from postnms.analysis.sweeps import sweep
     from postnms.files.folders import own_folder
 
@@ -52,7 +52,7 @@ def compare(
     )
     for text in sweeps or []:
         choices = sweep(choices, text)
-    with own_folder(folder, "a folder of 'compare'", COMPARED, command=command_line()):
+    with own_folder(folder, "a folder of reports", *MARKERS, command=command_line()):
         with progress_bar("rows", count_rows(candidates, choices)) as done:
             rows = compare_suppressors(study, choices, bootstrap=bootstrap, done=done)
         print_wide(_table(rows))

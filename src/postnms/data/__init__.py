@@ -1,7 +1,7 @@
 """Data sets in, batches out."""
 
 from postnms.data.config import DataConfig
-from postnms.data.dataset import Category, Dataset, Record, Truth
+from postnms.data.dataset import Category, Dataset, ImageId, Record, Truth
 from postnms.data.formats.coco import open_annotations, read_coco, read_truth
 from postnms.data.loader import Batch, DetectionData
 from postnms.data.scenes.generator import ScenesConfig, scenes_dataset
@@ -15,6 +15,7 @@ __all__ = [
     "DataConfig",
     "Dataset",
     "DetectionData",
+    "ImageId",
     "Record",
     "ScenesConfig",
     "Splits",

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from postnms.data.image_files import MAX_PIXELS, load_image
-from postnms.errors import UserError
+from postnms.errors import UserError, shown
+
+ImageId = int | str
+"""The id of an image as the user's file has it. 1 and "1" are different ids."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,10 @@ class Truth:
     categories: tuple[Category, ...]
     """In the order of the labels."""
     content: dict[str, Any]
-    """COCO's dict as it was read, with ``area`` and ``iscrowd`` in every annotation."""
+    """COCO's dict as it was read, with ``area`` and ``iscrowd`` in every annotation.
+
+    Ids of images are integers or strings, those of categories are integers.
+    """
     source: str
     """The file, or the name of the built-in data: for messages."""
     annotated: bool = True
@@ -59,7 +65,7 @@ class Record:
     Boxes are clipped to the image. Degenerate boxes are left out.
     """
 
-    id: int
+    id: ImageId
     path: Path
     height: int
     width: int
@@ -115,10 +121,10 @@ class Dataset:
         label_of = {category: label for label, category in enumerate(categories)}
         strangers = [category for category in self.categories if category not in label_of]
         if strangers:
-            named = ", ".join(f"{c.id} {c.name!r}" for c in strangers[:3])
+            named = ", ".join(f"{shown(c.id)} {shown(c.name)}" for c in strangers[:3])
             raise UserError(
                 f"{self.source}: categories: expected a subset of "
-                f"{[f'{c.id} {c.name}' for c in categories]}, got also {named}"
+                f"{shown([f'{c.id} {c.name}' for c in categories])}, got also {named}"
             )
         table = np.array([label_of[category] for category in self.categories], np.int64)
         records = tuple(replace(record, labels=table[record.labels]) for record in self.records)

@@ -30,10 +30,11 @@ def digest_of(train: Dataset, val: Dataset) -> str:
 def _figures_of(truth: Truth) -> np.ndarray:
     """Return the numbers of all objects that the evaluation reads, one object a row."""
     images = {entry["id"]: i for i, entry in enumerate(truth.images)}
+    labels = {category.id: label for label, category in enumerate(truth.categories)}
     rows = [
         [
             images[entry["image_id"]],
-            entry["category_id"],
+            labels[entry["category_id"]],
             *entry["bbox"],
             entry["area"],
             entry["iscrowd"],

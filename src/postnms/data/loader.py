@@ -16,7 +16,7 @@ from torch.utils import data as torch_data
 from torch.utils.data import Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from postnms.data.dataset import Dataset
+from postnms.data.dataset import Dataset, ImageId
 from postnms.data.image_files import MAX_PIXELS
 from postnms.data.transforms import AugmentationConfig, Sample, augment, resize
 from postnms.structures import Targets
@@ -33,7 +33,7 @@ class Batch:
     """(3, height, width) uint8 for each image, RGB. The sizes may differ."""
     targets: Targets
     """The objects of all images, in pixels of ``images``."""
-    image_ids: list[int]
+    image_ids: list[ImageId]
     """The id of each image in the annotations."""
     original_sizes: list[tuple[int, int]]
     """(height, width) in pixels of each image before resizing."""

@@ -5,20 +5,22 @@ from typing import Any
 
 import torch
 
-from postnms.data.dataset import Truth
+from postnms.data.dataset import ImageId, Truth
 from postnms.structures import Targets
 
 
-def group_by_image(truth: Truth) -> dict[int, list[dict[str, Any]]]:
+def group_by_image(truth: Truth) -> dict[ImageId, list[dict[str, Any]]]:
     """Return the annotations of each image by its id. An image without annotations has no entry."""
-    grouped: dict[int, list[dict[str, Any]]] = {}
+    grouped: dict[ImageId, list[dict[str, Any]]] = {}
     for entry in truth.annotations:
         grouped.setdefault(entry["image_id"], []).append(entry)
     return grouped
 
 
 def targets_of(
-    truth: Truth, image_ids: Sequence[int], by_image: Mapping[int, list[dict[str, Any]]]
+    truth: Truth,
+    image_ids: Sequence[ImageId],
+    by_image: Mapping[ImageId, list[dict[str, Any]]],
 ) -> Targets:
     """Return the objects of the given images as one batch, in the order of ``image_ids``.
 

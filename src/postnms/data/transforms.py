@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from torchvision.transforms import v2
 
 from postnms.config import Config, Fraction
+from postnms.data.dataset import ImageId
 
 InputSize = tuple[int, int]
 """(min_size, max_size) in pixels, the limits of :func:`resized_size`.
@@ -59,7 +60,7 @@ class Sample:
     """(m,) int64, 0..K-1."""
     crowd: Tensor
     """(m,) bool. True: the box covers a group of objects."""
-    image_id: int
+    image_id: ImageId
     """The id of the image in the annotations."""
     original_size: tuple[int, int]
     """(height, width) in pixels before resizing."""

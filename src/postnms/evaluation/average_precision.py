@@ -29,7 +29,7 @@ class ClassMatches:
     """The detections of one class by falling score, and the number of its objects in each image."""
 
     image: NDArray[np.int64]
-    """(d,) 0..B-1: position of the image by rising id."""
+    """(d,) 0..B-1: position of the image."""
     correct: NDArray[np.bool_]
     """(T, d). True: the detection is matched to an object."""
     counted: NDArray[np.bool_]

@@ -19,9 +19,10 @@ from postnms.evaluation.tide import DUPLICATE, find_errors, match_at_half
 def duplicate_rate(truth: Truth, results: Sequence[Result], recall: float) -> float | None:
     """Return the percentage of duplicates among the best-scored detections that reach a recall.
 
-    The detections of all classes are ranked together by falling score. Ties are broken by rising
-    image id, then by the order of the results. Detections on crowd regions are left out. The
-    shortest list of best-scored detections that reaches the recall is counted.
+    The detections of all classes are ranked together by falling score. Ties are broken by the order
+    of the images (:func:`postnms.evaluation.numbering.image_positions`), then by that of the
+    results. Detections on crowd regions are left out. The shortest list of best-scored detections
+    that reaches the recall is counted.
     :func:`postnms.evaluation.tide.find_errors` defines a duplicate.
 
     Args:

@@ -4,22 +4,27 @@ Within a group (an image and a class), detections choose by falling score. Each 
 object with the largest IoU, if that reaches the threshold. The loops are compiled, because each
 choice depends on the choices before it and cannot be vectorised.
 
-Images have positions 0..B-1 by rising id. Labels 0..K-1 are positions in
-``truth.content["categories"]``, which may be in another order than ``truth.categories``.
-Boxes are x, y, width, height, in pixels.
+Images have positions 0..B-1 (:func:`postnms.evaluation.numbering.image_positions`). Labels 0..K-1
+are positions in ``truth.content["categories"]``, which may be in another order than
+``truth.categories``. Boxes are x, y, width, height, in pixels.
 
 m: objects and crowd regions, d: detections that count, T: IoU thresholds, B: images, K: classes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from postnms.data.dataset import Truth
-from postnms.evaluation.numbering import check_image_ids, image_positions
+from postnms.evaluation.numbering import (
+    NumberedEntries,
+    category_positions,
+    image_positions,
+    number_entries,
+    read_scores,
+)
 from postnms.evaluation.results import Result
 from postnms.ops.jit import exact
 
@@ -114,16 +119,18 @@ def match_results(
         thresholds: (T,) IoU thresholds in [0, 1].
 
     Raises:
-        ValueError: an entry has an image id that the truth does not list.
+        ValueError: an entry has an image id that the truth does not list, or a box or a score
+            that is not finite.
     """
     positions = image_positions(truth)
-    labels = {category["id"]: i for i, category in enumerate(truth.content["categories"])}
+    labels = category_positions(truth)
     annotations = [entry for entry in truth.annotations if entry["category_id"] in labels]
     crowd = np.array([entry["iscrowd"] for entry in annotations], np.bool_)
-    objects = Objects(*_columns("annotations", annotations, positions, labels), crowd)
-    counted = _count_results(
-        [entry for entry in results if entry["category_id"] in labels], positions, labels
-    )
+    truths = number_entries("annotations", annotations, positions, labels)
+    objects = Objects(truths.image, truths.label, truths.boxes, crowd)
+    known = [entry for entry in results if entry["category_id"] in labels]
+    numbered = number_entries("results", known, positions, labels)
+    counted = _count_results(numbered, read_scores(known), len(positions))
     # Detections meet objects of their group only. A group, an image and a class, is one number.
     of_object = objects.label * len(positions) + objects.image
     of_result = counted.label * len(positions) + counted.image
@@ -165,34 +172,21 @@ def closest_objects(matching: Matching) -> tuple[Closest, Closest]:
 
 
 def _count_results(
-    entries: Sequence[dict[str, Any]], positions: dict[Any, int], labels: dict[Any, int]
+    entries: NumberedEntries, scores: NDArray[np.float64], num_images: int
 ) -> CountedResults:
     """Return the best :data:`MAX_DETECTIONS` results of each group, by falling score."""
-    image, label, boxes = _columns("results", entries, positions, labels)
-    scores = np.array([entry["score"] for entry in entries], np.float64)
     # The last key of lexsort comes first: by score, then by image, then in the order given.
-    order = np.lexsort((image, -scores))
-    groups = (label * len(positions) + image)[order]
+    order = np.lexsort((entries.image, -scores))
+    groups = (entries.label * num_images + entries.image)[order]
     # The rank of a result in its group is its distance from the start of the group, in a stable
     # order by group. searchsorted finds that start.
     by_group = np.argsort(groups, kind="stable")
     rank = np.empty(len(groups), np.int64)
     rank[by_group] = np.arange(len(groups)) - np.searchsorted(groups[by_group], groups[by_group])
     order = order[rank < MAX_DETECTIONS]
-    return CountedResults(image[order], label[order], boxes[order], scores[order])
-
-
-def _columns(
-    name: str, entries: Sequence[dict[str, Any]], positions: dict[Any, int], labels: dict[Any, int]
-):
-    """Return the image positions, the labels and the boxes (N, 4) of N entries.
-
-    ``name`` says in errors which list the entries are from.
-    """
-    check_image_ids(name, entries, positions)
-    image = np.array([positions[entry["image_id"]] for entry in entries], np.int64)
-    label = np.array([labels[entry["category_id"]] for entry in entries], np.int64)
-    return image, label, np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    return CountedResults(
+        entries.image[order], entries.label[order], entries.boxes[order], scores[order]
+    )
 
 
 @exact

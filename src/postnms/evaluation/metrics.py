@@ -11,7 +11,13 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 from postnms.data.dataset import Truth
 from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
-from postnms.evaluation.numbering import check_image_ids, image_positions
+from postnms.evaluation.numbering import (
+    NumberedEntries,
+    category_positions,
+    image_positions,
+    number_entries,
+    read_scores,
+)
 from postnms.evaluation.results import Evaluation, Figures, Gain, Result
 from postnms.structures import NMS_ROW, POST_NMS_ROW
 
@@ -35,10 +41,11 @@ FIGURES = (
 def coco_metrics(truth: Truth, results: Sequence[Result]) -> Figures:
     """Return the 12 figures of the results, in per cent.
 
-    The figures do not depend on the ids of images, categories and annotations, except that images
-    are visited by rising id. Results of a category that the truth does not list are left out.
-    Without results, every figure that is defined is 0. Raises ValueError for a result of an image
-    that the truth does not list.
+    The figures do not depend on the ids of images, categories and annotations. Only the order of
+    the images breaks ties of scores, see :func:`postnms.evaluation.numbering.image_positions`.
+    Results of a category that the truth does not list are left out. Without results, every figure
+    that is defined is 0. Raises ValueError for a result of an image that the truth does not list,
+    and for a box or a score that is not finite.
     """
     reference, detected = _numbered(truth, results)
     evaluator = COCOeval_faster(reference, detected, "bbox", print_function=_ignore)
@@ -85,37 +92,44 @@ def _numbered(truth: Truth, results: Sequence[Result]) -> tuple[COCO, COCO]:
     """Return truth and results as COCO objects that the evaluator may write to, with ids from 1.
 
     The evaluator takes id 0 of an annotation for "no match", and it keeps ids of images as doubles,
-    which hold no whole number over 2^53 exactly. So it never sees the ids of the user's file.
+    which hold no whole number over 2^53 exactly. It also acts on fields of other tasks, if an entry
+    has them. So it sees neither the ids of the user's file nor any field that it does not need.
     """
-    images = {image_id: i + 1 for image_id, i in image_positions(truth).items()}
-    entries = truth.content["categories"]
-    categories = {entry["id"]: number for number, entry in enumerate(entries, 1)}
-
-    def number(name: str, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        known = [entry for entry in entries if entry["category_id"] in categories]
-        check_image_ids(name, known, images)
-        return [
-            {
-                # The boxes alone are measured, and the evaluator would decode masks.
-                **{name: value for name, value in entry.items() if name != "segmentation"},
-                "id": i,
-                "image_id": images[entry["image_id"]],
-                "category_id": categories[entry["category_id"]],
-            }
-            for i, entry in enumerate(known, 1)
-        ]
-
+    images = image_positions(truth)
+    categories = category_positions(truth)
+    annotations = [entry for entry in truth.annotations if entry["category_id"] in categories]
+    known = [entry for entry in results if entry["category_id"] in categories]
     frame = {
-        "images": [{"id": number} for number in images.values()],
-        "categories": [{"id": categories[entry["id"]], "name": entry["name"]} for entry in entries],
+        "images": [{"id": position + 1} for position in images.values()],
+        "categories": [{"id": position + 1} for position in categories.values()],
     }
+    reference = _entries(
+        number_entries("annotations", annotations, images, categories),
+        area=[entry["area"] for entry in annotations],
+        iscrowd=[entry["iscrowd"] for entry in annotations],
+    )
+    found = number_entries("results", known, images, categories)
     # Results do not go through `COCO.loadRes`, because it refuses an empty list.
-    detected = [
-        {**entry, "area": entry["bbox"][2] * entry["bbox"][3], "iscrowd": 0}
-        for entry in number("results", results)
+    detected = _entries(
+        found,
+        area=found.boxes[:, 2:].prod(axis=1).tolist(),
+        iscrowd=[0] * len(known),
+        score=read_scores(known).tolist(),
+    )
+    return COCO({**frame, "annotations": reference}), COCO({**frame, "annotations": detected})
+
+
+def _entries(numbered: NumberedEntries, **columns: list[Any]) -> list[dict[str, Any]]:
+    """Return numbered entries as dicts with ids from 1, and with further columns by name."""
+    columns |= {
+        "id": list(range(1, len(numbered.image) + 1)),
+        "image_id": (numbered.image + 1).tolist(),
+        "category_id": (numbered.label + 1).tolist(),
+        "bbox": numbered.boxes.tolist(),
+    }
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
-    reference = COCO({**frame, "annotations": number("annotations", truth.annotations)})
-    return reference, COCO({**frame, "annotations": detected})
 
 
 def _ignore(*_: object) -> None:

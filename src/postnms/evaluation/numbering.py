@@ -1,19 +1,89 @@
-"""The order in which images are measured, and the ids that results may have."""
+"""The order in which images are measured, and the positions that stand for the user's ids.
 
-from collections.abc import Container, Mapping, Sequence
+Figures depend on positions alone, so no id of the user's file can change them.
+
+N: entries of one list, B: images, K: classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from postnms.data.dataset import Truth
+import numpy as np
+from numpy.typing import NDArray
+
+from postnms.data.dataset import ImageId, Truth
+from postnms.errors import shown
 
 
-def image_positions(truth: Truth) -> dict[int, int]:
-    """Return the position of each image by its id. Positions 0..B-1 are in the order of the ids."""
-    image_ids = sorted(entry["id"] for entry in truth.images)
+@dataclass(frozen=True)
+class NumberedEntries:
+    """Annotations or results as columns, in the order of the list that they come from."""
+
+    image: NDArray[np.int64]
+    """(N,) 0..B-1: position of the image, see :func:`image_positions`."""
+    label: NDArray[np.int64]
+    """(N,) 0..K-1: position of the class in ``truth.content["categories"]``."""
+    boxes: NDArray[np.float64]
+    """(N, 4) x, y, width, height, in pixels."""
+
+
+def image_positions(truth: Truth) -> dict[ImageId, int]:
+    """Return the position of each image by its id, 0..B-1.
+
+    Images are in the order of their ids if all ids are numbers, as in COCO's evaluation. If one of
+    them is a string, they are in the order of the file: such a file has the figures that it would
+    have with the ids 1, 2, ... in that order.
+    """
+    image_ids = [entry["id"] for entry in truth.images]
+    if not any(isinstance(image_id, str) for image_id in image_ids):
+        image_ids.sort()
     return {image_id: position for position, image_id in enumerate(image_ids)}
 
 
-def check_image_ids(name: str, entries: Sequence[Mapping[str, Any]], known: Container[int]) -> None:
-    """Raise ValueError, which begins with ``name``, for an entry of an image that is not known."""
+def category_positions(truth: Truth) -> dict[int, int]:
+    """Return the position of each category by its id, in the order of the file."""
+    return {category["id"]: i for i, category in enumerate(truth.content["categories"])}
+
+
+def number_entries(
+    name: str,
+    entries: Sequence[Mapping[str, Any]],
+    images: Mapping[ImageId, int],
+    categories: Mapping[int, int],
+) -> NumberedEntries:
+    """Return entries as columns. All of them must be of known categories.
+
+    Args:
+        name: what the list is called in errors.
+        entries: annotations or results.
+        images: from :func:`image_positions`.
+        categories: from :func:`category_positions`.
+
+    Raises:
+        ValueError: an entry is of an image that is not known, or has a box that is not four finite
+            numbers with sides of at least 0.
+    """
     for entry in entries:
-        if entry["image_id"] not in known:
-            raise ValueError(f"{name}: expected image ids of the truth, got {entry['image_id']}")
+        if entry["image_id"] not in images:
+            raise ValueError(
+                f"{name}: expected image ids of the truth, got {shown(entry['image_id'])}"
+            )
+    image = np.array([images[entry["image_id"]] for entry in entries], np.int64)
+    label = np.array([categories[entry["category_id"]] for entry in entries], np.int64)
+    boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    wrong = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
+    if wrong.any():
+        raise ValueError(
+            f"{name}: expected boxes of finite numbers with sides >= 0, "
+            f"got {boxes[wrong][0].tolist()}"
+        )
+    return NumberedEntries(image, label, boxes)
+
+
+def read_scores(entries: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """Return the scores of results, (N,). Raise ValueError unless all are finite."""
+    scores = np.array([entry["score"] for entry in entries], np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"results: expected finite scores, got {scores[~np.isfinite(scores)][0]}")
+    return scores

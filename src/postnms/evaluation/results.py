@@ -9,10 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
+from postnms.data.dataset import ImageId
 from postnms.structures import Detections
 
 Result = dict[str, Any]
-"""``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``, in original pixels."""
+"""``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``, in original pixels.
+
+Ids are those of the user's annotations: ``image_id`` is an integer or a string.
+"""
 
 Results = dict[str, list[Result]]
 """The results of each row of a detector, by the name of the row."""
@@ -54,7 +58,7 @@ class Evaluation:
 
 def to_results(
     detections: Detections,
-    image_ids: Sequence[int],
+    image_ids: Sequence[ImageId],
     to_original: Tensor,
     category_ids: Sequence[int],
 ) -> list[Result]:

@@ -92,7 +92,7 @@ def error_types(truth: Truth, results: Sequence[Result]) -> ErrorTypes:
         results: the results of one detector.
 
     Raises:
-        ValueError: an entry has an image id that the truth does not list.
+        ValueError: as for :func:`postnms.evaluation.matching.match_results`.
 
     Example:
         >>> from postnms.data.dataset import Category

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from postnms.errors import UserError
+from postnms.errors import UserError, shown
+from postnms.files.json_files import LIMITS, JsonLimits, describe
 
 _GZIP = b"\x1f\x8b"
 """The first bytes of every gzip file."""
@@ -35,17 +36,22 @@ _MARK = re.compile(r"[^ \t\n\r]")
 """A character that is not JSON white space."""
 
 
-def read_json_list(path: Path) -> Iterator[Any]:
+def read_json_list(path: Path, limits: JsonLimits = LIMITS) -> Iterator[Any]:
     """Yield the entries of a file that holds one JSON list, in their order.
 
     The file is UTF-8, with or without a byte order mark, and may be compressed with gzip, whatever
     its name is. Each entry is decoded when it is asked for, so a mistake late in the file is raised
     after the entries before it were yielded.
 
+    Args:
+        path: the file.
+        limits: the largest sizes of one entry and of the whole text. A small compressed file may
+            hold a very long text.
+
     Raises:
-        UserError: that names the file, if it is missing, cannot be read, does not hold a list, or
-            is malformed. For malformed JSON the message gives the number of the character, counted
-            from 0.
+        UserError: that names the file, if it is missing, cannot be read, does not hold a list, is
+            malformed, or is larger than the limits. For malformed JSON the message gives the number
+            of the character, counted from 0.
 
     Example:
         >>> import tempfile
@@ -63,8 +69,10 @@ def read_json_list(path: Path) -> Iterator[Any]:
         with path.open("rb") as file:
             packed = file.read(len(_GZIP)) == _GZIP
         with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as file:
-            yield from _ListReader(file, path).entries()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            yield from _ListReader(file, path, limits).entries()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: malformed JSON (not UTF-8)") from error
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: could not be read ({error})") from error
 
 
@@ -75,9 +83,10 @@ class _ListReader:
     counts the characters of the file before it.
     """
 
-    def __init__(self, file: TextIO, path: Path) -> None:
+    def __init__(self, file: TextIO, path: Path, limits: JsonLimits = LIMITS) -> None:
         self._file = file
         self._path = path
+        self._limits = limits
         self._decode = json.JSONDecoder().raw_decode
         self._text = ""
         self._at = 0
@@ -86,7 +95,7 @@ class _ListReader:
     def entries(self) -> Iterator[Any]:
         """Yield the entries of the list. Raise UserError if the text is not exactly one list."""
         if (first := self._next()) != "[":
-            came = f"text that begins with {first!r}" if first else "an empty file"
+            came = f"text that begins with {shown(first)}" if first else "an empty file"
             raise UserError(f"{self._path}: expected a list of results, got {came}")
         self._at += 1
         mark = self._next()
@@ -138,15 +147,28 @@ class _ListReader:
         """Read the next piece and forget the decoded text. Return False at the end of the file."""
         # The piece at least doubles the text, so that an entry that is longer than many pieces is
         # decoded again only a few times.
-        read = self._file.read(max(_PIECE, len(self._text) - self._at))
+        left = len(self._text) - self._at
+        if left > self._limits.entry:
+            raise self._too_long("an entry", self._limits.entry, "entry")
+        if self._before + self._at + left > self._limits.text:
+            raise self._too_long("a text", self._limits.text, "text")
+        read = self._file.read(max(_PIECE, left))
         if read:
             self._before += self._at
             self._text, self._at = self._text[self._at :] + read, 0
         return bool(read)
 
+    def _too_long(self, what: str, most: int, limit: str) -> UserError:
+        """Return an error that names the file and the limit that it exceeds."""
+        return UserError(
+            f"{self._path}: expected {what} of at most {most} characters, got a longer one at "
+            f"character {self._before + self._at}; JsonLimits.{limit} sets the limit"
+        )
+
     def _malformed(self, mistake: Exception | str) -> UserError:
         """Return an error that names the file and the character of the mistake."""
-        at, what = self._at, str(mistake)
+        at = self._at
+        what = mistake if isinstance(mistake, str) else describe(mistake)
         if isinstance(mistake, json.JSONDecodeError):
             at, what = mistake.pos, mistake.msg
         return UserError(f"{self._path}: malformed JSON ({what}: character {self._before + at})")

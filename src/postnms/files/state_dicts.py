@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from postnms.errors import UserError
+from postnms.errors import UserError, shown_name
 
 
 def read_state_dict(path: Path, argument: str) -> dict[str, Tensor]:
@@ -44,7 +44,9 @@ def read_state_dict(path: Path, argument: str) -> dict[str, Tensor]:
         isinstance(value, Tensor) for value in state.values()
     ):
         inside = (
-            f"; it holds {', '.join(map(str, list(state)[:5]))}" if isinstance(state, dict) else ""
+            f"; it holds {', '.join(shown_name(str(name)) for name in list(state)[:5])}"
+            if isinstance(state, dict)
+            else ""
         )
         raise UserError(f"{argument}: {path} is not a plain state dict{inside}")
     return state
@@ -72,7 +74,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
         # Frozen batch norm ignores the counters of ordinary batch norm, so they are no mismatch.
         counters = "num_batches_tracked"
         problems += [
-            f"{name} is not in the model"
+            f"{shown_name(name)} is not in the model"
             for name in state
             if name not in expected and counters not in name
         ]

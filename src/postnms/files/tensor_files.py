@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from postnms.errors import UserError
+from postnms.errors import UserError, shown
 from postnms.files.atomic import atomic_path
 from postnms.files.json_files import parse_json
 
@@ -72,7 +72,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from error
     if metadata.get("format") != FORMAT:
-        raise UserError(f"{path}: expected format {FORMAT!r}, got {metadata.get('format')!r:.40}")
+        raise UserError(f"{path}: expected format {FORMAT!r}, got {shown(metadata.get('format'))}")
     facts = metadata.get("about", "")
     if metadata.get("sha256") != _checksum(tensors, facts):
         raise UserError(f"{path}: is damaged (its content does not have its checksum)")

@@ -23,7 +23,12 @@ from numpy.typing import NDArray
 from postnms.errors import UserError
 from postnms.files.atomic import atomic_path
 
-KINDS = {np.dtype("<f4"): "F32", np.dtype("<i4"): "I32", np.dtype("<i8"): "I64"}
+KINDS = {
+    np.dtype("<f4"): "F32",
+    np.dtype("<i4"): "I32",
+    np.dtype("<i8"): "I64",
+    np.dtype("u1"): "U8",
+}
 """Dtypes that a stream accepts, each with its name in a safetensors file."""
 
 
@@ -97,34 +102,44 @@ class TensorStream:
         self._check(parts)
         try:
             for name, part in parts.items():
-                if name not in self._columns:
-                    self._path.parent.mkdir(parents=True, exist_ok=True)
-                    unnamed = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
-                    file = self._files.enter_context(unnamed)
-                    self._columns[name] = _Column(file, part.dtype, part.shape[1:])
-                self._columns[name].file.write(part.tobytes())
-                self._columns[name].rows += len(part)
+                self._grow(name, part)
         except OSError as error:
             raise UserError(f"{self._path}: could not be written ({error})") from error
 
-    def write(self, metadata: dict[str, str]) -> None:
+    def write(
+        self, metadata: dict[str, str], tensors: Mapping[str, NDArray[Any]] | None = None
+    ) -> None:
         """Write the file. If that fails, an older file of this name is left as it was.
 
         Args:
             metadata: texts by name, which are stored in the header of the file.
+            tensors: by name, further tensors that are written as they are, each with a dtype in
+                :data:`KINDS`.
 
         Raises:
             UserError: if the operating system refuses.
         """
-        # With the widest numbers first, each tensor begins at a multiple of its item size.
-        columns = dict(
-            sorted(self._columns.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
-        )
         with atomic_path(self._path) as temporary, temporary.open("wb") as whole:
+            for name, tensor in (tensors or {}).items():
+                self._grow(name, tensor)
+            # With the widest numbers first, each tensor begins at a multiple of its item size.
+            columns = dict(
+                sorted(self._columns.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+            )
             whole.write(_header(columns, metadata))
             for column in columns.values():
                 column.file.seek(0)
                 copyfileobj(column.file, whole)
+
+    def _grow(self, name: str, part: NDArray[Any]) -> None:
+        """Append rows to one tensor, which is new or has rows of the same dtype and shape."""
+        if name not in self._columns:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            unnamed = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
+            file = self._files.enter_context(unnamed)
+            self._columns[name] = _Column(file, part.dtype, part.shape[1:])
+        self._columns[name].file.write(part.tobytes())
+        self._columns[name].rows += len(part)
 
     def _check(self, parts: Mapping[str, NDArray[Any]]) -> None:
         """Raise ValueError unless names, dtypes and shapes of a row are those of the first rows."""

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from postnms.config import Config, Fraction, Positive, json_or_text, nearest
 from postnms.data.config import DataConfig
 from postnms.detectors import AnyDetectorConfig, FasterRCNNConfig
-from postnms.errors import UserError
+from postnms.errors import UserError, shown, shown_name
 from postnms.stage import StageConfig
 
 NonNegative = Annotated[float, Field(ge=0)]
@@ -110,7 +110,10 @@ class Recipe(Config):
         here = flatten(self.model_dump(mode="json"))
         there = flatten(other.model_dump(mode="json"))
         paths = [path for path in here | there if here.get(path) != there.get(path)]
-        return [f"{path}: {here.get(path)!r} here, {there.get(path)!r} there" for path in paths]
+        return [
+            f"{path}: {shown(here.get(path))} here, {shown(there.get(path))} there"
+            for path in paths
+        ]
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -146,7 +149,8 @@ def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
         path, equals, value = text.partition("=")
         if not equals or not path:
             raise UserError(
-                f"{text}: expected PATH=VALUE, for example stage.weighting=cls", argument="changes"
+                f"{shown_name(text)}: expected PATH=VALUE, for example stage.weighting=cls",
+                argument="changes",
             )
         changes.pop(path, None)  # The order of the changes is that of their last appearance.
         changes[path] = json_or_text(value)
@@ -167,12 +171,14 @@ def _section(values: dict[str, Any], name: str, path: str) -> dict[str, Any]:
     """Return the section ``name`` of some settings, for a change of the field ``path``."""
     if name not in values:
         raise UserError(
-            f"{path}: no field {name!r} ({nearest(name, list(values))})", argument="changes"
+            f"{shown_name(path)}: no field {shown(name)} ({nearest(name, list(values))})",
+            argument="changes",
         )
     if values[name] is None:
         values[name] = {}
     if not isinstance(values[name], dict):
         raise UserError(
-            f"{path}: {name!r} has no fields, it is {values[name]!r}", argument="changes"
+            f"{shown_name(path)}: {shown(name)} has no fields, it is {shown(values[name])}",
+            argument="changes",
         )
     return values[name]

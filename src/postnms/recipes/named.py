@@ -23,7 +23,7 @@ from postnms.detectors import (
     RetinaNetConfig,
 )
 from postnms.detectors.config import BackboneName
-from postnms.errors import UserError
+from postnms.errors import UserError, shown
 from postnms.recipes.config import Recipe, TrainingConfig, override
 from postnms.stage import StageConfig
 
@@ -221,7 +221,7 @@ def get_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         20
     """
     if name not in RECIPES:
-        raise UserError(f"recipe {name!r}: no such recipe ({nearest(name, list(RECIPES))})")
+        raise UserError(f"recipe {shown(name)}: no such recipe ({nearest(name, list(RECIPES))})")
     recipe = RECIPES[name]().model_copy(update={"name": name})
     return override(recipe, changes or {})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from postnms.data.dataset import Category
 from postnms.detectors.detector import ROW_TITLES
-from postnms.errors import UserError
+from postnms.errors import UserError, shown
 from postnms.evaluation.results import Evaluation, Results
 from postnms.files.atomic import write_json
 from postnms.files.folders import Marker, own_folder
@@ -177,7 +177,7 @@ def read_data_folder(folder: RunFolder) -> Path | None:
     where = [about, *about.get("resumed", [])][-1].get("data_folder", 0)
     if not isinstance(where, str | None):
         raise UserError(
-            f"{folder.provenance}: data_folder: expected a path or null, got {where!r:.60}"
+            f"{folder.provenance}: data_folder: expected a path or null, got {shown(where)}"
         )
     return None if where is None else Path(where)
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from postnms.data.dataset import Category
 from postnms.detectors import Detector
-from postnms.errors import UserError
+from postnms.errors import UserError, shown
 from postnms.files.tensor_files import save_tensors
 from postnms.recipes import Recipe, TrainingConfig
 from postnms.runs.checkpoints import (
@@ -162,7 +162,7 @@ def _check_whole(
     if type(finished) is not int or not 0 <= finished <= config.iterations:
         raise UserError(
             f"{source}: finished: expected 0 to {config.iterations} iterations, "
-            f"got {finished!r:.40}"
+            f"got {shown(finished)}"
         )
     weights = own_state(tensors)
     for name, value in detector.state_dict().items():

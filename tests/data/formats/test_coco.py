@@ -11,6 +11,7 @@ from PIL import Image
 from postnms.data.dataset import Category
 from postnms.data.formats.coco import open_annotations, read_coco, read_truth
 from postnms.errors import UserError
+from postnms.files.json_files import JsonLimits
 
 GOOD = {
     "images": [
@@ -106,24 +107,43 @@ def test_boxes_that_are_next_to_nothing_in_the_image_are_dropped_with_one_line(w
 
 BAD = [
     ('{"images": [', r"train\.json: malformed JSON"),
-    ("[]", r"train\.json: images: expected a list, got list at the top"),
-    (changed("annotations", to=None), r"train\.json: annotations: expected a list, got NoneType"),
+    ("[]", r"train\.json: expected an object, got list"),
+    (changed("images", to=None), r"train\.json: images: expected a list, got NoneType"),
+    (changed("images", to=...), r"train\.json: images: expected a list, got nothing"),
+    (changed("annotations", to={}), r"train\.json: annotations: expected a list, got dict"),
     (changed("categories", to={}), r"train\.json: categories: expected a list, got dict"),
     (changed("categories", to=[]), r"categories: expected at least one, got none"),
     (changed("images", 1, "id", to=70),
      r"train\.json: images\[1\]\.id: 70 is already that of .*images\[0\]"),
-    (changed("images", 1, "id", to="7"), r"images\[1\]\.id: expected an integer, got '7'"),
+    (changed("images", 1, "id", to=70.0),
+     r"train\.json: images\[1\]\.id: 70 is already that of .*images\[0\]"),
+    (changed("images", 1, "id", to=7.5),
+     r"images\[1\]\.id: expected an integer or a string, got 7\.5"),
+    (changed("images", 1, "id", to=None), r"images\[1\]\.id: expected an integer or .*got None"),
+    (changed("images", 1, "id", to=True), r"images\[1\]\.id: expected an integer or .*got True"),
+    (changed("images", 1, "id", to=float("inf")), r"images\[1\]\.id: .*got inf"),
     (changed("images", 1, "height", to=...),
-     r"images\[1\]\.height: expected an integer > 0, got None"),
-    (changed("images", 1, "width", to=0), r"images\[1\]\.width: expected an integer > 0, got 0"),
+     r"images\[1\]\.height: expected an integer from 1 to 2147483647, got None"),
+    (changed("images", 1, "width", to=0), r"images\[1\]\.width: expected an integer .*got 0"),
+    (changed("images", 1, "width", to=10.5), r"images\[1\]\.width: .*got 10\.5"),
+    (changed("images", 1, "width", to=10**40), r"images\[1\]\.width: .*got 10000"),
     (changed("images", 0, "file_name", to=3), r"images\[0\]\.file_name: expected a string, got 3"),
-    (changed("images", 0, to=3), r"images\[0\]\.id: expected an integer, got None"),
+    (changed("images", 0, to=3), r"images\[0\]: expected an object, got int"),
+    (changed("annotations", 0, to=[]), r"annotations\[0\]: expected an object, got list"),
+    (changed("annotations", 0, "id", to=[5]),
+     r"annotations\[0\]\.id: expected an integer or a string, got \[5\]"),
     (changed("annotations", 1, "id", to=5),
      r"annotations\[1\]\.id: 5 is already that of .*annotations\[0\]"),
     (changed("annotations", 0, "category_id", to=4),
      r"annotations\[0\]\.category_id: expected one of \[3, 17, 90\]"),
     (changed("annotations", 2, "image_id", to=1),
      r"annotations\[2\]\.image_id: expected the id of an image, got 1"),
+    (changed("annotations", 2, "image_id", to="70"),
+     r"annotations\[2\]\.image_id: expected the id of an image, got '70'"),
+    (changed("annotations", 2, "image_id", to=[70]), r"annotations\[2\]\.image_id: .*got \[70\]"),
+    (changed("annotations", 0, "category_id", to="3"), r"category_id: .*got '3'"),
+    (changed("annotations", 0, "category_id", to=3.5), r"category_id: .*got 3\.5"),
+    (changed("annotations", 0, "category_id", to=True), r"category_id: .*got True"),
     (changed("annotations", 0, "bbox", to=[1, 2, 3]),
      r"annotations\[0\]\.bbox: expected \[x, y, .*got \[1, 2, 3\]"),
     (changed("annotations", 0, "bbox", to=[1, 2, -3, 4]), r"annotations\[0\]\.bbox: .*width >= 0"),
@@ -131,17 +151,31 @@ BAD = [
     (changed("annotations", 0, "bbox", to=[1, float("nan"), 3, 4]),
      r"annotations\[0\]\.bbox: .*finite.*nan"),
     (changed("annotations", 0, "bbox", to=[1, 2, 3, 10**400]), r"annotations\[0\]\.bbox: .*finite"),
+    (changed("annotations", 0, "bbox", to=[1e308, 2, 1e308, 4]),
+     r"annotations\[0\]\.bbox: .*at most 1e\+15, got \[1e\+308, 2, 1e\+308, 4\]"),
+    (changed("annotations", 0, "bbox", to=[-2e15, 2, 3, 4]), r"bbox: .*at most 1e\+15"),
+    (changed("annotations", 0, "bbox", to=["x" * 10**6]), r"bbox: .*got \['xxx.{,80}$"),
     (changed("annotations", 0, "bbox", to=[True, 2, 3, 4]),
      r"annotations\[0\]\.bbox: .*got \[True, 2, 3, 4\]"),
     (changed("annotations", 0, "bbox", to=...), r"annotations\[0\]\.bbox: .*got None"),
     (changed("annotations", 0, "iscrowd", to=2),
      r"annotations\[0\]\.iscrowd: expected 0 or 1, got 2"),
     (changed("annotations", 0, "category_id", to=[3]), r"annotations\[0\]\.category_id"),
+    (changed("annotations", 0, "iscrowd", to=0.5), r"iscrowd: expected 0 or 1, got 0\.5"),
+    (changed("annotations", 0, "iscrowd", to="0"), r"iscrowd: expected 0 or 1, got '0'"),
     (changed("annotations", 0, "area", to="big"),
-     r"annotations\[0\]\.area: expected a number, got 'big'"),
+     r"annotations\[0\]\.area: expected a finite number >= 0, got 'big'"),
+    (changed("annotations", 0, "area", to=-1), r"area: expected a finite number >= 0, got -1"),
+    (changed("annotations", 0, "area", to=float("nan")), r"area: .*got nan"),
+    (changed("annotations", 0, "area", to=10**400), r"area: .*got 1000"),
+    (changed("annotations", 0, "area", to=True), r"area: .*got True"),
     (changed("categories", 1, "id", to=90), r"categories\[1\]\.id: 90 is already that of"),
     (changed("categories", 1, "name", to=...),
      r"categories\[1\]\.name: expected a string, got None"),
+    (changed("categories", 1, "name", to="\ud800"),
+     r"categories\[1\]\.name: expected a string, got '\\ud800'"),
+    (changed("categories", 1, "id", to="3"), r"categories\[1\]\.id: expected an integer, got '3'"),
+    (changed("categories", 1, to=None), r"categories\[1\]: expected an object, got NoneType"),
 ]  # fmt: skip
 
 
@@ -173,6 +207,101 @@ def test_the_truth_alone_needs_no_more_of_an_image_than_its_id(write):
 def test_the_truth_alone_is_checked_as_with_its_images(write, content, message):
     with pytest.raises(UserError, match=message):
         read_truth(write(content)[0])
+
+
+def test_ids_are_integers_or_strings_that_are_equal_by_value_and_kind(write):
+    content = copy.deepcopy(GOOD)
+    for entry, number in zip(content["images"], ("7", 7, "b/c.jpg"), strict=True):
+        entry["id"] = number
+    for entry, number in zip(content["annotations"], ("b/c.jpg", 7, "7"), strict=True):
+        entry["image_id"] = number
+    data = read_coco(*write(content))
+    assert [record.id for record in data.records] == ["7", 7, "b/c.jpg"]
+    assert [record.labels.tolist() for record in data.records] == [[1], [0], [2]]
+    assert [entry["image_id"] for entry in data.truth.annotations] == ["b/c.jpg", 7, "7"]
+
+
+@pytest.mark.parametrize("number", [0, -(2**70), 2**53 + 1, 2**63, 10**300])
+def test_integers_of_any_length_are_ids(write, number):
+    content = copy.deepcopy(GOOD)
+    content["images"][0]["id"] = content["categories"][0]["id"] = number
+    for index in (0, 2):
+        content["annotations"][index]["image_id"] = number
+    content["annotations"][0] |= {"category_id": number, "id": number}
+    data = read_coco(*write(content))
+    assert [record.id for record in data.records] == [number, 7, 8]
+    assert len(data.records[0].boxes) == 2
+    assert number in [category.id for category in data.categories]
+
+
+def as_floats(value):
+    """Return JSON with every integer as a float, as some exporters write it."""
+    if isinstance(value, dict):
+        return {name: as_floats(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [as_floats(part) for part in value]
+    return float(value) if type(value) is int else value
+
+
+def test_whole_numbers_may_be_floats(write):
+    path, folder = write(GOOD)
+    data = read_coco(path, folder)
+    path.write_text(json.dumps(as_floats(GOOD)))
+    floats = read_coco(path, folder)
+    assert '"id": 70.0' in path.read_text()
+    for mine, theirs in zip(floats.records, data.records, strict=True):
+        for name in ("id", "height", "width"):
+            assert getattr(mine, name) == getattr(theirs, name)
+            assert type(getattr(mine, name)) is int
+        assert mine.boxes.tolist() == theirs.boxes.tolist()
+    assert floats.categories == data.categories
+    for entry in floats.truth.annotations:
+        assert {type(entry[name]) for name in ("image_id", "category_id", "iscrowd")} == {int}
+
+
+def test_null_counts_as_missing(write):
+    nothing = dict.fromkeys(("id", "area", "iscrowd", "segmentation"))
+    content = copy.deepcopy(GOOD) | {"info": None, "licenses": None}
+    content["annotations"] = [{**entry, **nothing} for entry in content["annotations"]]
+    truth = read_truth(write(content)[0])
+    assert [entry["area"] for entry in truth.annotations] == [12, 450, 600]
+    assert [entry["iscrowd"] for entry in truth.annotations] == [0, 0, 0]
+    path, _ = write(changed("annotations", to=None))
+    assert (read_truth(path).annotated, read_truth(path).annotations) == (False, [])
+
+
+def test_annotations_need_no_ids_and_may_have_strings(write):
+    content = copy.deepcopy(GOOD)
+    del content["annotations"][0]["id"]
+    content["annotations"][1]["id"] = "6"
+    content["annotations"][2]["id"] = 6
+    assert len(read_truth(write(content)[0]).annotations) == 3
+    content["annotations"][2]["id"] = "6"
+    with pytest.raises(UserError, match=r"annotations\[2\]\.id: '6' is already that of .*\[1\]"):
+        read_truth(write(content)[0])
+
+
+def test_a_file_that_is_too_large_is_refused_and_the_limit_can_be_raised(write):
+    path, folder = write(GOOD)
+    size = path.stat().st_size
+    small = JsonLimits(file=size - 1)
+    for read in (read_truth, open_annotations):
+        with pytest.raises(UserError, match=f"expected at most {size - 1} bytes of JSON"):
+            read(path, limits=small)
+    with pytest.raises(UserError, match=r"JsonLimits\.file sets the limit"):
+        read_coco(path, folder, small)
+    assert len(read_coco(path, folder, JsonLimits(file=size)).records) == 3
+
+
+def test_the_file_of_an_image_is_looked_for(write):
+    content = copy.deepcopy(GOOD)
+    content["images"][0]["file_name"] = "images\\my%20image.PNG"
+    path, folder = write(content)
+    (folder / "my image.png").touch()
+    data = read_coco(path, folder)
+    names = ["my image.png", "a.png", "empty.png"]
+    assert [record.path for record in data.records] == [folder / name for name in names]
+    assert data.truth.images[0]["file_name"] == "images\\my%20image.PNG"
 
 
 def test_missing_files(write, tmp_path):

@@ -1,0 +1,55 @@
+"""Foreign values in messages are short, in one line, and harmless to a terminal."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postnms.errors import MOST_SHOWN, UserError, shown, shown_name
+
+
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+ODD = {
+    "long text": "x" * 10**6,
+    "deep": nested(5000),
+    "wide and deep": [[[[0] * 1000] * 1000] * 1000] * 1000,
+    "a long list": list(range(10**5)),
+    "an integer that Python does not write": 10**5000,
+    "terminal escapes": "\x1b[31m\x07\r\n",
+    "text that runs from right to left": "\u202eabc",
+    "half of a surrogate pair": "\ud800",
+    "a long key": {"x" * 10**6: 1},
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_values_are_short_printable_lines(kind):
+    text = shown(ODD[kind])
+    assert text.isprintable()
+    assert 0 < len(text) <= MOST_SHOWN
+
+
+@pytest.mark.parametrize(
+    "value", [1, 1.5, None, True, "a", [1, 2, -3, 4], {"a": 1}, float("nan"), [3, 17, 90], ["4"]]
+)
+def test_usual_values_are_shown_as_they_are(value):
+    assert shown(value) == repr(value)
+
+
+@given(st.text())
+def test_names_are_shown_as_they_are_unless_they_are_odd(name):
+    text = shown_name(name)
+    assert text == name or (text == shown(name) and not (name and name.isprintable()))
+    assert text.isprintable()
+    assert shown_name(name * 1000).isprintable()
+    assert 0 < len(shown_name(name * 1000)) <= MOST_SHOWN
+
+
+def test_a_mistake_begins_with_its_argument():
+    assert str(UserError("expected a file", argument="data")) == "data: expected a file"
+    assert str(UserError("expected a file")) == "expected a file"
