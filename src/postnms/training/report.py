@@ -145,14 +145,13 @@ class TrainingReport:
 def _cut_log(folder: RunFolder, start: int) -> None:
     """Remove the lines of the log after iteration ``start``.
 
-    A last line that is half written is removed too.
+    Lines that are damaged, such as a last one that is half written, are removed too.
     """
     kept = []
-    for line in folder.log.read_text().splitlines() if folder.log.is_file() else []:
+    for line in folder.log.read_bytes().splitlines() if folder.log.is_file() else []:
         try:
-            iteration = json.loads(line)["iteration"]
+            if json.loads(line)["iteration"] <= start:
+                kept.append(line.decode() + "\n")
         except (ValueError, RecursionError, LookupError, TypeError):
             continue
-        if iteration <= start:
-            kept.append(line + "\n")
     write_text(folder.log, "".join(kept))
