@@ -1,10 +1,12 @@
 """Foreign values in messages are short, in one line, and harmless to a terminal."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postnms.errors import MOST_SHOWN, UserError, shown, shown_name
+from postnms.errors import MOST_SHOWN, UserError, shown, shown_name, shown_path
 
 
 def nested(levels):
@@ -53,3 +55,14 @@ def test_names_are_shown_as_they_are_unless_they_are_odd(name):
 def test_a_mistake_begins_with_its_argument():
     assert str(UserError("expected a file", argument="data")) == "data: expected a file"
     assert str(UserError("expected a file")) == "expected a file"
+
+
+def test_a_message_is_one_line_without_control_characters():
+    error = UserError("a\x1b[31m.json: expected\na list, got \ud800\x85", argument="out")
+    assert str(error) == r"out: a\x1b[31m.json: expected\na list, got \ud800\x85"
+
+
+def test_an_absurd_path_loses_its_middle():
+    assert shown_path(Path("a/b.png")) == "a/b.png"
+    long = shown_path(Path("a" * 200 + "b" * 400 + ".png"))
+    assert (len(long), long.startswith("aaa"), long.endswith("bb.png")) == (303, True, True)

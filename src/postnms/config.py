@@ -19,7 +19,7 @@ Positive = Annotated[int, Field(gt=0)]
 Progress = Callable[[int], None]
 """Called by a long-running function with the number of steps finished since the last call."""
 
-MOST_MISTAKES = 10
+MOST_MISTAKES = 3
 """Largest number of mistakes that one message names."""
 
 

@@ -3,22 +3,30 @@
 The command line prints such a mistake as one line.
 """
 
+import re
 import reprlib
+from pathlib import Path
 
 MOST_SHOWN = 80
 """Largest number of characters of a value in a message."""
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Characters that break lines, control a terminal, or cannot be written at all."""
+
+
 class UserError(ValueError):
     """A file, a recipe or an argument is not as it must be.
 
-    The message says which one, what was expected and what came. ``argument`` is the name of the
-    argument at fault, where it is one: the message then begins with it, and the command line puts
-    the name of its own option in its place.
+    The message says in one line which one, what was expected and what came. Control characters in
+    it are written as escapes. ``argument`` is the name of the argument at fault, where it is one:
+    the message then begins with it, and the command line puts the name of its own option in its
+    place.
     """
 
     def __init__(self, message: str, *, argument: str | None = None) -> None:
-        super().__init__(message)
+        # Names in files of others may break the line or control a terminal.
+        super().__init__(_CONTROL.sub(lambda found: repr(found[0])[1:-1], message))
         self.argument = argument
 
     def __str__(self) -> str:
@@ -53,6 +61,13 @@ def shown_name(name: str) -> str:
     return name if name.isprintable() and 0 < len(name) <= MOST_SHOWN else shown(name)
 
 
+def shown_path(path: Path) -> str:
+    """Return a path from a file of others for a message, without its middle if it is absurd."""
+    text = str(path)
+    return text if len(text) <= _LONGEST_PATH else f"{text[:60]}...{text[60 - _LONGEST_PATH :]}"
+
+
+_LONGEST_PATH = 300
 _SHORT = reprlib.Repr()
 # Two levels show the form of a value. With more, a nested list could still be long to write.
 _SHORT.maxlevel = 2

@@ -36,8 +36,16 @@ def refuse_at_length(path):
     raise UserError(f"{path}: expected the undamaged file, got {'x' * 600}")
 
 
+class RawError(UserError):
+    """An error whose message is as it was given, which :class:`UserError` prevents."""
+
+    def __init__(self, message):
+        ValueError.__init__(self, message)
+        self.argument = None
+
+
 def refuse_with_escapes(path):
-    raise UserError(f"{path}: expected the undamaged file, got \x1b[31m")
+    raise RawError(f"{path}: expected the undamaged file, got \x1b[31m")
 
 
 def refuse_without_name(path):
@@ -45,7 +53,7 @@ def refuse_without_name(path):
 
 
 def refuse_in_two_lines(path):
-    raise UserError(f"{path}: expected\nthe undamaged file")
+    raise RawError(f"{path}: expected\nthe undamaged file")
 
 
 def raise_another(path):

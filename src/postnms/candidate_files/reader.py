@@ -156,7 +156,7 @@ def _open(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+        raise UserError(f"{path}: not a readable safetensors file ({error!s:.200})") from error
 
 
 def _read(file: Any, prefix: str, offsets: Tensor) -> dict[str, Any]:
@@ -232,14 +232,16 @@ def _check_columns(path: Path, file: Any, prefix: str, images: int, classes: int
         _check_tensor(
             path, file, prefix + name, KINDS[kind], [count, 4] if name == "boxes" else [count]
         )
-    # Labels are checked in pieces, so that memory does not hold those of a whole split.
-    labels = file.get_slice(prefix + "labels")
-    for start in range(0, count, _CHECKED_AT_ONCE):
-        least, most = (int(value) for value in labels[start : start + _CHECKED_AT_ONCE].aminmax())
-        if least < 0 or most >= classes:
-            raise UserError(
-                f"{path}: {prefix}labels: expected 0 to {classes - 1}, got {least} to {most}"
-            )
+    # Numbers are checked in pieces, so that memory does not hold those of a whole split.
+    for name, end in (("labels", classes), ("source", 2**31)):
+        column = file.get_slice(prefix + name)
+        for start in range(0, count, _CHECKED_AT_ONCE):
+            part = column[start : start + _CHECKED_AT_ONCE]
+            least, most = (int(value) for value in part.aminmax())
+            if least < 0 or most >= end:
+                raise UserError(
+                    f"{path}: {prefix}{name}: expected 0 to {end - 1}, got {least} to {most}"
+                )
 
 
 def _check_tensor(path: Path, file: Any, name: str, kind: str, shape: list[int]) -> None:

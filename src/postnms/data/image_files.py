@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from postnms.errors import UserError
+from postnms.errors import UserError, shown_path
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are read, by Pillow's names. The content of a file decides, not its ending.
@@ -119,19 +119,19 @@ def _open_image(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore")
             if file.width * file.height > max_pixels:
                 raise UserError(
-                    f"{path}: expected at most {max_pixels:,} pixels, got {file.width} x "
-                    f"{file.height}; if you trust the file, raise max_pixels"
+                    f"{shown_path(path)}: expected at most {max_pixels:,} pixels, got "
+                    f"{file.width} x {file.height}; if you trust the file, raise max_pixels"
                 )
             yield file
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image") from error
+        raise UserError(f"{shown_path(path)}: no such image") from error
     except UserError:
         raise
     except Exception as error:
         # The decoders are those of many authors. For broken files they raise exceptions of any
         # kind, and one broken file must not end the work on all others.
         about = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: cannot be read as an image ({about:.200})") from error
+        raise UserError(f"{shown_path(path)}: cannot be read as an image ({about:.200})") from error
 
 
 def _header(path: Path) -> Image.Image:
@@ -146,7 +146,8 @@ def _header(path: Path) -> Image.Image:
 
 
 def _wrong_size(path: Path, size: tuple[int, int], stored: tuple[int, int]) -> str:
-    return f"{path}: expected {size[1]} x {size[0]} px as annotated, got {stored[1]} x {stored[0]}"
+    expected, got = (f"{width} x {height}" for height, width in (size, stored))
+    return f"{shown_path(path)}: expected {expected} px as annotated, got {got}"
 
 
 @cache

@@ -32,6 +32,7 @@ def read_state_dict(path: Path, argument: str) -> dict[str, Tensor]:
         state = load_file(path) if path.suffix == ".safetensors" else _load_tensors_only(path)
     except (
         UnpicklingError,
+        OSError,
         RuntimeError,
         EOFError,
         SafetensorError,

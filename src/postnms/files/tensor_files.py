@@ -70,7 +70,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in list(file.keys())}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+        raise UserError(f"{path}: not a readable safetensors file ({error!s:.200})") from error
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: expected format {FORMAT!r}, got {shown(metadata.get('format'))}")
     facts = metadata.get("about", "")

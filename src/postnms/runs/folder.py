@@ -1,5 +1,6 @@
 """The files of a run folder: their names, and how they are written and read."""
 
+import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +190,10 @@ def read_categories(folder: RunFolder) -> tuple[Category, ...]:
         raise UserError(
             f"{folder.labels}: expected a list of classes with id and name, got another form"
         )
-    return tuple(Category(id=entry["id"], name=entry["name"]) for entry in entries)
+    categories = tuple(Category(id=entry["id"], name=entry["name"]) for entry in entries)
+    if len({category.id for category in categories}) < len(categories):
+        raise UserError(f"{folder.labels}: expected classes with different ids, got one id twice")
+    return categories
 
 
 def _is_category(entry: Any) -> bool:
@@ -209,6 +213,10 @@ def _read_provenance(folder: RunFolder) -> dict[str, Any]:
     resumed = about.get("resumed", [])
     if not isinstance(resumed, list) or not all(isinstance(entry, dict) for entry in resumed):
         raise UserError(f"{folder.provenance}: resumed: expected a list of objects")
+    try:  # It is written again when the run is resumed.
+        json.dumps(about, allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"{folder.provenance}: expected finite numbers, got others") from error
     return about
 
 
@@ -220,7 +228,9 @@ def _remove_earlier_run(folder: RunFolder) -> None:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"{folder.pictures}: expected a list of paths, got another form")
         # Only the last part of a name counts, so that a list cannot lead out of the folder.
-        earlier += [folder.root / "pictures" / Path(name).name for name in names]
+        listed = {name.rpartition("/")[2] for name in names}
+        there = (folder.root / "pictures").glob("*")
+        earlier += [path for path in there if path.name in listed and path.is_file()]
         earlier.append(folder.pictures)
     for file in earlier:
         file.unlink(missing_ok=True)
