@@ -37,7 +37,7 @@ class HeadSample:
 
     boxes: list[Tensor]
     rows: list[Tensor]
-    """The row of each box among the image's proposals followed by its ground-truth boxes."""
+    """The row of each box among the image's proposals. -1: an injected ground-truth box."""
     labels: list[Tensor]
     """0: background class, -1: not trained on."""
     deltas: list[Tensor]
@@ -98,10 +98,14 @@ def sample_boxes(
     everything = [torch.cat([boxes, truth["boxes"]]) for boxes, truth in pairs]
     matched = match_boxes(head, everything, truths)
     rows = sample_rows(matched.labels, head.fg_bg_sampler, generators)
-    columns = (matched.boxes, matched.rows, matched.labels, matched.deltas)
-    return HeadSample(
-        *([part[row] for part, row in zip(column, rows, strict=True)] for column in columns)
+    of_proposals = [
+        torch.where(row < len(boxes), row, -1) for row, boxes in zip(rows, proposals, strict=True)
+    ]
+    boxes, labels, deltas = (
+        [part[row] for part, row in zip(column, rows, strict=True)]
+        for column in (matched.boxes, matched.labels, matched.deltas)
     )
+    return HeadSample(boxes, of_proposals, labels, deltas)
 
 
 def match_boxes(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tensor]]) -> HeadSample:
@@ -151,8 +155,9 @@ def select_candidates(
         images: the batch that the boxes lie in.
         classes: the outputs that stand for classes.
         selection: which candidates are asked for.
-        rows: for each image, the index of each box among the proposals. None: the boxes are the
-            proposals, in their order.
+        rows: for each image, the index of each box among the proposals. A box of index -1 is an
+            injected ground-truth box, which gives no candidate. None: the boxes are the proposals,
+            in their order.
 
     Returns:
         The candidates, detached, with the further outputs of the head as extra columns.
@@ -162,8 +167,10 @@ def select_candidates(
         rows or [torch.arange(len(part), device=part.device) for part in predictions.boxes]
     )
     class_scores = classes.take(scores.detach())
-    threshold = selection.threshold(head.score_thresh)
-    row, label = (class_scores > threshold).nonzero(as_tuple=True)
+    chosen = class_scores > selection.threshold(head.score_thresh)
+    if rows is not None:
+        chosen &= (source >= 0)[:, None]
+    row, label = chosen.nonzero(as_tuple=True)
     output = classes.of_labels(label)
     decoded = decode_boxes(head, predictions, row, output, images)
     # A NaN box is not large either. It is dropped, and its loss stops a diverged training run.
