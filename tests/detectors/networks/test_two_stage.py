@@ -59,3 +59,22 @@ def test_the_stage_is_not_trained_on_injected_ground_truth(name, origin):
     assert len(rows.boxes) > 20
     distance = (rows.boxes[:, None] - targets.boxes).abs().amax(dim=2)  # (rows, objects)
     assert distance.min() > 0.01
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "cascade_rcnn"])
+@pytest.mark.parametrize("field", ["rpn_smooth_l1_beta", "box_smooth_l1_beta"])
+def test_each_box_loss_has_the_beta_of_its_field(name, field):
+    """Below beta smooth-L1 is error^2 / (2 beta), so twice the beta halves the loss."""
+
+    def losses(beta):
+        detector = build(name, None, **{field: beta}).train()
+        torch.manual_seed(1)
+        return detector(TWO, TARGETS).losses
+
+    once, twice = losses(1000.0), losses(2000.0)
+    halved = {term for term in once if torch.isclose(once[term], 2 * twice[term], rtol=1e-4)}
+    changed = {term for term in once if once[term] != twice[term]}
+    of_rpn = {term for term in once if "rpn_box_reg" in term}
+    of_heads = {term for term in once if "loss_box_reg" in term}
+    assert len(of_heads) == (3 if name == "cascade_rcnn" else 1)
+    assert halved == changed == (of_rpn if field.startswith("rpn") else of_heads)

@@ -20,7 +20,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from postnms.config import Fraction
-from postnms.detectors.config import TwoStageConfig
+from postnms.detectors.config import TORCHVISION_BETA, TwoStageConfig
 from postnms.detectors.image_batch import ImageBatch, build_transform
 from postnms.detectors.modes import as_at_test
 from postnms.detectors.network import Selection
@@ -76,12 +76,16 @@ class CascadeRCNN(FramedNetwork):
         heads: Sequence[RoIHeads],
         loss_weights: Sequence[float],
         scoring: Scoring,
+        rpn_smooth_l1_beta: float = TORCHVISION_BETA,
+        box_smooth_l1_beta: float = TORCHVISION_BETA,
     ) -> None:
         super().__init__(transform, backbone, frame)
         self.rpn = rpn
         self.heads = nn.ModuleList(heads)
         self.loss_weights = loss_weights
         self.scoring = scoring
+        self.rpn_smooth_l1_beta = rpn_smooth_l1_beta
+        self.box_smooth_l1_beta = box_smooth_l1_beta
 
     def candidates(
         self,
@@ -92,7 +96,7 @@ class CascadeRCNN(FramedNetwork):
     ) -> tuple[Candidates, dict[str, Tensor]]:
         """Return boxes of the last head over the threshold, and with ``targets`` the losses."""
         truths = None if targets is None else truths_of(targets, self.classes)
-        proposals, losses = propose(self.rpn, images, features, truths)
+        proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
         if truths is None:
             predictions = self._run(features, proposals, images)
             return self._select(predictions, images, selection), losses
@@ -131,7 +135,7 @@ class CascadeRCNN(FramedNetwork):
     def _losses(
         self, index: int, predictions: Predictions, sample: HeadSample
     ) -> dict[str, Tensor]:
-        classifier, location = box_head.head_losses(predictions, sample)
+        classifier, location = box_head.head_losses(predictions, sample, self.box_smooth_l1_beta)
         weight = self.loss_weights[index]
         number = index + 1
         return {
@@ -208,4 +212,6 @@ def build_cascade_rcnn(config: CascadeRCNNConfig, num_classes: int) -> CascadeRC
         heads,
         config.loss_weights,
         config.scoring,
+        config.rpn_smooth_l1_beta,
+        config.box_smooth_l1_beta,
     )

@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from postnms.boxes import clip
+from postnms.detectors.config import TORCHVISION_BETA
 from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.network import Selection
 from postnms.detectors.parts.assignment import assign, boxes_of, labels_of, sample_rows
 from postnms.detectors.parts.classes import ClassOutputs
-from postnms.detectors.parts.proposals import SMOOTH_L1_BETA
 from postnms.distributed.collectives import divisor
 from postnms.ops.pooling.roi_align import pool_pyramid
 from postnms.structures import Candidates, Level, limit
@@ -117,7 +117,9 @@ def match_boxes(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tens
     return HeadSample(boxes, rows, labels, list(head.box_coder.encode(matched, boxes)))
 
 
-def head_losses(predictions: Predictions, sample: HeadSample) -> tuple[Tensor, Tensor]:
+def head_losses(
+    predictions: Predictions, sample: HeadSample, smooth_l1_beta: float = TORCHVISION_BETA
+) -> tuple[Tensor, Tensor]:
     """Return cross-entropy of the classes and smooth-L1 of the deltas of positive boxes.
 
     Both are sums divided by the number of boxes that are trained on, over all processes.
@@ -128,7 +130,7 @@ def head_losses(predictions: Predictions, sample: HeadSample) -> tuple[Tensor, T
     deltas = deltas_of(predictions, positive, labels[positive])
     count = divisor(int((labels >= 0).sum()), labels.device)
     classifier = F.cross_entropy(predictions.logits, labels, ignore_index=-1, reduction="sum")
-    location = F.smooth_l1_loss(deltas, targets[positive], beta=SMOOTH_L1_BETA, reduction="sum")
+    location = F.smooth_l1_loss(deltas, targets[positive], beta=smooth_l1_beta, reduction="sum")
     return classifier / count, location / count
 
 
