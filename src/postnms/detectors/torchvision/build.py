@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.error import URLError
 
 from pydantic import Field, model_validator
@@ -97,13 +97,15 @@ class TorchvisionConfig(DetectorConfig):
     options: dict[str, int | float] = Field(default={})
     """Further parameters of the model's class, for example ``{"box_score_thresh": 0.01}``."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _sizes_of_the_model(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or (model := values.get("model")) not in SIZES:
-            return values
-        shorter, longest = SIZES[model]
-        return {"min_size": shorter, "max_size": longest, **values}
+    @model_validator(mode="after")
+    def _sizes_of_the_model(self) -> "TorchvisionConfig":
+        # A validator that runs before would take the values out of the JSON, and then a list would
+        # no longer stand for a tuple. This one fills in fields that no one else has seen yet.
+        sizes = SIZES.get(self.model, (self.min_size, self.max_size))
+        for name, size in zip(("min_size", "max_size"), sizes, strict=True):
+            if name not in self.model_fields_set:
+                object.__setattr__(self, name, size)
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "TorchvisionConfig":
