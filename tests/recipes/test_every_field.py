@@ -109,6 +109,7 @@ STAGE = {
 }
 TRAINING = {
     "start_from": "weights.pth",
+    "exact_weights": True,
     "freeze": "detector",
     "iterations": 7,
     "batch_size": 2,

@@ -87,7 +87,7 @@ def test_every_row_of_table_1_builds_and_trains(name):
     assert recipe.training == get_recipe("faster_rcnn_r50_fpn_1x").training
     assert recipe.detector.backbone.weights == "imagenet"
     torch.manual_seed(0)
-    detector = build_detector(recipe.detector.without_weights(), recipe.stage, 80).train()
+    detector = build_detector(recipe.detector.without_weights(80), recipe.stage, 80).train()
     trained = [
         part
         for part, parameter in detector.network.backbone.body.named_parameters()

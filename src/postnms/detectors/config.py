@@ -98,8 +98,11 @@ class DetectorConfig(Config):
         """Whether the settings name weights of the whole detector, not only of its backbone."""
         return False
 
-    def without_weights(self) -> Self:
-        """Return the settings with random weights, for a detector that is loaded from elsewhere."""
+    def without_weights(self, num_classes: int) -> Self:
+        """Return the settings with random weights, for a detector that is loaded from elsewhere.
+
+        ``num_classes`` is the number of classes that the detector has.
+        """
         return self
 
 
@@ -111,8 +114,8 @@ class PyramidConfig(DetectorConfig):
     aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
     """Height over width of the anchors. There is one anchor of each ratio for each size."""
 
-    def without_weights(self) -> Self:
-        """Return the settings with random weights of the backbone."""
+    def without_weights(self, num_classes: int) -> Self:
+        """Return the settings with random weights of the backbone, for any number of classes."""
         return self.model_copy(
             update={"backbone": self.backbone.model_copy(update={"weights": None})}
         )

@@ -61,10 +61,11 @@ def train(
     )
     set_seed(recipe.seed, device_specific=True)
     has_weights = resume or config.start_from is not None
-    described = without_weights(recipe) if has_weights else recipe
+    described = without_weights(recipe, len(categories)) if has_weights else recipe
     detector = build_run_detector(described, len(categories)).train()
     if config.start_from is not None and not resume:
-        start_from(detector, Path(config.start_from), categories)
+        where = Path(config.start_from)
+        start_from(detector, where, categories, exact=config.exact_weights)
     model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
     check_batch_size(config, accelerator)
     start = 0

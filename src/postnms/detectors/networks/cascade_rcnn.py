@@ -67,6 +67,8 @@ class AgnosticPredictor(nn.Module):
 class CascadeRCNN(FramedNetwork):
     """Features and candidates of a Cascade R-CNN."""
 
+    class_layers = ("heads.*.box_predictor.cls_score",)
+
     def __init__(
         self,
         transform: GeneralizedRCNNTransform,
@@ -200,7 +202,7 @@ def build_cascade_rcnn(config: CascadeRCNNConfig, num_classes: int) -> CascadeRC
     ]
     frame = Frame(
         levels_of(config.backbone, range(2, 6)),
-        ClassOutputs(tuple(range(1, num_classes + 1))),
+        ClassOutputs(tuple(range(1, num_classes + 1)), num_classes + 1),
         config.box_nms_thresh,
         config.box_detections_per_img,
     )

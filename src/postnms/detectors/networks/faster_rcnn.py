@@ -41,6 +41,8 @@ class FasterRCNN(FramedNetwork):
     The modules are torchvision's and keep its state-dict names.
     """
 
+    class_layers = ("roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred")
+
     def __init__(
         self,
         transform: GeneralizedRCNNTransform,
@@ -117,7 +119,7 @@ def build_faster_rcnn(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
     )
     frame = Frame(
         levels_of(config.backbone, range(2, 6)),
-        ClassOutputs(tuple(range(1, num_classes + 1))),
+        ClassOutputs(tuple(range(1, num_classes + 1)), num_classes + 1),
         config.box_nms_thresh,
         config.box_detections_per_img,
     )

@@ -57,6 +57,8 @@ class RetinaNet(FramedNetwork):
     box loss. None: the box loss that the head itself has.
     """
 
+    class_layers = ("head.classification_head.cls_logits",)
+
     def __init__(
         self,
         transform: GeneralizedRCNNTransform,
@@ -140,7 +142,7 @@ def build_retinanet(config: RetinaNetConfig, num_classes: int) -> RetinaNet:
     )
     frame = Frame(
         levels_of(config.backbone, range(3, 8)),
-        ClassOutputs(tuple(range(num_classes))),
+        ClassOutputs(tuple(range(num_classes)), num_classes),
         config.nms_thresh,
         config.detections_per_img,
     )
