@@ -301,3 +301,51 @@ def test_a_move_to_the_cpu_waits_for_the_copy(device, waits, monkeypatch):
         move(candidates(), device)
     assert calls
     assert set(calls) == {not waits}
+
+
+def dicts(**changes):
+    """Two images with one and no object, as torchvision's detectors take them."""
+    objects = {
+        "boxes": torch.tensor([[1, 2, 3, 4], [0, 0, 9, 9]]),
+        "labels": torch.tensor([3, 1], dtype=torch.int32),
+        "iscrowd": torch.tensor([0, 1]),
+        "image_id": 7,
+    }
+    nothing = {"boxes": torch.zeros(0, 4, dtype=torch.float64), "labels": torch.zeros(0).long()}
+    return [nothing, objects | changes]
+
+
+def test_dicts_of_torchvision_become_targets():
+    for first, labels in ((1, [2, 0]), (0, [3, 1])):
+        targets = Targets.from_dicts(dicts(), labels_from=first)
+        assert targets.boxes.tolist() == [[1, 2, 3, 4], [0, 0, 9, 9]]
+        assert targets.labels.tolist() == labels
+        assert (targets.image.tolist(), targets.num_images) == ([1, 1], 2)
+        assert targets.crowd.tolist() == [False, True]
+    no_crowds = Targets.from_dicts(
+        [{name: part[name] for name in ("boxes", "labels")} for part in dicts()], labels_from=1
+    )
+    assert no_crowds.crowd.tolist() == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "dicts: expected one for each image, got none"),
+        ([3], r"dicts\[0\]: expected a dict with boxes and labels, got int"),
+        ([{"boxes": 1}], r"dicts\[0\]: expected a dict with boxes and labels, got \['boxes'\]"),
+        (dicts(labels=torch.tensor([3, 0])), r"dicts\[1\]\['labels'\]: .* from 1 on, got 0"),
+        (
+            dicts(labels=torch.tensor([3.0, 1])),
+            r"\['labels'\]: expected integers, got torch.float32",
+        ),
+        (dicts(labels=[3, 1]), r"dicts\[1\]\['boxes'\]: expected a tensor \(0, 4\), got \(2, 4\)"),
+        (dicts(boxes=torch.zeros(2, 5)), r"\['boxes'\]: expected a tensor \(2, 4\), got \(2, 5\)"),
+        (dicts(boxes=[[1, 2, 3, 4]]), r"\['boxes'\]: expected a tensor \(2, 4\), got list"),
+        (dicts(iscrowd=torch.zeros(3)), r"\['iscrowd'\]: expected a tensor \(2,\), got \(3,\)"),
+        (dicts(boxes=torch.tensor([[3.0, 0, 1, 1]] * 2)), r"Targets.boxes: expected x1 <= x2"),
+    ],
+)
+def test_dicts_of_another_form_are_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        Targets.from_dicts(given, labels_from=1)

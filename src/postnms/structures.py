@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from postnms.checks import check_column, check_columns, check_extra, check_range
+
 NMS_ROW = "nms"
 """Name of the result of plain NMS among the results of a detector."""
 POST_NMS_ROW = "post_nms"
@@ -84,6 +86,40 @@ class Targets:
     def __post_init__(self) -> None:
         _check_columns(self)
 
+    @classmethod
+    def from_dicts(cls, dicts: Sequence[Mapping[str, Tensor]], *, labels_from: int) -> "Targets":
+        """Make one structure of the dicts that torchvision's detectors take.
+
+        The class of an object is its label minus ``labels_from``.
+
+        Args:
+            dicts: for each image ``boxes`` (m, 4), xyxy, and ``labels`` (m,), any integers. An
+                entry ``iscrowd`` (m,) is not 0 for crowd regions. Other entries are not used.
+            labels_from: the label of class 0. It is 1 where label 0 is the background, as in Faster
+                R-CNN and SSD of torchvision, and 0 for its RetinaNet and FCOS.
+
+        Raises:
+            ValueError: an entry is missing or has another form, or a label is too low.
+
+        Example:
+            >>> import torch
+            >>> from postnms import Targets
+            >>> image = {"boxes": torch.tensor([[0.0, 0, 9, 9]]), "labels": torch.tensor([3])}
+            >>> Targets.from_dicts([image], labels_from=1).labels
+            tensor([2])
+        """
+        if not len(dicts):
+            raise ValueError("dicts: expected one for each image, got none")
+        parts = [_of_dict(f"dicts[{i}]", part, labels_from) for i, part in enumerate(dicts)]
+        boxes, labels, crowd = (torch.cat(column) for column in zip(*parts, strict=True))
+        rows = torch.tensor([len(part[1]) for part in parts], device=labels.device)
+        image = torch.arange(len(parts), device=labels.device).repeat_interleave(rows)
+        return cls(boxes, labels, image, crowd, num_images=len(parts))
+
+    def pin_memory(self) -> "Targets":
+        """Return the targets in page-locked memory, from where copies to a GPU need no wait."""
+        return _map_columns(self, Tensor.pin_memory)
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -146,10 +182,10 @@ class Clusters:
 
     def __post_init__(self) -> None:
         rows = len(self.candidates.scores)
-        _check_column("Clusters.keys", self.keys, (len(self.keys),), torch.int64)
-        _check_column("Clusters.assignment", self.assignment, (rows,), torch.int64)
-        _check_range("Clusters.keys", self.keys, rows)
-        _check_range("Clusters.assignment", self.assignment, len(self.keys))
+        check_column("Clusters.keys", self.keys, (len(self.keys),), torch.int64)
+        check_column("Clusters.assignment", self.assignment, (rows,), torch.int64)
+        check_range("Clusters.keys", self.keys, rows)
+        check_range("Clusters.assignment", self.assignment, len(self.keys))
         positions = torch.arange(len(self.keys), device=self.keys.device)
         if not torch.equal(self.assignment[self.keys], positions):
             raise ValueError("Clusters.assignment: expected that every key owns itself")
@@ -279,16 +315,6 @@ def concatenate_detections(parts: Sequence[Detections], num_images: int) -> Dete
     return Detections(**columns, num_images=num_images, extra=extra)
 
 
-_DTYPES = {
-    "boxes": torch.float32,
-    "scores": torch.float32,
-    "labels": torch.int64,
-    "image": torch.int64,
-    "source": torch.int64,
-    "crowd": torch.bool,
-}
-
-
 def _columns(structure: Targets | Candidates | Detections) -> dict[str, Tensor]:
     named = {field.name: getattr(structure, field.name) for field in dataclasses.fields(structure)}
     return {name: value for name, value in named.items() if name not in ("num_images", "extra")}
@@ -301,81 +327,31 @@ def _map_columns(structure: Structure, change: Callable[[Tensor], Tensor]) -> St
     return dataclasses.replace(structure, **changed)
 
 
+def _of_dict(name: str, part: object, labels_from: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return boxes, labels from 0 on, and the crowd column of one image of ``from_dicts``."""
+    if not isinstance(part, Mapping) or not {"boxes", "labels"} <= part.keys():
+        came = list(part) if isinstance(part, Mapping) else type(part).__name__
+        raise ValueError(f"{name}: expected a dict with boxes and labels, got {came}")
+    boxes, labels = part["boxes"], part["labels"]
+    rows = len(labels) if isinstance(labels, Tensor) and labels.ndim else 0
+    for key, shape in (("boxes", (rows, 4)), ("labels", (rows,)), ("iscrowd", (rows,))):
+        column = part.get(key, labels)
+        if not isinstance(column, Tensor) or tuple(column.shape) != shape:
+            is_tensor = isinstance(column, Tensor)
+            came = tuple(column.shape) if is_tensor else type(column).__name__
+            raise ValueError(f"{name}[{key!r}]: expected a tensor {shape}, got {came}")
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"{name}['labels']: expected integers, got {labels.dtype}")
+    if rows and int(labels.min()) < labels_from:
+        raise ValueError(
+            f"{name}['labels']: expected labels from {labels_from} on, got {int(labels.min())}"
+        )
+    crowd = part["iscrowd"] != 0 if "iscrowd" in part else torch.zeros_like(labels) != 0
+    return boxes.float(), labels.long() - labels_from, crowd
+
+
 def _check_columns(structure: Targets | Candidates | Detections) -> None:
     kind = type(structure).__name__
-    if not isinstance(structure.num_images, int) or structure.num_images < 0:
-        raise ValueError(f"{kind}.num_images: expected an int >= 0, got {structure.num_images!r}")
-    columns = _columns(structure)
-    labels = structure.labels
-    rows = len(labels) if isinstance(labels, Tensor) and labels.ndim else 0
-    for name, column in columns.items():
-        shape = (rows, 4) if name == "boxes" else (rows,)
-        _check_column(f"{kind}.{name}", column, shape, _DTYPES[name])
-        if column.device != structure.boxes.device:
-            raise ValueError(
-                f"{kind}.{name}: expected device {structure.boxes.device} as boxes, "
-                f"got {column.device}"
-            )
-    check_boxes(f"{kind}.boxes", structure.boxes)
-    if isinstance(scores := columns.get("scores"), Tensor):
-        check_finite(f"{kind}.scores", scores)
-    _check_range(f"{kind}.image", structure.image, structure.num_images)
-    if rows and bool((structure.labels < 0).any()):
-        raise ValueError(f"{kind}.labels: expected values >= 0, got {int(structure.labels.min())}")
+    check_columns(kind, _columns(structure), structure.num_images)
     if isinstance(structure, Candidates | Detections):
-        _check_extra(kind, structure.extra, structure.boxes)
-
-
-def _check_extra(kind: str, extra: Mapping[str, Tensor], boxes: Tensor) -> None:
-    for name, column in extra.items():
-        where = f"{kind}.extra[{name!r}]"
-        if name in _DTYPES:
-            raise ValueError(f"{where}: expected another name than that of a column")
-        is_column = isinstance(column, Tensor) and column.ndim in (1, 2)
-        if not is_column or column.dtype != torch.float32:
-            is_tensor = isinstance(column, Tensor)
-            came = (column.dtype, tuple(column.shape)) if is_tensor else type(column).__name__
-            raise ValueError(f"{where}: expected torch.float32 of (n,) or (n, c), got {came}")
-        _check_column(where, column, (len(boxes), *column.shape[1:]), torch.float32)
-        if column.device != boxes.device:
-            raise ValueError(
-                f"{where}: expected device {boxes.device} as boxes, got {column.device}"
-            )
-        check_finite(where, column)
-
-
-def check_boxes(name: str, boxes: Tensor) -> None:
-    """Raise ValueError unless all coordinates are finite and x1 <= x2, y1 <= y2."""
-    check_finite(name, boxes)
-    inverted = (boxes[:, 2:] < boxes[:, :2]).any(dim=1)
-    if bool(inverted.any()):
-        row = int(inverted.nonzero()[0, 0])
-        raise ValueError(
-            f"{name}: expected x1 <= x2 and y1 <= y2, got {boxes[row].tolist()} in row {row}"
-        )
-
-
-def check_finite(name: str, values: Tensor) -> None:
-    """Raise ValueError if a value is NaN or infinite; the message names its row."""
-    finite = torch.isfinite(values)
-    if not bool(finite.all()):
-        row = int((~finite).nonzero()[0, 0])
-        raise ValueError(f"{name}: expected finite values, got {values[row].tolist()} in row {row}")
-
-
-def _check_column(name: str, column: object, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    if not isinstance(column, Tensor):
-        raise ValueError(f"{name}: expected a tensor, got {type(column).__name__}")
-    if tuple(column.shape) != shape or column.dtype != dtype:
-        raise ValueError(
-            f"{name}: expected {dtype} of shape {shape}, "
-            f"got {column.dtype} of {tuple(column.shape)}"
-        )
-
-
-def _check_range(name: str, index: Tensor, size: int) -> None:
-    if len(index) and not bool(((index >= 0) & (index < size)).all()):
-        raise ValueError(
-            f"{name}: expected values from 0 to {size - 1}, "
-            f"got {int(index.min())} to {int(index.max())}"
-        )
+        check_extra(kind, structure.extra, structure.boxes)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data._utils.pin_memory import pin_memory as pin_of_the_loader
 
 from postnms.data.dataset import Category, Dataset, Record, Truth
 from postnms.data.loader import DetectionData, TrainBatches, batches, collate
@@ -150,3 +151,24 @@ def test_processes_share_each_batch(groups, each):
 def test_no_image_at_all():
     with pytest.raises(ValueError, match="groups: expected at least one image"):
         TrainBatches([], 2, seed=0)
+
+
+def test_the_pinning_of_torchs_loader_reaches_every_tensor_of_a_batch(monkeypatch):
+    """Memory is pinned only where there is a GPU, so here a copy stands for pinned memory."""
+    pinned = []
+
+    def pin(tensor):
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    data = DetectionData(DATA, 20, 100)
+    batch = collate([data[0], data[1], data[2]])
+    found = pin_of_the_loader(batch)
+    columns = ("boxes", "labels", "image", "crowd")
+    tensors = [*found.images, *(getattr(found.targets, name) for name in columns)]
+    assert {id(tensor) for tensor in tensors} == {id(tensor) for tensor in pinned}
+    given = [*batch.images, *(getattr(batch.targets, name) for name in columns)]
+    assert all(torch.equal(*pair) for pair in zip(tensors, given, strict=True))
+    assert (found.image_ids, found.original_sizes) == (batch.image_ids, batch.original_sizes)
+    assert found.targets.num_images == 3

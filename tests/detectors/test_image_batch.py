@@ -1,9 +1,11 @@
 """Images and anchors as a network takes them."""
 
+import pytest
 import torch
 
 from postnms.detectors import ImageBatch
-from tests.support.detectors import build
+from postnms.detectors.image_batch import to_network
+from tests.support.detectors import TARGETS, build
 
 
 def test_anchors_are_not_rounded_to_the_dtype_of_the_levels():
@@ -18,3 +20,9 @@ def test_anchors_are_not_rounded_to_the_dtype_of_the_levels():
     assert expected.max() > 1400
     assert torch.equal(found, expected)
     assert torch.equal(batch.anchors(generator, levels)[0], expected)
+
+
+def test_targets_on_another_device_than_the_images_are_named():
+    batch = ImageBatch(torch.zeros(2, 3, 8, 8, device="meta"), [(8, 8)] * 2, [(8, 8)] * 2)
+    with pytest.raises(ValueError, match="targets: expected device meta as the images, got cpu"):
+        to_network(TARGETS, batch, 3)

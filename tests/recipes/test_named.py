@@ -46,6 +46,22 @@ def test_the_papers_recipe_is_the_papers():
     assert get_recipe("faster_rcnn_r101_fpn_1x").detector.backbone.name == "resnet101"
 
 
+@pytest.mark.parametrize("name", [name for name in RECIPES if "_1x" in name])
+def test_box_losses_of_table_1_are_those_of_the_papers_baselines(name):
+    detector = get_recipe(name).detector
+    if name.startswith("retinanet"):
+        assert detector.smooth_l1_beta == 0.11
+    else:
+        assert (detector.rpn_smooth_l1_beta, detector.box_smooth_l1_beta) == (1 / 9, 1.0)
+
+
+def test_other_box_losses_are_torchvisions():
+    for name in ("demo", "faster_rcnn_r18_small", "cascade_rcnn_r18_small"):
+        detector = get_recipe(name).detector
+        assert (detector.rpn_smooth_l1_beta, detector.box_smooth_l1_beta) == (1 / 9, 1 / 9)
+    assert get_recipe("retinanet_r18_small").detector.smooth_l1_beta == 0
+
+
 TABLE_1 = {
     "faster_rcnn_r50_fpn_1x": ("faster_rcnn", "resnet50", "last"),
     "faster_rcnn_r101_fpn_1x": ("faster_rcnn", "resnet101", "last"),
@@ -71,7 +87,7 @@ def test_every_row_of_table_1_builds_and_trains(name):
     assert recipe.training == get_recipe("faster_rcnn_r50_fpn_1x").training
     assert recipe.detector.backbone.weights == "imagenet"
     torch.manual_seed(0)
-    detector = build_detector(recipe.detector.without_weights(), recipe.stage, 80).train()
+    detector = build_detector(recipe.detector.without_weights(80), recipe.stage, 80).train()
     trained = [
         part
         for part, parameter in detector.network.backbone.body.named_parameters()

@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from postnms.data.dataset import Category
 from postnms.errors import UserError
 from postnms.recipes import get_recipe, parse_changes
-from postnms.runs.folder import RunFolder
-from postnms.runs.loading import load_detector
+from postnms.runs.folder import RunFolder, read_categories
+from postnms.runs.loading import build_run_detector, load_detector, start_from
 from postnms.training import loop as training
 from tests.support.runs import TINY, run, tiny, weights_of
 
@@ -144,4 +145,92 @@ def test_what_does_not_fit_is_named(bare, tmp_path):
     other.root.mkdir()
     labels = json.loads(bare.labels.read_text())
     other.labels.write_text(json.dumps(labels[:-1]))
-    refused(r"labels\.json: the run was trained on other classes", start=other.root)
+    for strict in ("training.exact_weights=true", "training.freeze=detector"):
+        refused(r"labels\.json: the run was trained on other classes", strict, start=other.root)
+
+
+def started(recipe, where, names, **options):
+    """A detector of classes of these names, before and after it starts from weights."""
+    torch.manual_seed(5)
+    detector = build_run_detector(recipe, len(names))
+    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    categories = [Category(number, name) for number, name in enumerate(names, 7)]
+    start_from(detector, where, categories, **options)
+    return before, detector.state_dict()
+
+
+CLASS_LAYERS = (
+    "network.roi_heads.box_predictor.cls_score",
+    "network.roi_heads.box_predictor.bbox_p",
+)
+PREDICTORS = "roi_heads.box_predictor.cls_score, roi_heads.box_predictor.bbox_pred"
+
+
+def check_renewed(before, after, source):
+    """The layers of the classes are as before, all others are those of the source."""
+    for name, tensor in after.items():
+        expected = before if name.startswith(CLASS_LAYERS) else source
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize("what", ["root", "weights", "checkpoint"])
+@pytest.mark.parametrize(("names", "why"), [("abc", "6 -> 4 outputs"), ("abcde", "other classes")])
+def test_a_run_of_other_classes_starts_all_but_their_layers(trained_run, caplog, what, names, why):
+    folder = RunFolder(trained_run)
+    before, after = started(tiny(), getattr(folder, what), names)
+    check_renewed(before, after, weights_of(folder))
+    source = getattr(folder, what) if what != "root" else folder.weights
+    assert caplog.messages == [f"{source}: renewed: {PREDICTORS} ({why})"]
+
+
+def test_a_run_of_the_same_classes_starts_all_layers_whatever_their_ids_are(trained_run, caplog):
+    folder = RunFolder(trained_run)
+    names = [category.name for category in read_categories(folder)]
+    _, after = started(tiny(), folder.root, names)
+    theirs = weights_of(folder)
+    assert all(torch.equal(after[name], theirs[name]) for name in after)
+    assert caplog.messages == []
+    before, after = started(tiny(), folder.root, names[::-1])
+    check_renewed(before, after, theirs)
+
+
+def test_a_stage_without_a_place_is_named(trained_run, caplog):
+    folder = RunFolder(trained_run)
+    names = [category.name for category in read_categories(folder)]
+    for options in ({}, {"exact": True}):
+        _, after = started(tiny("stage=null"), folder.root, names, **options)
+        assert torch.equal(
+            *(part["network.rpn.head.cls_logits.bias"] for part in (after, weights_of(folder)))
+        )
+    count = len(weights_of(folder, "stage."))
+    assert caplog.messages == [f"{folder.weights}: unused: the stage ({count} tensors)"] * 2
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_the_state_dict_of_a_whole_detector_starts_its_stage_too(trained_run, tmp_path, prefix):
+    theirs = weights_of(RunFolder(trained_run))
+    torch.save({prefix + name: value for name, value in theirs.items()}, tmp_path / "whole.pth")
+    before, after = started(tiny(), tmp_path / "whole.pth", "abc")
+    check_renewed(before, after, theirs)
+    with pytest.raises(UserError, match=r"cls_score\.weight has shape \(6, 8\), expected \(4, 8\)"):
+        started(tiny(), tmp_path / "whole.pth", "abc", exact=True)
+
+
+def test_a_wrong_network_is_an_error_also_where_classes_differ(trained_run):
+    wrong = "detector.backbone.name=resnet34"
+    with pytest.raises(UserError, match=r"backbone\.body\.layer1\.2\.conv1\.weight is missing; "):
+        started(tiny(wrong), trained_run, "abc")
+    other = tiny("detector.anchor_sizes=[8,16,32,64,128]", "detector.aspect_ratios=[1]")
+    with pytest.raises(UserError, match=r"rpn\.head\..* has shape"):
+        started(other, trained_run, "abc")
+
+
+def test_training_goes_on_from_other_classes_and_is_loaded_again(trained_run, tmp_path, caplog):
+    start = shutil.copytree(trained_run, tmp_path / "start")
+    labels = RunFolder(start).labels
+    labels.write_text(labels.read_text().replace("disc", "disk"))
+    detector = run(tmp_path / "run", tiny("training.iterations=1", f"training.start_from={start}"))
+    assert f"renewed: {PREDICTORS} (other classes)" in caplog.text
+    loaded = load_detector(RunFolder(tmp_path / "run"))
+    mine, theirs = detector.state_dict(), loaded.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)

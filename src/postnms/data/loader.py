@@ -7,7 +7,7 @@ B: images of a batch.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,14 @@ class Batch:
             (width / image.shape[2], height / image.shape[1]) for image, (height, width) in pairs
         ]
         return torch.tensor(factors, dtype=torch.float64).view(-1, 2)
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory, from where copies to a GPU need no wait.
+
+        torch's ``DataLoader`` calls this if it is asked to pin memory.
+        """
+        images = [image.pin_memory() for image in self.images]
+        return replace(self, images=images, targets=self.targets.pin_memory())
 
 
 class DetectionData(torch_data.Dataset[Sample]):

@@ -7,14 +7,18 @@ from pydantic import Field
 
 from postnms.detectors.config import DetectorConfig
 from postnms.detectors.detector import Detector, attach
-from postnms.detectors.network import Network
 from postnms.detectors.networks.cascade_rcnn import CascadeRCNNConfig, build_cascade_rcnn
 from postnms.detectors.networks.faster_rcnn import FasterRCNNConfig, build_faster_rcnn
 from postnms.detectors.networks.retinanet import RetinaNetConfig, build_retinanet
-from postnms.detectors.torchvision.build import TorchvisionConfig, build_torchvision
+from postnms.detectors.parts.frame import FramedNetwork
+from postnms.detectors.torchvision.build import (
+    TorchvisionConfig,
+    build_torchvision,
+    load_torchvision_weights,
+)
 from postnms.stage import StageConfig
 
-NETWORKS: dict[type[DetectorConfig], Callable[[Any, int], Network]] = {
+NETWORKS: dict[type[DetectorConfig], Callable[[Any, int], FramedNetwork]] = {
     FasterRCNNConfig: build_faster_rcnn,
     RetinaNetConfig: build_retinanet,
     CascadeRCNNConfig: build_cascade_rcnn,
@@ -30,7 +34,12 @@ AnyDetectorConfig = Annotated[
 
 
 def build_detector(
-    config: DetectorConfig, stage: StageConfig | None, num_classes: int, *, frozen: bool = False
+    config: DetectorConfig,
+    stage: StageConfig | None,
+    num_classes: int,
+    *,
+    frozen: bool = False,
+    exact_weights: bool = False,
 ) -> Detector:
     """Build a detector with random heads, and with the weights that its settings name.
 
@@ -38,7 +47,13 @@ def build_detector(
         config: settings of the network, such as :class:`postnms.FasterRCNNConfig`.
         stage: settings of the stage. None: the bare detector.
         num_classes: number of classes, without a background class.
-        frozen: train only the stage.
+        frozen: train only the stage. Weights that the settings name must then fit exactly.
+        exact_weights: weights of the whole detector that the settings name must fit exactly.
+            Otherwise those of other classes are taken except for the layers of the classes, which a
+            logged warning names.
+
+    Raises:
+        UserError: weights cannot be fetched or read, or they do not fit.
 
     Example:
         >>> from postnms import FasterRCNNConfig, StageConfig, build_detector
@@ -47,4 +62,7 @@ def build_detector(
         ('nms', 'post_nms')
     """
     network = NETWORKS[type(config)](config, num_classes)
+    if isinstance(config, TorchvisionConfig):
+        # A layer that starts anew would stay random in a frozen network.
+        load_torchvision_weights(network, config, exact=exact_weights or frozen)
     return attach(network, stage, frozen=frozen)

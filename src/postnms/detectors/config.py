@@ -34,6 +34,11 @@ def _one_a_level(sizes: tuple[int, ...]) -> tuple[int, ...]:
     return sizes
 
 
+SmoothL1Beta = Annotated[float, Field(ge=0)]
+"""Smooth-L1 is quadratic for errors below this and linear above it. 0: plain L1. The unit is that
+of the weighted box deltas."""
+TORCHVISION_BETA = 1 / 9
+"""Smooth-L1 beta of torchvision's proposal networks and box heads."""
 AnchorSizes = Annotated[tuple[Positive, ...], AfterValidator(_one_a_level)]
 """Side of the anchors of each of the five pyramid levels, in pixels, from fine to coarse."""
 
@@ -93,8 +98,11 @@ class DetectorConfig(Config):
         """Whether the settings name weights of the whole detector, not only of its backbone."""
         return False
 
-    def without_weights(self) -> Self:
-        """Return the settings with random weights, for a detector that is loaded from elsewhere."""
+    def without_weights(self, num_classes: int) -> Self:
+        """Return the settings with random weights, for a detector that is loaded from elsewhere.
+
+        ``num_classes`` is the number of classes that the detector has.
+        """
         return self
 
 
@@ -106,8 +114,8 @@ class PyramidConfig(DetectorConfig):
     aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
     """Height over width of the anchors. There is one anchor of each ratio for each size."""
 
-    def without_weights(self) -> Self:
-        """Return the settings with random weights of the backbone."""
+    def without_weights(self, num_classes: int) -> Self:
+        """Return the settings with random weights of the backbone, for any number of classes."""
         return self.model_copy(
             update={"backbone": self.backbone.model_copy(update={"weights": None})}
         )
@@ -139,10 +147,14 @@ class TwoStageConfig(PyramidConfig):
     """Largest number of anchors of each image that the proposal network is trained on."""
     rpn_positive_fraction: Fraction = 0.5
     """Largest share of positive anchors among these."""
+    rpn_smooth_l1_beta: SmoothL1Beta = TORCHVISION_BETA
+    """Beta of the smooth-L1 loss of the proposal network. 0: plain L1."""
     box_batch_size_per_image: Positive = 512
     """Largest number of proposals of each image that a box head is trained on."""
     box_positive_fraction: Fraction = 0.25
     """Largest share of positive proposals among these."""
+    box_smooth_l1_beta: SmoothL1Beta = TORCHVISION_BETA
+    """Beta of the smooth-L1 loss of every box head. 0: plain L1. Detectron's baselines have 1."""
     box_head_width: Positive = 1024
     """Outputs of each of the two fully connected layers of a box head."""
     box_score_thresh: Fraction = 0.05

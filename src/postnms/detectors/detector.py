@@ -18,6 +18,7 @@ from postnms.clustering import cluster, keep_keys, nms_again
 from postnms.detectors.image_batch import (
     ImageBatch,
     check_images,
+    check_targets,
     pad_alike,
     to_given,
     to_network,
@@ -130,8 +131,18 @@ class Detector(nn.Module):
             detect: whether to compute detections. None: only without targets.
             generators: the source of the random draws of the losses, one for each image. None:
                 torch's own generator.
+
+        Raises:
+            ValueError: images, targets or generators are not of this form, a label is no class of
+                the network, or a box has no area. The message names the argument.
         """
         check_images(images)
+        if targets is not None:
+            check_targets(targets, len(images))
+        if generators is not None and len(generators) != len(images):
+            raise ValueError(
+                f"generators: expected one for each of {len(images)} images, got {len(generators)}"
+            )
         batch = self.network.prepare(images)
         truth = None
         if targets is not None:

@@ -74,6 +74,18 @@ def check_images(images: Sequence[Tensor]) -> None:
             )
 
 
+def check_targets(targets: object, num_images: int) -> None:
+    """Raise ValueError unless these are :class:`postnms.Targets` of ``num_images`` images."""
+    if not isinstance(targets, Targets):
+        came, hint = type(targets).__name__, ""
+        if isinstance(targets, list | tuple) and all(isinstance(part, dict) for part in targets):
+            came = f"a {came} of dicts"
+            hint = "; Targets.from_dicts(targets, labels_from=1) reads it, if label 1 is class 0"
+        raise ValueError(f"targets: expected postnms.Targets, got {came}{hint}")
+    if targets.num_images != num_images:
+        raise ValueError(f"targets: expected {num_images} images, got {targets.num_images}")
+
+
 def prepare_images(transform: GeneralizedRCNNTransform, images: Sequence[Tensor]) -> ImageBatch:
     """Make one batch of images (3, h, w) of any sizes, uint8 or float in [0, 1].
 
@@ -106,11 +118,14 @@ def pad_alike(batch: ImageBatch) -> ImageBatch:
 def to_network(targets: Targets, batch: ImageBatch, num_classes: int) -> Targets:
     """Move targets from the pixels of the images as given to those of the network's input.
 
-    Raises ValueError if the number of images differs, for labels that are no class, and for boxes
-    without an area.
+    Raises ValueError for another device than that of the batch, for labels that are no class, and
+    for boxes without an area.
     """
-    if targets.num_images != len(batch.sizes):
-        raise ValueError(f"targets: expected {len(batch.sizes)} images, got {targets.num_images}")
+    if targets.boxes.device != batch.pixels.device:
+        raise ValueError(
+            f"targets: expected device {batch.pixels.device} as the images, "
+            f"got {targets.boxes.device}"
+        )
     if len(targets.labels) and int(targets.labels.max()) >= num_classes:
         raise ValueError(
             f"targets.labels: expected 0 to {num_classes - 1}, got {int(targets.labels.max())}"

@@ -26,7 +26,7 @@ class Selection:
 
     ``proposals``: the proposals (or anchors) of this step without injected ground truth, scored in
     evaluation mode. ``sampled``: the sample of proposals that the detector's own losses are
-    computed on. A detector without proposals refuses these.
+    computed on, also without injected ground truth. A detector without proposals refuses these.
     """
     most: int | None = None
     """Largest number of candidates for each image, chosen by score. None: only the detector's own

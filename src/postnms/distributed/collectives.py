@@ -24,6 +24,11 @@ def world_size() -> int:
     )
 
 
+def is_first_process() -> bool:
+    """Return True in one process of the run. It is True without ``torch.distributed``."""
+    return world_size() == 1 or distributed.get_rank() == 0
+
+
 def mean_over_processes(values: Sequence[float], device: torch.device) -> list[float]:
     """Return the mean of each value over the processes.
 

@@ -27,6 +27,10 @@ class TrainingConfig(Config):
     start_from: str | None = None
     """Weights that the run starts from: a run folder, its weights or checkpoint, or a state-dict
     file of a detector. None: those of ``detector``."""
+    exact_weights: bool = False
+    """Whether the weights that the run starts from must fit exactly. Off: where they are of other
+    classes, the layers of the classes start anew. Those of a backbone, and all weights of a frozen
+    detector, must fit exactly in any case."""
     freeze: Literal["none", "detector"] = "none"
     """``detector``: train only the stage, on a detector that stays as it is."""
     iterations: Positive

@@ -27,6 +27,10 @@ from postnms.errors import UserError, shown
 from postnms.recipes.config import Recipe, TrainingConfig, override
 from postnms.stage import StageConfig
 
+HEAD_BETA, RETINANET_BETA = 1.0, 0.11
+"""Smooth-L1 beta of box heads and of RetinaNet in Detectron's baselines. Their proposal networks
+have 1/9, as torchvision's."""
+
 
 def faster_rcnn_r50_fpn_1x() -> Recipe:
     """The paper's Faster R-CNN R50-FPN on COCO, with 38.4 AP on test-dev (+1.9).
@@ -36,7 +40,7 @@ def faster_rcnn_r50_fpn_1x() -> Recipe:
     paper's Table 1, with the gain in brackets. On the val split the paper has
     37.0 AP for NMS and 38.6 for post-NMS. This recipe has not been run yet.
     """
-    return _on_coco(FasterRCNNConfig(backbone=_imagenet("resnet50")))
+    return _on_coco(_faster_rcnn("resnet50"))
 
 
 def faster_rcnn_r101_fpn_1x() -> Recipe:
@@ -46,7 +50,7 @@ def faster_rcnn_r101_fpn_1x() -> Recipe:
     The figures are those of the paper's Table 1, with the gain in brackets. This
     recipe has not been run yet.
     """
-    return _on_coco(FasterRCNNConfig(backbone=_imagenet("resnet101")))
+    return _on_coco(_faster_rcnn("resnet101"))
 
 
 def faster_rcnn_x101_fpn_1x() -> Recipe:
@@ -56,7 +60,7 @@ def faster_rcnn_x101_fpn_1x() -> Recipe:
     The figures are those of the paper's Table 1, with the gain in brackets. This
     recipe has not been run yet.
     """
-    return _on_coco(FasterRCNNConfig(backbone=_imagenet("resnext101_32x8d")))
+    return _on_coco(_faster_rcnn("resnext101_32x8d"))
 
 
 def retinanet_r50_fpn_1x() -> Recipe:
@@ -67,7 +71,7 @@ def retinanet_r50_fpn_1x() -> Recipe:
     RetinaNet. The figures are those of the paper's Table 1, with the gain in
     brackets. This recipe has not been run yet.
     """
-    return _on_coco(RetinaNetConfig(backbone=_imagenet("resnet50")))
+    return _on_coco(_retinanet("resnet50"))
 
 
 def retinanet_r101_fpn_1x() -> Recipe:
@@ -77,7 +81,7 @@ def retinanet_r101_fpn_1x() -> Recipe:
     The figures are those of the paper's Table 1, with the gain in brackets. This
     recipe has not been run yet.
     """
-    return _on_coco(RetinaNetConfig(backbone=_imagenet("resnet101")))
+    return _on_coco(_retinanet("resnet101"))
 
 
 def retinanet_x101_fpn_1x() -> Recipe:
@@ -87,7 +91,7 @@ def retinanet_x101_fpn_1x() -> Recipe:
     The figures are those of the paper's Table 1, with the gain in brackets. This
     recipe has not been run yet.
     """
-    return _on_coco(RetinaNetConfig(backbone=_imagenet("resnext101_32x8d")))
+    return _on_coco(_retinanet("resnext101_32x8d"))
 
 
 def cascade_rcnn_r101_fpn_1x() -> Recipe:
@@ -98,7 +102,8 @@ def cascade_rcnn_r101_fpn_1x() -> Recipe:
     are those of the paper's Table 1, with the gain in brackets. This recipe has not
     been run yet.
     """
-    return _on_coco(CascadeRCNNConfig(backbone=_imagenet("resnet101")))
+    detector = CascadeRCNNConfig(backbone=_imagenet("resnet101"), box_smooth_l1_beta=HEAD_BETA)
+    return _on_coco(detector)
 
 
 def cascade_rcnn_r101_fpn_1x_mean() -> Recipe:
@@ -237,6 +242,14 @@ def describe(name: str) -> str:
 def _imagenet(name: BackboneName) -> BackboneConfig:
     """Return a backbone with ImageNet weights, frozen batch norm and three trained blocks."""
     return BackboneConfig(name=name, weights="imagenet", norm="frozen", trainable_layers=3)
+
+
+def _faster_rcnn(backbone: BackboneName) -> FasterRCNNConfig:
+    return FasterRCNNConfig(backbone=_imagenet(backbone), box_smooth_l1_beta=HEAD_BETA)
+
+
+def _retinanet(backbone: BackboneName) -> RetinaNetConfig:
+    return RetinaNetConfig(backbone=_imagenet(backbone), smooth_l1_beta=RETINANET_BETA)
 
 
 def _on_coco(detector: AnyDetectorConfig) -> Recipe:

@@ -102,7 +102,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
     Args:
         path: the weights or a checkpoint of a run, or a file with the plain state dict of a
-            network alone.
+            detector or of a network alone.
 
     Returns:
         The state dict of the network.
@@ -111,9 +111,12 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     Raises:
         UserError: the file is missing, or it does not hold a state dict.
     """
-    if not is_tensor_file(path):
-        return read_state_dict(path, "training.start_from"), {}
-    own = own_state(load_tensors(path)[0])
+    if is_tensor_file(path):
+        own = own_state(load_tensors(path)[0])
+    else:
+        own = read_state_dict(path, "training.start_from")
+        if not any(name.startswith("network.") for name in own):
+            return own, {}
     return _below("network.", own), _below("stage.", own)
 
 

@@ -1,16 +1,23 @@
 """The detector of a run: built as its recipe says, with trained or with initial weights."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from postnms.data.dataset import Category
 from postnms.detectors import Detector, build_detector
+from postnms.detectors.parts.frame import FramedNetwork
+from postnms.distributed.collectives import is_first_process
 from postnms.errors import UserError
+from postnms.files.fitting_weights import load_fitting_weights
 from postnms.files.state_dicts import load_weights
 from postnms.recipes import Recipe
 from postnms.runs.checkpoints import read_newest_weights, read_weights
 from postnms.runs.folder import RunFolder, read_categories, read_recipe
+
+logger = logging.getLogger(__name__)
 
 
 def load_detector(
@@ -22,42 +29,79 @@ def load_detector(
     ``recipe`` is that of the run with changes that need no other weights, for example of
     ``stage.fusion``. None: as it was trained. Raises UserError if the weights do not fit.
     """
-    recipe = without_weights(read_recipe(folder) if recipe is None else recipe)
-    detector = build_run_detector(recipe, len(read_categories(folder)))
+    num_classes = len(read_categories(folder))
+    recipe = read_recipe(folder) if recipe is None else recipe
+    detector = build_run_detector(without_weights(recipe, num_classes), num_classes)
     weights, source = read_newest_weights(folder)
     load_weights(detector, weights, str(source))
     return detector.eval().to(device)
 
 
-def start_from(detector: Detector, where: Path, categories: tuple[Category, ...]) -> None:
+def start_from(
+    detector: Detector, where: Path, categories: Sequence[Category], *, exact: bool = False
+) -> None:
     """Load initial weights from a run or from a plain state dict into a detector.
 
-    ``where`` is the folder of a run, its weights, its checkpoint, or a state-dict file of the
-    network alone. The weights of the network must fit exactly. The stage takes over the weights of
-    the run's stage if both have one, else it keeps its random ones. Raises UserError with the
-    first mismatches by name, and if the run was trained on other classes.
+    If the weights are of other classes, the layers of the classes keep their random weights, and a
+    warning is logged that names them. The classes of a run are compared by their names. Those of a
+    state dict alone are not known, so only their number counts. All other layers of the network
+    must fit. The stage takes over the weights of the run's stage if both have one, else it keeps
+    its random ones.
+
+    Args:
+        detector: the detector, which is changed in place.
+        where: the folder of a run, its weights, its checkpoint, or a state-dict file.
+        categories: the classes of the detector, in the order of the labels.
+        exact: weights of other classes are an error. So they are for a frozen detector.
+
+    Raises:
+        UserError: the weights cannot be read, or they do not fit. The message has the first
+            mismatches by name.
     """
     folder = RunFolder(where if where.is_dir() else where.parent)
     has_labels = where.is_dir() or folder.labels.is_file()
-    if has_labels and read_categories(folder) != categories:
+    names = [category.name for category in categories]
+    others = has_labels and [category.name for category in read_categories(folder)] != names
+    network = detector.get_submodule("network")
+    # What is random would stay so in a frozen detector.
+    exact = exact or detector.frozen
+    if others and (exact or not isinstance(network, FramedNetwork)):
         raise UserError(
             f"{folder.labels}: the run was trained on other classes than those of the data"
         )
     source = folder.newest_weights if where.is_dir() else where
-    network, stage = read_weights(source)
-    load_weights(detector.get_submodule("network"), network, str(source))
+    weights, stage = read_weights(source)
+    notes = []
+    if isinstance(network, FramedNetwork) and not exact:
+        layers, count = network.class_layers, network.classes.count
+        notes.append(
+            load_fitting_weights(network, weights, str(source), layers, count, renew=others)
+        )
+    else:
+        load_weights(network, weights, str(source))
     if stage and detector.stage is not None:
         load_weights(detector.stage, stage, f"{source}: stage")
+    elif stage:
+        notes.append(f"unused: the stage ({len(stage)} tensors)")
+    if any(notes) and is_first_process():
+        logger.warning("%s: %s", source, "; ".join(filter(None, notes)))
 
 
 def build_run_detector(recipe: Recipe, num_classes: int) -> Detector:
     """Build the detector of a recipe with random heads, in the memory layout that it says."""
     frozen = recipe.training.freeze == "detector"
-    detector = build_detector(recipe.detector, recipe.stage, num_classes, frozen=frozen)
+    exact = recipe.training.exact_weights
+    detector = build_detector(
+        recipe.detector, recipe.stage, num_classes, frozen=frozen, exact_weights=exact
+    )
     layout = torch.channels_last if recipe.training.channels_last else torch.contiguous_format
     return detector.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
 
 
-def without_weights(recipe: Recipe) -> Recipe:
-    """Return the recipe without initial weights, for a detector that gets trained ones."""
-    return recipe.model_copy(update={"detector": recipe.detector.without_weights()})
+def without_weights(recipe: Recipe, num_classes: int) -> Recipe:
+    """Return the recipe without initial weights, for a detector that gets trained ones.
+
+    ``num_classes`` is the number of classes of the detector.
+    """
+    detector = recipe.detector.without_weights(num_classes)
+    return recipe.model_copy(update={"detector": detector})

@@ -48,7 +48,8 @@ class StageConfig(Config):
     """Candidates that the stage is trained on.
 
     ``proposals``: the proposals (or anchors) of the same step without injected ground truth, scored
-    in evaluation mode. ``sampled``: the sample that the detector's own losses are computed on."""
+    in evaluation mode. ``sampled``: the sample that the detector's own losses are computed on, also
+    without injected ground truth."""
     max_candidates: Positive = 512
     """Largest number of training candidates for each image, chosen by score."""
     score_threshold: Fraction | None = None

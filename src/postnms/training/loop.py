@@ -125,10 +125,11 @@ def _set_up(
     categories = splits.train.dataset.categories
     set_seed(recipe.seed, device_specific=True)
     has_weights = resume or config.start_from is not None
-    described = without_weights(recipe) if has_weights else recipe
+    described = without_weights(recipe, len(categories)) if has_weights else recipe
     detector = build_run_detector(described, len(categories)).train()
     if config.start_from is not None and not resume:
-        start_from(detector, Path(config.start_from), categories)
+        where = Path(config.start_from)
+        start_from(detector, where, categories, exact=config.exact_weights)
     model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
     check_batch_size(config, accelerator)
     start = 0
@@ -178,8 +179,9 @@ def training_batches(
         for _, batch in zip(range(start, config.iterations), loader, strict=False):
             yield batch
     except UserError as error:
-        # A worker of the loader puts its traceback before the message.
-        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
+        # A worker of the loader puts its traceback before the message and a line break behind it.
+        message = str(error).rpartition("UserError: ")[2]
+        raise UserError(message.removesuffix(r"\n")) from error
 
 
 def _evaluate(

@@ -11,7 +11,16 @@ from postnms.errors import UserError
 from postnms.stage import StageConfig
 from postnms.structures import Targets
 from tests.support.builders import truths
-from tests.support.detectors import CASES, STAGE, TARGETS, TWO, build, freeze_statistics, images
+from tests.support.detectors import (
+    CASES,
+    STAGE,
+    TARGETS,
+    TWO,
+    as_dicts,
+    build,
+    freeze_statistics,
+    images,
+)
 
 pytestmark = pytest.mark.parametrize("name", CASES)
 BOTH = pytest.mark.parametrize("stage", [None, STAGE], ids=["bare", "stage"])
@@ -226,6 +235,13 @@ BAD_IMAGES = [
     ),
     ([[1]], r"images\[0\]: expected a tensor \(3, height, width\), got list"),
 ]
+BAD_TARGETS = [
+    (as_dicts(TARGETS, 1), r"got a list of dicts; Targets\.from_dicts\(targets, labels_from=1\)"),
+    (tuple(as_dicts(TARGETS)), "got a tuple of dicts; Targets.from_dicts"),
+    (as_dicts(TARGETS)[0], "targets: expected postnms.Targets, got dict$"),
+    ([TARGETS, TARGETS], "targets: expected postnms.Targets, got list$"),
+    (TARGETS.boxes, "targets: expected postnms.Targets, got Tensor$"),
+]
 
 
 def test_bad_input_is_named(name):
@@ -233,6 +249,11 @@ def test_bad_input_is_named(name):
     for given, message in BAD_IMAGES:
         with pytest.raises(ValueError, match=message):
             detector(given)
+    for given, message in BAD_TARGETS:
+        with pytest.raises(ValueError, match=message):
+            detector(TWO, given)
+    with pytest.raises(ValueError, match="generators: expected one for each of 2 images, got 1"):
+        detector(TWO, TARGETS, generators=[torch.Generator()])
     with pytest.raises(ValueError, match="targets: expected 2 images, got 3"):
         detector(TWO, dataclasses.replace(TARGETS, num_images=3))
     with pytest.raises(ValueError, match=r"targets\.labels: expected 0 to 2, got 3"):

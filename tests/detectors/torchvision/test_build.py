@@ -83,8 +83,74 @@ def test_coco_weights_have_80_named_classes_and_runs_are_rebuilt_without_them(
     }
     if name != MOBILE:
         assert {part.eps for part in norms} == {epsilon}
-    again = build_detector(config.without_weights(), None, 80)
+    again = build_detector(config.without_weights(80), None, 80)
     assert described(again) == described(detector)
+
+
+PREDICTORS = "roi_heads.box_predictor.cls_score, roi_heads.box_predictor.bbox_pred"
+
+
+@pytest.fixture
+def coco(monkeypatch):
+    """Random weights in the place of torchvision's file of COCO weights."""
+    weights = torchvision.models.get_model_weights(MOBILE)["DEFAULT"]
+    state = small_faster_rcnn(num_classes=91).state_dict()
+    monkeypatch.setattr(type(weights), "get_state_dict", lambda *_, **__: state)
+    return state
+
+
+@pytest.mark.parametrize(("classes", "why"), [(5, "91 -> 6 outputs"), (90, "other classes")])
+def test_coco_weights_start_a_detector_of_other_classes(coco, caplog, classes, why):
+    config = CONFIG.model_copy(update={"weights": "coco", "norm": "frozen"})
+    detector = build_detector(config, STAGE, classes)
+    assert caplog.messages == [f"detector.weights: coco: renewed: {PREDICTORS} ({why})"]
+    found = detector.network.state_dict()
+    kept = {name for name in found if torch.equal(found[name], coco[name])}
+    assert {name for name in found if "box_predictor" in name} == found.keys() - kept
+    again = build_detector(config.without_weights(classes), STAGE, classes)
+    assert described(again) == described(detector)
+    again.load_state_dict(detector.state_dict())
+    for strict in ({"frozen": True}, {"exact_weights": True}):
+        if classes == 5:
+            with pytest.raises(
+                UserError, match=r"cls_score\.weight has shape \(91, 1024\), expected"
+            ):
+                build_detector(config, STAGE, classes, **strict)
+
+
+def test_chosen_labels_of_the_coco_weights_keep_the_layers_of_their_classes(coco, caplog):
+    config = CONFIG.model_copy(update={"weights": "coco", "labels": (18, 17, 3)})
+    detector = build_detector(config, None, 3)
+    found = detector.network.state_dict()
+    assert all(torch.equal(found[name], coco[name]) for name in found)
+    assert detector.network.classes.of_class == (18, 17, 3)
+    assert caplog.messages == []
+
+
+def test_a_file_of_other_classes_and_with_masks_starts_a_detector(tmp_path, caplog):
+    state = small_faster_rcnn(num_classes=7).state_dict()
+    state |= {f"roi_heads.mask_head.{n}.0.weight": torch.ones(2, 2, 3, 3) for n in range(4)}
+    path = tmp_path / "model.pth"
+    torch.save({"model": state, "epoch": 3}, path)
+    config = CONFIG.model_copy(update={"weights": str(path)})
+    found = build_detector(config, None, 2).network.state_dict()
+    assert torch.equal(found["rpn.head.cls_logits.bias"], state["rpn.head.cls_logits.bias"])
+    assert caplog.messages == [
+        f"detector.weights: {path}: renewed: {PREDICTORS} (7 -> 3 outputs); "
+        "unused: roi_heads.mask_head (4 tensors)"
+    ]
+
+
+def test_coco_weights_out_of_reach_say_nothing_of_labels_that_other_classes_do_not_have(
+    monkeypatch,
+):
+    def unreachable(*_, **__):
+        raise URLError("no route to host")
+
+    weights = torchvision.models.get_model_weights("fasterrcnn_resnet50_fpn")["DEFAULT"]
+    monkeypatch.setattr(type(weights), "get_state_dict", unreachable)
+    with pytest.raises(UserError, match=r"set detector\.weights to its path, \.norm_epsilon=0\.0$"):
+        build_detector(TorchvisionConfig(weights="coco"), None, 5)
 
 
 def test_coco_weights_out_of_reach_are_one_clear_line_that_says_what_to_do(monkeypatch):

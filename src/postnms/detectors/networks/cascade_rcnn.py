@@ -20,7 +20,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from postnms.config import Fraction
-from postnms.detectors.config import TwoStageConfig
+from postnms.detectors.config import TORCHVISION_BETA, TwoStageConfig
 from postnms.detectors.image_batch import ImageBatch, build_transform
 from postnms.detectors.modes import as_at_test
 from postnms.detectors.network import Selection
@@ -67,6 +67,8 @@ class AgnosticPredictor(nn.Module):
 class CascadeRCNN(FramedNetwork):
     """Features and candidates of a Cascade R-CNN."""
 
+    class_layers = ("heads.*.box_predictor.cls_score",)
+
     def __init__(
         self,
         transform: GeneralizedRCNNTransform,
@@ -76,12 +78,16 @@ class CascadeRCNN(FramedNetwork):
         heads: Sequence[RoIHeads],
         loss_weights: Sequence[float],
         scoring: Scoring,
+        rpn_smooth_l1_beta: float = TORCHVISION_BETA,
+        box_smooth_l1_beta: float = TORCHVISION_BETA,
     ) -> None:
         super().__init__(transform, backbone, frame)
         self.rpn = rpn
         self.heads = nn.ModuleList(heads)
         self.loss_weights = loss_weights
         self.scoring = scoring
+        self.rpn_smooth_l1_beta = rpn_smooth_l1_beta
+        self.box_smooth_l1_beta = box_smooth_l1_beta
 
     def candidates(
         self,
@@ -92,7 +98,7 @@ class CascadeRCNN(FramedNetwork):
     ) -> tuple[Candidates, dict[str, Tensor]]:
         """Return boxes of the last head over the threshold, and with ``targets`` the losses."""
         truths = None if targets is None else truths_of(targets, self.classes)
-        proposals, losses = propose(self.rpn, images, features, truths)
+        proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
         if truths is None:
             predictions = self._run(features, proposals, images)
             return self._select(predictions, images, selection), losses
@@ -131,7 +137,7 @@ class CascadeRCNN(FramedNetwork):
     def _losses(
         self, index: int, predictions: Predictions, sample: HeadSample
     ) -> dict[str, Tensor]:
-        classifier, location = box_head.head_losses(predictions, sample)
+        classifier, location = box_head.head_losses(predictions, sample, self.box_smooth_l1_beta)
         weight = self.loss_weights[index]
         number = index + 1
         return {
@@ -196,7 +202,7 @@ def build_cascade_rcnn(config: CascadeRCNNConfig, num_classes: int) -> CascadeRC
     ]
     frame = Frame(
         levels_of(config.backbone, range(2, 6)),
-        ClassOutputs(tuple(range(1, num_classes + 1))),
+        ClassOutputs(tuple(range(1, num_classes + 1)), num_classes + 1),
         config.box_nms_thresh,
         config.box_detections_per_img,
     )
@@ -208,4 +214,6 @@ def build_cascade_rcnn(config: CascadeRCNNConfig, num_classes: int) -> CascadeRC
         heads,
         config.loss_weights,
         config.scoring,
+        config.rpn_smooth_l1_beta,
+        config.box_smooth_l1_beta,
     )

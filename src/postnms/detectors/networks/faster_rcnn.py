@@ -13,7 +13,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from postnms.config import Fraction
-from postnms.detectors.config import TwoStageConfig
+from postnms.detectors.config import TORCHVISION_BETA, TwoStageConfig
 from postnms.detectors.image_batch import ImageBatch, build_transform
 from postnms.detectors.modes import as_at_test
 from postnms.detectors.network import Selection
@@ -41,6 +41,8 @@ class FasterRCNN(FramedNetwork):
     The modules are torchvision's and keep its state-dict names.
     """
 
+    class_layers = ("roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred")
+
     def __init__(
         self,
         transform: GeneralizedRCNNTransform,
@@ -48,10 +50,14 @@ class FasterRCNN(FramedNetwork):
         frame: Frame,
         rpn: RegionProposalNetwork,
         roi_heads: RoIHeads,
+        rpn_smooth_l1_beta: float = TORCHVISION_BETA,
+        box_smooth_l1_beta: float = TORCHVISION_BETA,
     ) -> None:
         super().__init__(transform, backbone, frame)
         self.rpn = rpn
         self.roi_heads = roi_heads
+        self.rpn_smooth_l1_beta = rpn_smooth_l1_beta
+        self.box_smooth_l1_beta = box_smooth_l1_beta
 
     def candidates(
         self,
@@ -62,12 +68,14 @@ class FasterRCNN(FramedNetwork):
     ) -> tuple[Candidates, dict[str, Tensor]]:
         """Return candidates over the score threshold, and with ``targets`` the four losses."""
         truths = None if targets is None else truths_of(targets, self.classes)
-        proposals, losses = propose(self.rpn, images, features, truths)
+        proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
         if truths is None:
             return self._select(self._predict(features, proposals), images, selection), losses
         sample = box_head.sample_boxes(self.roi_heads, proposals, truths, images.generators)
         predictions = self._predict(features, sample.boxes)
-        loss_classifier, loss_box = box_head.head_losses(predictions, sample)
+        loss_classifier, loss_box = box_head.head_losses(
+            predictions, sample, self.box_smooth_l1_beta
+        )
         losses |= {"loss_classifier": loss_classifier, "loss_box_reg": loss_box}
         if selection.origin == "sampled":
             return self._select(predictions, images, selection, sample.rows), losses
@@ -111,7 +119,7 @@ def build_faster_rcnn(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
     )
     frame = Frame(
         levels_of(config.backbone, range(2, 6)),
-        ClassOutputs(tuple(range(1, num_classes + 1))),
+        ClassOutputs(tuple(range(1, num_classes + 1)), num_classes + 1),
         config.box_nms_thresh,
         config.box_detections_per_img,
     )
@@ -121,4 +129,6 @@ def build_faster_rcnn(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
         frame,
         build_rpn(config),
         roi_heads,
+        config.rpn_smooth_l1_beta,
+        config.box_smooth_l1_beta,
     )

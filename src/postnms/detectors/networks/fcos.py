@@ -29,6 +29,8 @@ class FCOS(FramedNetwork):
     The modules are torchvision's and keep its state-dict names.
     """
 
+    class_layers = ("head.classification_head.cls_logits",)
+
     def __init__(
         self,
         transform: GeneralizedRCNNTransform,

@@ -7,14 +7,16 @@ to learn when the detector does.
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from postnms.config import Fraction, Positive
-from postnms.detectors.config import AnchorSizes, PyramidConfig
+from postnms.detectors.config import AnchorSizes, PyramidConfig, SmoothL1Beta
 from postnms.detectors.image_batch import ImageBatch, build_transform
 from postnms.detectors.network import Selection
 from postnms.detectors.parts import dense_head
@@ -36,6 +38,8 @@ class RetinaNetConfig(PyramidConfig):
     """An anchor is positive from this IoU with an object on."""
     bg_iou_thresh: Fraction = 0.4
     """An anchor is negative below this IoU with every object."""
+    smooth_l1_beta: SmoothL1Beta = 0.0
+    """Beta of the smooth-L1 loss of the boxes. 0: plain L1. Detectron's baselines have 0.11."""
     topk_candidates: Positive = 1000
     """Largest number of candidates for each level of an image."""
     score_thresh: Fraction = 0.05
@@ -49,8 +53,11 @@ class RetinaNetConfig(PyramidConfig):
 class RetinaNet(FramedNetwork):
     """Features and candidates of a RetinaNet.
 
-    The modules are torchvision's and keep its state-dict names.
+    The modules are torchvision's and keep its state-dict names. ``smooth_l1_beta`` is that of the
+    box loss. None: the box loss that the head itself has.
     """
+
+    class_layers = ("head.classification_head.cls_logits",)
 
     def __init__(
         self,
@@ -62,6 +69,7 @@ class RetinaNet(FramedNetwork):
         matcher: Matcher,
         box_coder: BoxCoder,
         settings: dense_head.DenseSettings,
+        smooth_l1_beta: float | None = None,
     ) -> None:
         super().__init__(transform, backbone, frame)
         self.anchor_generator = anchor_generator
@@ -69,6 +77,7 @@ class RetinaNet(FramedNetwork):
         self.matcher = matcher
         self.box_coder = box_coder
         self.settings = settings
+        self.smooth_l1_beta = smooth_l1_beta
 
     def candidates(
         self,
@@ -87,10 +96,7 @@ class RetinaNet(FramedNetwork):
         anchors = images.anchors(self.anchor_generator, levels)
         losses = {}
         if targets is not None:
-            truths = truths_of(targets, self.classes)
-            matches = assign(self.matcher, anchors, truths)
-            terms = self.head.compute_loss(truths, outputs, anchors, matches)
-            losses = {f"loss_{name}": loss for name, loss in terms.items()}
+            losses = self._losses(outputs, anchors, truths_of(targets, self.classes))
         outputs = dense_head.run_as_at_test(self.head, levels, outputs, selection)
         scores = self.classes.take(outputs["cls_logits"].sigmoid())
         per_level = dense_head.anchors_per_level(levels, anchors)
@@ -99,6 +105,30 @@ class RetinaNet(FramedNetwork):
             scores, best, outputs, anchors, self.box_coder.decode_single, images, selection
         )
         return candidates, losses
+
+    def _losses(
+        self, outputs: dict[str, Tensor], anchors: list[Tensor], truths: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        matches = assign(self.matcher, anchors, truths)
+        if self.smooth_l1_beta is None:
+            terms = self.head.compute_loss(truths, outputs, anchors, matches)
+            return {f"loss_{name}": loss for name, loss in terms.items()}
+        classification = self.head.classification_head.compute_loss(truths, outputs, matches)
+        parts = zip(outputs["bbox_regression"], anchors, truths, matches, strict=True)
+        location = [self._location_loss(*part, self.smooth_l1_beta) for part in parts]
+        return {
+            "loss_classification": classification,
+            "loss_bbox_regression": torch.stack(location).sum() / len(location),
+        }
+
+    def _location_loss(
+        self, deltas: Tensor, anchors: Tensor, truth: dict[str, Tensor], match: Tensor, beta: float
+    ) -> Tensor:
+        """Return smooth-L1 of the deltas (A, 4) of one image, per positive anchor."""
+        positive = (match >= 0).nonzero().squeeze(1)
+        wanted = self.box_coder.encode_single(truth["boxes"][match[positive]], anchors[positive])
+        loss = F.smooth_l1_loss(deltas[positive], wanted, beta=beta, reduction="sum")
+        return loss / max(1, len(positive))
 
 
 def build_retinanet(config: RetinaNetConfig, num_classes: int) -> RetinaNet:
@@ -112,7 +142,7 @@ def build_retinanet(config: RetinaNetConfig, num_classes: int) -> RetinaNet:
     )
     frame = Frame(
         levels_of(config.backbone, range(3, 8)),
-        ClassOutputs(tuple(range(num_classes))),
+        ClassOutputs(tuple(range(num_classes)), num_classes),
         config.nms_thresh,
         config.detections_per_img,
     )
@@ -125,4 +155,5 @@ def build_retinanet(config: RetinaNetConfig, num_classes: int) -> RetinaNet:
         Matcher(config.fg_iou_thresh, config.bg_iou_thresh, allow_low_quality_matches=True),
         BoxCoder((1.0, 1.0, 1.0, 1.0)),
         dense_head.DenseSettings(config.topk_candidates, config.score_thresh),
+        config.smooth_l1_beta,
     )

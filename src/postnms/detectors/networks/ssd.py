@@ -42,6 +42,10 @@ class SSD(FramedNetwork):
         settings: dense_head.DenseSettings,
     ) -> None:
         super().__init__(transform, backbone, frame)
+        scores = "head.classification_head.module_list"
+        # In SSDlite each level has a depthwise convolution before that of the classes.
+        is_lite = isinstance(head.get_submodule("classification_head.module_list.0"), nn.Sequential)
+        self.class_layers = (f"{scores}.*.1" if is_lite else f"{scores}.*",)
         self.anchor_generator = anchor_generator
         self.head = head
         self.matcher = matcher

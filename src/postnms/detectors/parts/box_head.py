@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from postnms.boxes import clip
+from postnms.detectors.config import TORCHVISION_BETA
 from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.network import Selection
 from postnms.detectors.parts.assignment import assign, boxes_of, labels_of, sample_rows
 from postnms.detectors.parts.classes import ClassOutputs
-from postnms.detectors.parts.proposals import SMOOTH_L1_BETA
 from postnms.distributed.collectives import divisor
 from postnms.ops.pooling.roi_align import pool_pyramid
 from postnms.structures import Candidates, Level, limit
@@ -37,7 +37,7 @@ class HeadSample:
 
     boxes: list[Tensor]
     rows: list[Tensor]
-    """The row of each box among the image's proposals followed by its ground-truth boxes."""
+    """The row of each box among the image's proposals. -1: an injected ground-truth box."""
     labels: list[Tensor]
     """0: background class, -1: not trained on."""
     deltas: list[Tensor]
@@ -98,10 +98,14 @@ def sample_boxes(
     everything = [torch.cat([boxes, truth["boxes"]]) for boxes, truth in pairs]
     matched = match_boxes(head, everything, truths)
     rows = sample_rows(matched.labels, head.fg_bg_sampler, generators)
-    columns = (matched.boxes, matched.rows, matched.labels, matched.deltas)
-    return HeadSample(
-        *([part[row] for part, row in zip(column, rows, strict=True)] for column in columns)
+    of_proposals = [
+        torch.where(row < len(boxes), row, -1) for row, boxes in zip(rows, proposals, strict=True)
+    ]
+    boxes, labels, deltas = (
+        [part[row] for part, row in zip(column, rows, strict=True)]
+        for column in (matched.boxes, matched.labels, matched.deltas)
     )
+    return HeadSample(boxes, of_proposals, labels, deltas)
 
 
 def match_boxes(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tensor]]) -> HeadSample:
@@ -113,7 +117,9 @@ def match_boxes(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tens
     return HeadSample(boxes, rows, labels, list(head.box_coder.encode(matched, boxes)))
 
 
-def head_losses(predictions: Predictions, sample: HeadSample) -> tuple[Tensor, Tensor]:
+def head_losses(
+    predictions: Predictions, sample: HeadSample, smooth_l1_beta: float = TORCHVISION_BETA
+) -> tuple[Tensor, Tensor]:
     """Return cross-entropy of the classes and smooth-L1 of the deltas of positive boxes.
 
     Both are sums divided by the number of boxes that are trained on, over all processes.
@@ -124,7 +130,7 @@ def head_losses(predictions: Predictions, sample: HeadSample) -> tuple[Tensor, T
     deltas = deltas_of(predictions, positive, labels[positive])
     count = divisor(int((labels >= 0).sum()), labels.device)
     classifier = F.cross_entropy(predictions.logits, labels, ignore_index=-1, reduction="sum")
-    location = F.smooth_l1_loss(deltas, targets[positive], beta=SMOOTH_L1_BETA, reduction="sum")
+    location = F.smooth_l1_loss(deltas, targets[positive], beta=smooth_l1_beta, reduction="sum")
     return classifier / count, location / count
 
 
@@ -151,8 +157,9 @@ def select_candidates(
         images: the batch that the boxes lie in.
         classes: the outputs that stand for classes.
         selection: which candidates are asked for.
-        rows: for each image, the index of each box among the proposals. None: the boxes are the
-            proposals, in their order.
+        rows: for each image, the index of each box among the proposals. A box of index -1 is an
+            injected ground-truth box, which gives no candidate. None: the boxes are the proposals,
+            in their order.
 
     Returns:
         The candidates, detached, with the further outputs of the head as extra columns.
@@ -162,8 +169,10 @@ def select_candidates(
         rows or [torch.arange(len(part), device=part.device) for part in predictions.boxes]
     )
     class_scores = classes.take(scores.detach())
-    threshold = selection.threshold(head.score_thresh)
-    row, label = (class_scores > threshold).nonzero(as_tuple=True)
+    chosen = class_scores > selection.threshold(head.score_thresh)
+    if rows is not None:
+        chosen &= (source >= 0)[:, None]
+    row, label = chosen.nonzero(as_tuple=True)
     output = classes.of_labels(label)
     decoded = decode_boxes(head, predictions, row, output, images)
     # A NaN box is not large either. It is dropped, and its loss stops a diverged training run.

@@ -20,6 +20,8 @@ class ClassOutputs:
 
     of_class: tuple[int, ...]
     """The output that stands for each class, in the order of the labels."""
+    count: int
+    """Number of outputs C."""
 
     def __len__(self) -> int:
         return len(self.of_class)

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from postnms.detectors.image_batch import ImageBatch, prepare_images
+from postnms.detectors.network import Selection
 from postnms.detectors.parts.backbone import pyramid
 from postnms.detectors.parts.classes import ClassOutputs
-from postnms.structures import Level
+from postnms.structures import Candidates, Level, Targets
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,14 @@ class Frame:
 class FramedNetwork(nn.Module):
     """Base of the networks: it prepares images and computes their features.
 
+    A network overrides ``candidates``.
+
     ``transform`` and ``backbone`` are modules of torchvision and keep its state-dict names.
     """
+
+    class_layers: tuple[str, ...]
+    """Names of the layers whose size depends on the number of classes. ``*`` stands for any one
+    part of a name."""
 
     def __init__(
         self, transform: GeneralizedRCNNTransform, backbone: nn.Module, frame: Frame
@@ -51,3 +58,13 @@ class FramedNetwork(nn.Module):
     def features(self, images: ImageBatch) -> dict[str, Tensor]:
         """Return the levels (B, C, H, W) of the feature pyramid by name."""
         return pyramid(self.backbone, images.pixels)
+
+    def candidates(
+        self,
+        features: dict[str, Tensor],
+        images: ImageBatch,
+        targets: Targets | None = None,
+        selection: Selection = Selection(),
+    ) -> tuple[Candidates, dict[str, Tensor]]:
+        """Return the candidates and the losses, see :class:`postnms.Network`."""
+        raise NotImplementedError

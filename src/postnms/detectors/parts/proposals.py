@@ -19,17 +19,12 @@ from torchvision.models.detection.rpn import (
 )
 
 from postnms.boxes import clip
-from postnms.detectors.config import TwoStageConfig
+from postnms.detectors.config import TORCHVISION_BETA, TwoStageConfig
 from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.parts.assignment import assign, boxes_of, sample_rows
 from postnms.distributed.collectives import divisor
 from postnms.ops import cluster_nms
 from postnms.structures import top_per_image
-
-SMOOTH_L1_BETA = 1 / 9
-"""Smooth-L1 is quadratic for errors below this and linear above it.
-
-It holds for the box losses of the proposal network and of the heads after it, as in torchvision."""
 
 
 def build_rpn(config: TwoStageConfig) -> RegionProposalNetwork:
@@ -54,6 +49,7 @@ def propose(
     images: ImageBatch,
     features: dict[str, Tensor],
     truths: list[dict[str, Tensor]] | None = None,
+    smooth_l1_beta: float = TORCHVISION_BETA,
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Return the proposals, and with ``truths`` the losses of the proposal network.
 
@@ -64,6 +60,7 @@ def propose(
         truths: for each image, ``boxes`` (m, 4) and ``labels`` (m,) of its ground truth. With them,
             the limits on the number of proposals are those of training, otherwise those of
             evaluation mode.
+        smooth_l1_beta: beta of the location loss.
 
     Returns:
         The proposals (p, 4) of each image by falling objectness, detached.
@@ -84,7 +81,9 @@ def propose(
     )
     if truths is None:
         return proposals, {}
-    return proposals, _losses(rpn, logits.flatten(), deltas, anchors, truths, images.generators)
+    return proposals, _losses(
+        rpn, logits.flatten(), deltas, anchors, truths, images.generators, smooth_l1_beta
+    )
 
 
 def select_proposals(
@@ -144,6 +143,7 @@ def _losses(
     anchors: list[Tensor],
     truths: list[dict[str, Tensor]],
     generators: Sequence[torch.Generator] | None,
+    smooth_l1_beta: float,
 ) -> dict[str, Tensor]:
     """Return the losses of logits (B A,) and deltas (B A, 4) on a sample of the anchors.
 
@@ -164,7 +164,7 @@ def _losses(
         logits[rows], label[rows].float(), reduction="sum"
     )
     location = F.smooth_l1_loss(
-        deltas[positive], target_deltas[positive], beta=SMOOTH_L1_BETA, reduction="sum"
+        deltas[positive], target_deltas[positive], beta=smooth_l1_beta, reduction="sum"
     )
     count = divisor(len(rows), logits.device)
     return {"loss_objectness": objectness / count, "loss_rpn_box_reg": location / count}

@@ -20,7 +20,6 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from postnms.detectors.detector import Detector, attach
 from postnms.detectors.modes import as_at_test
-from postnms.detectors.network import Network
 from postnms.detectors.networks.faster_rcnn import FasterRCNN
 from postnms.detectors.networks.fcos import FCOS
 from postnms.detectors.networks.retinanet import RetinaNet
@@ -28,7 +27,7 @@ from postnms.detectors.networks.ssd import SSD
 from postnms.detectors.parts.backbone import pyramid
 from postnms.detectors.parts.classes import ClassOutputs
 from postnms.detectors.parts.dense_head import DenseSettings
-from postnms.detectors.parts.frame import Frame
+from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.errors import UserError
 from postnms.stage import StageConfig
 from postnms.structures import Level
@@ -81,7 +80,7 @@ def from_torchvision(
     return attach(network_of(model, labels), stage, frozen=frozen)
 
 
-def network_of(model: nn.Module, labels: Sequence[int] | None = None) -> Network:
+def network_of(model: nn.Module, labels: Sequence[int] | None = None) -> FramedNetwork:
     """Return a network that shares the modules of a model and ends at its candidates.
 
     ``model``, ``labels`` and the errors are those of :func:`from_torchvision`.
@@ -200,7 +199,7 @@ _DENSE = {
     "detections_per_img": int,
 }
 FAMILIES: dict[
-    type[nn.Module], tuple[dict[str, type], Callable[[Any, Sequence[int] | None], Network]]
+    type[nn.Module], tuple[dict[str, type], Callable[[Any, Sequence[int] | None], FramedNetwork]]
 ] = {
     detection.FasterRCNN: (
         {
@@ -262,13 +261,13 @@ def _classes(labels: Sequence[int] | None, outputs: int, first: int) -> ClassOut
     0 otherwise.
     """
     if labels is None:
-        return ClassOutputs(tuple(range(first, outputs)))
+        return ClassOutputs(tuple(range(first, outputs)), outputs)
     wrong = [label for label in labels if not first <= label < outputs]
     if wrong or not len(labels) or len(set(labels)) < len(labels):
         raise UserError(
             f"labels: expected different labels from {first} to {outputs - 1}, got {list(labels)}"
         )
-    return ClassOutputs(tuple(labels))
+    return ClassOutputs(tuple(labels), outputs)
 
 
 def _settings(model: Any) -> DenseSettings:

@@ -1,6 +1,7 @@
 """Networks of torchvision's detectors, built from the settings that a recipe holds."""
 
 import inspect
+import logging
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import URLError
@@ -12,10 +13,14 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from postnms.config import Positive, nearest
 from postnms.detectors.config import DetectorConfig
-from postnms.detectors.network import Network
+from postnms.detectors.parts.frame import FramedNetwork
 from postnms.detectors.torchvision.adopt import network_of
+from postnms.distributed.collectives import is_first_process
 from postnms.errors import UserError
+from postnms.files.fitting_weights import load_fitting_weights
 from postnms.files.state_dicts import load_weights, read_state_dict
+
+logger = logging.getLogger(__name__)
 
 ModelName = Literal[
     "fasterrcnn_resnet50_fpn",
@@ -81,7 +86,8 @@ class TorchvisionConfig(DetectorConfig):
     """Name of the function of torchvision that builds the detector."""
     weights: str | None = None
     """Weights of the detector. None: random. ``coco``: torchvision's file, from its server or
-    cache. Any other text: path of a local state-dict file."""
+    cache. Any other text: path of a local state-dict file. If they are of another number of
+    classes, the layers of the classes start anew, unless ``labels`` says what they mean."""
     norm: Literal["frozen", "trained"] = "trained"
     """``frozen``: batch norm of the backbone with fixed statistics and parameters, for weights that
     are loaded. ``trained``: ordinary batch norm."""
@@ -89,21 +95,23 @@ class TorchvisionConfig(DetectorConfig):
     """Number that the backbone's batch norm adds to the variance. None: torchvision's, or that of
     the COCO weights."""
     labels: tuple[int, ...] | None = None
-    """The model's label of each class 0..K-1. None: all of its labels, or the 80 classes of COCO
-    for the COCO weights."""
+    """The model's label of each class 0..K-1. None: all of its labels. For the COCO weights and 80
+    classes these are the 80 classes of COCO."""
     outputs: Positive | None = None
     """Number of outputs of the classifier, including a background class where the model has one.
     This is torchvision's ``num_classes``. None: as many as the labels need."""
     options: dict[str, int | float] = Field(default={})
     """Further parameters of the model's class, for example ``{"box_score_thresh": 0.01}``."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _sizes_of_the_model(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or (model := values.get("model")) not in SIZES:
-            return values
-        shorter, longest = SIZES[model]
-        return {"min_size": shorter, "max_size": longest, **values}
+    @model_validator(mode="after")
+    def _sizes_of_the_model(self) -> "TorchvisionConfig":
+        # A validator that runs before would take the values out of the JSON, and then a list would
+        # no longer stand for a tuple. This one fills in fields that no one else has seen yet.
+        sizes = SIZES.get(self.model, (self.min_size, self.max_size))
+        for name, size in zip(("min_size", "max_size"), sizes, strict=True):
+            if name not in self.model_fields_set:
+                object.__setattr__(self, name, size)
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "TorchvisionConfig":
@@ -145,41 +153,43 @@ class TorchvisionConfig(DetectorConfig):
         """Whether the settings name weights of the whole detector."""
         return self.weights is not None
 
-    def without_weights(self) -> "TorchvisionConfig":
+    def without_weights(self, num_classes: int) -> "TorchvisionConfig":
         """Return the settings of the same network with random weights.
 
-        What the COCO weights imply is kept, so that a state dict of them still fits.
+        What the COCO weights imply for ``num_classes`` classes is kept, so that a state dict of the
+        detector still fits.
         """
-        return self.with_coco_settings().model_copy(update={"weights": None})
+        return self.with_coco_settings(num_classes).model_copy(update={"weights": None})
 
-    def with_coco_settings(self) -> "TorchvisionConfig":
+    def with_coco_settings(self, num_classes: int) -> "TorchvisionConfig":
         """Return the settings with the values that the weights ``coco`` imply.
 
-        These are ``labels``, ``outputs`` and ``norm_epsilon``, where they are None. Without the
-        COCO weights nothing changes.
+        These are ``labels``, ``outputs`` and ``norm_epsilon``, where they are None. For another
+        number of classes than COCO's, the layers of the classes are not COCO's either, so only
+        ``norm_epsilon`` is implied. Without the COCO weights nothing changes.
         """
         if self.weights != "coco":
             return self
         names = get_model_weights(self.model)["DEFAULT"].meta["categories"]
         labels = tuple(index for index, name in enumerate(names) if name not in NO_CLASS)
-        epsilon = 0.0 if self.model in NO_EPSILON else None
-        implied = {"labels": labels, "outputs": len(names), "norm_epsilon": epsilon}
+        implied: dict[str, Any] = {"norm_epsilon": 0.0 if self.model in NO_EPSILON else None}
+        if self.labels is not None or num_classes == len(labels):
+            implied |= {"labels": labels, "outputs": len(names)}
         missing = {name: value for name, value in implied.items() if getattr(self, name) is None}
         return self.model_copy(update=missing)
 
 
-def build_torchvision(config: TorchvisionConfig, num_classes: int) -> Network:
-    """Build the network of a torchvision detector, with the weights that its settings name.
+def build_torchvision(config: TorchvisionConfig, num_classes: int) -> FramedNetwork:
+    """Build the network of a torchvision detector with random weights.
 
     Args:
         config: settings of the detector.
         num_classes: number of classes K, without a background class.
 
     Raises:
-        UserError: the number of labels is not ``num_classes``, or the weights cannot be fetched
-            or read, or do not fit.
+        UserError: the number of labels is not ``num_classes``.
     """
-    config = config.with_coco_settings()
+    config = config.with_coco_settings(num_classes)
     needed = max(config.labels) + 1 if config.labels else num_classes + config.has_background
     # An SSD has one size, and torchvision's function takes none for it.
     sizes = (
@@ -189,8 +199,6 @@ def build_torchvision(config: TorchvisionConfig, num_classes: int) -> Network:
     )
     options = {**sizes, **config.options, "num_classes": config.outputs or needed}
     model = get_model(config.model, weights=None, weights_backbone=None, **options)
-    if config.weights is not None:
-        load_weights(model, _state(config, config.weights), f"detector.weights: {config.weights}")
     _set_norm(model.get_submodule("backbone"), config)
     network = network_of(model, config.labels)
     if network.num_classes != num_classes:
@@ -199,6 +207,34 @@ def build_torchvision(config: TorchvisionConfig, num_classes: int) -> Network:
             f"classes of the data, got {network.num_classes}"
         )
     return network
+
+
+def load_torchvision_weights(
+    network: FramedNetwork, config: TorchvisionConfig, *, exact: bool
+) -> None:
+    """Load the weights that the settings name, if they name any, into the network built from them.
+
+    Weights of other classes are loaded except for the layers of the classes, and a warning is
+    logged that names them. ``exact``: such weights are an error.
+
+    Raises:
+        UserError: the weights cannot be fetched or read, or they do not fit.
+    """
+    config = config.with_coco_settings(network.num_classes)
+    if config.weights is None:
+        return
+    state = _state(config, config.weights)
+    source = f"detector.weights: {config.weights}"
+    if exact:
+        load_weights(network, state, source)
+        return
+    # With labels that are chosen among the model's own, the layers of the classes must fit.
+    layers = network.class_layers if config.labels is None else ()
+    renew = config.weights == "coco"
+    count = network.classes.count
+    note = load_fitting_weights(network, state, source, layers, count, renew=renew)
+    if note and is_first_process():
+        logger.warning("%s: %s", source, note)
 
 
 def _state(config: TorchvisionConfig, weights: str) -> dict[str, Tensor]:
@@ -211,13 +247,15 @@ def _state(config: TorchvisionConfig, weights: str) -> dict[str, Tensor]:
             )
         )
     except (URLError, OSError) as error:
-        outputs = config.outputs
-        epsilon = config.norm_epsilon
+        named = {
+            "outputs": config.outputs,
+            "labels": config.labels and list(config.labels),
+            "norm_epsilon": config.norm_epsilon,
+        }
+        further = "".join(f", .{name}={v}" for name, v in named.items() if v is not None)
         raise UserError(
             f"detector.weights: could not reach torchvision's COCO weights of {config.model} "
-            f"({error}); fetch the file elsewhere and set detector.weights to its path, "
-            f".outputs={outputs}, .labels={list(config.labels or ())}"
-            + ("" if epsilon is None else f", .norm_epsilon={epsilon}")
+            f"({error}); fetch the file elsewhere and set detector.weights to its path{further}"
         ) from error
 
 

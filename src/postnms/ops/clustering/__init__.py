@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from postnms.boxes import at_least_float32
+from postnms.checks import check_boxes, check_finite
 from postnms.ops.clustering import eager, reference
-from postnms.structures import check_boxes, check_finite
 
 BACKENDS = ("reference", "eager", "cpu", "triton")
 """Names of the backends. The first one is the specification of the others."""

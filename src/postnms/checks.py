@@ -1,0 +1,98 @@
+"""Checks of tensors; a message names the tensor, what was expected and what came."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+DTYPES = {
+    "boxes": torch.float32,
+    "scores": torch.float32,
+    "labels": torch.int64,
+    "image": torch.int64,
+    "source": torch.int64,
+    "crowd": torch.bool,
+}
+"""The dtype of every column of a structure, by its name."""
+
+
+def check_columns(kind: str, columns: Mapping[str, Tensor], num_images: int) -> None:
+    """Raise ValueError unless the columns of a structure have their shapes, dtypes and ranges.
+
+    ``kind`` is the name of the structure. All have the columns ``boxes``, ``labels``, ``image``.
+    """
+    if not isinstance(num_images, int) or num_images < 0:
+        raise ValueError(f"{kind}.num_images: expected an int >= 0, got {num_images!r}")
+    boxes, labels = columns["boxes"], columns["labels"]
+    rows = len(labels) if isinstance(labels, Tensor) and labels.ndim else 0
+    for name, column in columns.items():
+        shape = (rows, 4) if name == "boxes" else (rows,)
+        check_column(f"{kind}.{name}", column, shape, DTYPES[name])
+        if column.device != boxes.device:
+            raise ValueError(
+                f"{kind}.{name}: expected device {boxes.device} as boxes, got {column.device}"
+            )
+    check_boxes(f"{kind}.boxes", boxes)
+    if "scores" in columns:
+        check_finite(f"{kind}.scores", columns["scores"])
+    check_range(f"{kind}.image", columns["image"], num_images)
+    if rows and bool((labels < 0).any()):
+        raise ValueError(f"{kind}.labels: expected values >= 0, got {int(labels.min())}")
+
+
+def check_extra(kind: str, extra: Mapping[str, Tensor], boxes: Tensor) -> None:
+    """Raise ValueError unless the extra columns of a structure go with its boxes (n, 4)."""
+    for name, column in extra.items():
+        where = f"{kind}.extra[{name!r}]"
+        if name in DTYPES:
+            raise ValueError(f"{where}: expected another name than that of a column")
+        is_column = isinstance(column, Tensor) and column.ndim in (1, 2)
+        if not is_column or column.dtype != torch.float32:
+            is_tensor = isinstance(column, Tensor)
+            came = (column.dtype, tuple(column.shape)) if is_tensor else type(column).__name__
+            raise ValueError(f"{where}: expected torch.float32 of (n,) or (n, c), got {came}")
+        check_column(where, column, (len(boxes), *column.shape[1:]), torch.float32)
+        if column.device != boxes.device:
+            raise ValueError(
+                f"{where}: expected device {boxes.device} as boxes, got {column.device}"
+            )
+        check_finite(where, column)
+
+
+def check_boxes(name: str, boxes: Tensor) -> None:
+    """Raise ValueError unless all coordinates are finite and x1 <= x2, y1 <= y2."""
+    check_finite(name, boxes)
+    inverted = (boxes[:, 2:] < boxes[:, :2]).any(dim=1)
+    if bool(inverted.any()):
+        row = int(inverted.nonzero()[0, 0])
+        raise ValueError(
+            f"{name}: expected x1 <= x2 and y1 <= y2, got {boxes[row].tolist()} in row {row}"
+        )
+
+
+def check_finite(name: str, values: Tensor) -> None:
+    """Raise ValueError if a value is NaN or infinite; the message names its row."""
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        row = int((~finite).nonzero()[0, 0])
+        raise ValueError(f"{name}: expected finite values, got {values[row].tolist()} in row {row}")
+
+
+def check_column(name: str, column: object, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Raise ValueError unless a value is a tensor of this shape and dtype."""
+    if not isinstance(column, Tensor):
+        raise ValueError(f"{name}: expected a tensor, got {type(column).__name__}")
+    if tuple(column.shape) != shape or column.dtype != dtype:
+        raise ValueError(
+            f"{name}: expected {dtype} of shape {shape}, "
+            f"got {column.dtype} of {tuple(column.shape)}"
+        )
+
+
+def check_range(name: str, index: Tensor, size: int) -> None:
+    """Raise ValueError unless every index is from 0 to ``size`` - 1."""
+    if len(index) and not bool(((index >= 0) & (index < size)).all()):
+        raise ValueError(
+            f"{name}: expected values from 0 to {size - 1}, "
+            f"got {int(index.min())} to {int(index.max())}"
+        )
