@@ -31,7 +31,10 @@ from .structures import limit as limit
 from .suppression import SUPPRESSORS as SUPPRESSORS
 from .suppression import Kept as Kept
 from .suppression import Ranked as Ranked
+from .suppression import Suppressed as Suppressed
 from .suppression import Suppressor as Suppressor
+from .suppression import fuse as fuse
 from .suppression import get_suppressor as get_suppressor
+from .suppression import suppress as suppress
 
 __version__: str

@@ -1,0 +1,74 @@
+"""Arrays of numpy and tensors of torch as one kind of input, and back.
+
+n: rows of an array, K: different labels.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any] | Tensor
+"""An array of numpy, or a tensor of torch on any device."""
+
+
+def numbered(labels: Any, count: int, device: torch.device) -> tuple[Tensor, Any]:
+    """Return a number 0..K-1 for each row, equal for equal labels, and the labels themselves."""
+    if labels is None:
+        zeros = torch.zeros(count, dtype=torch.int64, device=device)
+        return zeros, zeros
+    if not is_torch(labels):
+        names = np.asarray(labels)
+        if names.shape != (count,) or names.dtype.kind not in "iubUSO":
+            raise ValueError(
+                f"labels: expected {count} integers or texts, got {names.dtype} of {names.shape}"
+            )
+        return torch.from_numpy(np.unique(names, return_inverse=True)[1]).to(device), names
+    if tuple(labels.shape) != (count,) or labels.is_floating_point() or labels.is_complex():
+        raise ValueError(
+            f"labels: expected {count} integers, got {labels.dtype} of {tuple(labels.shape)}"
+        )
+    return torch.unique(labels, return_inverse=True)[1].to(device), labels
+
+
+def as_tensor(name: str, values: Any) -> Tensor:
+    """Return an array as a tensor of its own dtype. Raise ValueError unless it holds numbers."""
+    if is_torch(values):
+        tensor = values.detach()
+    else:
+        array = np.asarray(values)
+        if array.dtype.kind not in "iufb" or array.dtype == np.longdouble:
+            raise ValueError(f"{name}: expected real numbers, got {array.dtype}")
+        # torch has no unsigned integers of 16 and more bits for all operations.
+        wide = array.astype(np.int64) if array.dtype.kind == "u" else array
+        tensor = torch.from_numpy(np.ascontiguousarray(wide))
+    if tensor.is_complex() or tensor.layout != torch.strided:
+        raise ValueError(f"{name}: expected real numbers, got {tensor.dtype} {tensor.layout}")
+    return tensor
+
+
+def as_floating(tensor: Tensor) -> Tensor:
+    """Return a tensor in its dtype if that is floating, else in float32."""
+    return tensor if tensor.is_floating_point() else tensor.float()
+
+
+def kind_of(values: Any) -> Callable[[Tensor], Array]:
+    """Return the function that turns a tensor into the kind of an input."""
+    return (lambda tensor: tensor) if is_torch(values) else (lambda tensor: tensor.cpu().numpy())
+
+
+def is_torch(values: Any) -> bool:
+    """Return whether a value is a tensor of torch."""
+    return isinstance(values, Tensor)
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Return arrays of one kind one after another."""
+    if all(is_torch(part) for part in parts):
+        return torch.cat(list(parts))
+    if any(is_torch(part) for part in parts):
+        raise ValueError("models: expected arrays of one kind, got numpy and torch")
+    return np.concatenate([np.asarray(part) for part in parts])
