@@ -349,3 +349,16 @@ def test_dicts_of_torchvision_become_targets():
 def test_dicts_of_another_form_are_named(given, message):
     with pytest.raises(ValueError, match=message):
         Targets.from_dicts(given, labels_from=1)
+
+
+def test_structures_do_not_depend_on_the_default_dtype_and_device():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            nothing = concatenate_detections([], 3)
+        targets = Targets.from_dicts(dicts(), labels_from=1)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert nothing.boxes.dtype == nothing.scores.dtype == torch.float32
+    assert nothing.boxes.device == nothing.source.device == torch.device("cpu")
+    assert targets.boxes.dtype == torch.float32

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from postnms.errors import UserError
+
 DTYPES = {
     "boxes": torch.float32,
     "scores": torch.float32,
@@ -96,3 +98,38 @@ def check_range(name: str, index: Tensor, size: int) -> None:
             f"{name}: expected values from 0 to {size - 1}, "
             f"got {int(index.min())} to {int(index.max())}"
         )
+
+
+def check_outputs(
+    network: str,
+    outputs: Mapping[str, Tensor],
+    features: Mapping[str, Tensor],
+    pixels: Tensor | None = None,
+) -> None:
+    """Raise UserError if an output of a network is NaN or infinite: its weights have diverged.
+
+    Training is not always stopped by a loss before that. Without this check such outputs would be
+    dropped in silence, or end in an error that does not say where they come from.
+
+    Args:
+        network: name of the network, for the message.
+        outputs: its outputs by name.
+        features: the feature maps that went in, by name. If one of them is not finite, the message
+            names the backbone.
+        pixels: the images that the feature maps come from. If these are not finite, the message
+            names them. None: they are not looked at.
+    """
+    ends = [end for values in outputs.values() if values.numel() for end in values.aminmax()]
+    # The smallest and the largest value are NaN if one of the values is.
+    if not ends or bool(torch.isfinite(torch.stack(ends)).all()):
+        return
+    if pixels is not None and not bool(torch.isfinite(pixels).all()):
+        raise UserError("images: expected finite pixels, got NaN or infinity")
+    of_backbone = {f"backbone: feature map {name!r}": level for name, level in features.items()}
+    of_network = {f"{network}: {name}": values for name, values in outputs.items()}
+    for name, values in (of_backbone | of_network).items():
+        if wrong := int((~torch.isfinite(values)).sum()):
+            raise UserError(
+                f"{name}: {wrong} of {values.numel()} outputs are NaN or infinite: the weights "
+                "have diverged; start again from earlier ones, or with a lower training.lr"
+            )

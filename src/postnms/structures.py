@@ -298,10 +298,10 @@ def concatenate_detections(parts: Sequence[Detections], num_images: int) -> Dete
     Raises ValueError unless all parts have the same extra columns.
     """
     if not parts:
-        nothing = torch.zeros(0, dtype=torch.int64)
-        return Detections(
-            torch.zeros(0, 4), torch.zeros(0), nothing, nothing, nothing, num_images=num_images
-        )
+        nothing = torch.zeros(0, dtype=torch.int64, device="cpu")
+        scores = nothing.float()
+        boxes = scores.view(0, 4)
+        return Detections(boxes, scores, nothing, nothing, nothing, num_images=num_images)
     names = [set(part.extra) for part in parts]
     if any(other != names[0] for other in names):
         raise ValueError(

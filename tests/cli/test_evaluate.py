@@ -2,6 +2,10 @@
 
 import json
 
+from PIL import Image
+
+from postnms.runs.checkpoints import load_tensors, save_tensors
+from postnms.runs.folder import RunFolder
 from tests.support.runs import SETS, contents
 
 
@@ -64,3 +68,24 @@ def test_eval_takes_the_data_that_the_run_was_trained_on(postnms, tmp_path):
     assert postnms("eval", tmp_path / "run")[0] == 0
     assert contents(tmp_path / "run") == before
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["data"] == "s"
+
+
+def test_weights_that_are_not_finite_are_one_line_in_eval_predict_and_dump(
+    postnms, run_folder, tmp_path
+):
+    folder = RunFolder(run_folder)
+    tensors, about = load_tensors(folder.weights)
+    tensors["model.stage.heads.objectness.bias"].fill_(float("nan"))
+    save_tensors(folder.weights, tensors, about)
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    out = ("--out", tmp_path / "out.safetensors")
+    for words in (
+        ("eval", run_folder),
+        ("predict", run_folder, tmp_path / "a.png", "--out", tmp_path / "pictures"),
+        ("dump", run_folder, *out),
+    ):
+        status, _, shown = postnms(*words)
+        assert status == 2
+        assert "stage: objectness: " in shown
+        assert "outputs are NaN or infinite: the weights have diverged" in shown
+        assert "Traceback" not in shown

@@ -172,3 +172,18 @@ def test_the_pinning_of_torchs_loader_reaches_every_tensor_of_a_batch(monkeypatc
     assert all(torch.equal(*pair) for pair in zip(tensors, given, strict=True))
     assert (found.image_ids, found.original_sizes) == (batch.image_ids, batch.original_sizes)
     assert found.targets.num_images == 3
+
+
+def test_batches_do_not_depend_on_the_default_dtype_and_device():
+    data = DetectionData(DATA, 20, 100)
+    expected = collate([data[0], data[1]])
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = collate([data[0], data[1]])
+            factors = found.to_original
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(factors, expected.to_original)
+    for name in ("boxes", "labels", "image", "crowd"):
+        assert torch.equal(getattr(found.targets, name), getattr(expected.targets, name))

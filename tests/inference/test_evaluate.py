@@ -3,13 +3,16 @@
 import dataclasses
 
 import pytest
+import torch
 
 from postnms.data import Dataset
 from postnms.data.loader import DetectionData
+from postnms.errors import UserError
 from postnms.inference.evaluate import detect_split, evaluate_detector
 from postnms.runs.folder import RunFolder
 from postnms.runs.loading import load_detector
-from tests.support.runs import contents, splits_of, tiny
+from postnms.training import loop as training
+from tests.support.runs import contents, run, splits_of, tiny
 
 
 @pytest.fixture
@@ -58,3 +61,24 @@ def test_a_split_without_annotations_has_results_alone(detector, val):
     evaluation, results = evaluate_detector(detector, hidden)
     assert evaluation is None
     assert results == detect_split(detector, val, 8)
+
+
+def test_a_stage_that_diverges_in_the_last_step_is_named_when_it_is_evaluated(
+    tmp_path, monkeypatch
+):
+    """The losses of that step were finite, so nothing else has stopped the training."""
+    step, calls = training.training_step, []
+
+    def breaking(model, *args):
+        losses = step(model, *args)
+        calls.append(losses)
+        if len(calls) == 2:
+            torch.nn.init.constant_(model.stage.heads.refinement.weight, torch.inf)
+        return losses
+
+    monkeypatch.setattr(training, "training_step", breaking)
+    with pytest.raises(
+        UserError, match=r"^stage: refinement: \d+ of \d+ outputs are NaN or infinite"
+    ):
+        run(tmp_path, tiny("training.iterations=2"))
+    assert all(torch.isfinite(loss) for losses in calls for loss in losses.values())

@@ -45,7 +45,7 @@ class Batch:
         factors = [
             (width / image.shape[2], height / image.shape[1]) for image, (height, width) in pairs
         ]
-        return torch.tensor(factors, dtype=torch.float64).view(-1, 2)
+        return torch.tensor(factors, dtype=torch.float64, device="cpu").view(-1, 2)
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory, from where copies to a GPU need no wait.
@@ -115,7 +115,8 @@ class DetectionData(torch_data.Dataset[Sample]):
         record = self.dataset.records[index]
         image = self._image(index)
         # Rounding gives the two axes slightly different factors.
-        factor = torch.tensor([image.shape[2] / record.width, image.shape[1] / record.height])
+        factors = (image.shape[2] / record.width, image.shape[1] / record.height)
+        factor = torch.tensor(factors, dtype=torch.float32, device="cpu")
         sample = Sample(
             image=image,
             boxes=torch.from_numpy(record.boxes) * factor.repeat(2),
@@ -144,11 +145,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
     The objects of all images form one flat structure, see :class:`Targets`.
     """
-    counts = torch.tensor([len(sample.labels) for sample in samples])
+    counts = torch.tensor([len(sample.labels) for sample in samples], device="cpu")
     targets = Targets(
         boxes=torch.cat([sample.boxes for sample in samples]),
         labels=torch.cat([sample.labels for sample in samples]),
-        image=torch.arange(len(samples)).repeat_interleave(counts),
+        image=torch.arange(len(samples), device="cpu").repeat_interleave(counts),
         crowd=torch.cat([sample.crowd for sample in samples]),
         num_images=len(samples),
     )

@@ -40,7 +40,8 @@ class ImageBatch:
         factors = [
             (w / gw, h / gh) for (h, w), (gh, gw) in zip(self.sizes, self.given, strict=True)
         ]
-        return torch.tensor(factors, device=self.pixels.device).view(-1, 2)
+        device = self.pixels.device
+        return torch.tensor(factors, dtype=torch.float32, device=device).view(-1, 2)
 
     def anchors(self, generator: nn.Module, levels: Sequence[Tensor]) -> list[Tensor]:
         """Return the anchors (A, 4) of each image, made by one of torchvision's generators.
@@ -48,8 +49,14 @@ class ImageBatch:
         The anchors are float32 whatever the dtype of the levels (B, C, H, W) is. The generators
         take over the dtype of the levels, and bfloat16 would round anchors to several pixels.
         """
-        exact = [torch.empty((), device=level.device).expand(level.shape) for level in levels]
-        return generator(ImageList(self.pixels.float(), self.sizes), exact)
+        exact = [
+            torch.empty((), dtype=torch.float32, device=level.device).expand(level.shape)
+            for level in levels
+        ]
+        # The generator of SSD makes some of its tensors on the default device, and takes it for the
+        # CPU.
+        with torch.device("cpu"):
+            return generator(ImageList(self.pixels.float(), self.sizes), exact)
 
 
 def build_transform(config: DetectorConfig) -> GeneralizedRCNNTransform:
@@ -92,7 +99,7 @@ def prepare_images(transform: GeneralizedRCNNTransform, images: Sequence[Tensor]
     The transform runs in evaluation mode. In training mode it would choose among several sizes at
     random, but in this library augmentation belongs to the data.
     """
-    floats = [image / 255 if image.dtype == torch.uint8 else image for image in images]
+    floats = [image.float() / 255 if image.dtype == torch.uint8 else image for image in images]
     mode = transform.training
     try:
         batch, _ = transform.eval()(floats)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from postnms.boxes import clip, decode_deltas, encode_deltas
+from postnms.checks import check_outputs
 from postnms.clustering import keep_keys, representative_boxes
 from postnms.distributed.collectives import divisor, mean_over_processes
 from postnms.errors import UserError
@@ -153,6 +154,9 @@ class PostNMSStage(nn.Module):
 
         Returns:
             The detections by image, then by falling score of the stage.
+
+        Raises:
+            UserError: the stage gives values that are not finite.
         """
         # These are the keys that plain NMS keeps, so that both results can be compared key by key.
         kept, chosen = keep_keys(clusters, max_detections)
@@ -167,6 +171,7 @@ class PostNMSStage(nn.Module):
         labels = torch.cat([kept.labels, kept.labels[differs]])
         # One pass gives the objectness of keys and representative boxes. Only keys are moved.
         logits, deltas = self(features, boxes, image, labels, refined=count)
+        self._check(features, objectness=logits, refinement=deltas)
         s_obj = logits[:count].sigmoid()
         s_clu = s_obj.masked_scatter(differs, logits[count:].sigmoid())
         scores = fuse(kept.scores, s_clu, s_obj, self.config.fusion)
@@ -189,6 +194,9 @@ class PostNMSStage(nn.Module):
         Returns:
             (n, 4) float32, xyxy, pixels, in the order of the candidates. Without relocation these
             are the candidates' boxes.
+
+        Raises:
+            UserError: the stage gives values that are not finite.
         """
         boxes = candidates.boxes
         image = candidates.image
@@ -199,6 +207,7 @@ class PostNMSStage(nn.Module):
             strict=True,
         )
         deltas = torch.cat([self._predict(pool, *rows)[1] for rows in chunks])
+        self._check(features, refinement=deltas)
         return self._relocate(boxes, deltas, image, sizes)
 
     def forward(
@@ -246,6 +255,12 @@ class PostNMSStage(nn.Module):
             pool(boxes, image), labels, count if refined is None else refined
         )
         return logits[:count], deltas
+
+    def _check(self, features: dict[str, Tensor], **outputs: Tensor) -> None:
+        """Raise UserError if an output that is used is not finite."""
+        if not self.config.relocation:
+            del outputs["refinement"]
+        check_outputs("stage", outputs, features)
 
     def _checked_levels(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the levels of the stage in their order. Raise ValueError if one does not fit."""

@@ -100,7 +100,7 @@ class CascadeRCNN(FramedNetwork):
         truths = None if targets is None else truths_of(targets, self.classes)
         proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
         if truths is None:
-            predictions = self._run(features, proposals, images)
+            predictions = self._run(features, proposals, images, checked=True)
             return self._select(predictions, images, selection), losses
         sample = box_head.sample_boxes(self._head(0), proposals, truths, images.generators)
         rows = sample.rows
@@ -122,13 +122,24 @@ class CascadeRCNN(FramedNetwork):
             return self._select(predictions, images, selection), losses
 
     def _run(
-        self, features: dict[str, Tensor], boxes: list[Tensor], images: ImageBatch
+        self,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        images: ImageBatch,
+        *,
+        checked: bool = False,
     ) -> Predictions:
-        """Send the boxes of each image through all heads; return the outputs of the last."""
+        """Send the boxes of each image through all heads; return the outputs of the last.
+
+        ``checked``: raise UserError if an output is not finite.
+        """
         predictions = self._predict(0, features, boxes)
-        for index in range(1, len(self.heads)):
-            moved = self._moved(index - 1, predictions, images)
-            predictions = self._predict(index, features, moved)
+        for index in range(1, len(self.heads) + 1):
+            if checked:
+                box_head.check_predictions(predictions, features, f"box head {index}")
+            if index < len(self.heads):
+                moved = self._moved(index - 1, predictions, images)
+                predictions = self._predict(index, features, moved)
         return predictions
 
     def _predict(self, index: int, features: dict[str, Tensor], boxes: list[Tensor]) -> Predictions:

@@ -70,7 +70,9 @@ class FasterRCNN(FramedNetwork):
         truths = None if targets is None else truths_of(targets, self.classes)
         proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
         if truths is None:
-            return self._select(self._predict(features, proposals), images, selection), losses
+            predictions = self._predict(features, proposals)
+            box_head.check_predictions(predictions, features)
+            return self._select(predictions, images, selection), losses
         sample = box_head.sample_boxes(self.roi_heads, proposals, truths, images.generators)
         predictions = self._predict(features, sample.boxes)
         loss_classifier, loss_box = box_head.head_losses(

@@ -14,6 +14,7 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from postnms.boxes import area
+from postnms.checks import check_outputs
 from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.network import Selection
 from postnms.detectors.parts import dense_head
@@ -65,7 +66,9 @@ class FCOS(FramedNetwork):
         anchors = images.anchors(self.anchor_generator, levels)
         per_level = dense_head.anchors_per_level(levels, anchors)
         losses = {}
-        if targets is not None:
+        if targets is None:
+            check_outputs("dense head", outputs, features, images.pixels)
+        else:
             losses = self._losses(outputs, anchors, per_level, truths_of(targets, self.classes))
         outputs = dense_head.run_as_at_test(self.head, levels, outputs, selection)
         class_scores = self.classes.take(outputs["cls_logits"].sigmoid())

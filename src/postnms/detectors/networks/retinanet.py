@@ -15,6 +15,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from postnms.checks import check_outputs
 from postnms.config import Fraction, Positive
 from postnms.detectors.config import AnchorSizes, PyramidConfig, SmoothL1Beta
 from postnms.detectors.image_batch import ImageBatch, build_transform
@@ -95,7 +96,9 @@ class RetinaNet(FramedNetwork):
         outputs = {name: output.float() for name, output in self.head(levels).items()}
         anchors = images.anchors(self.anchor_generator, levels)
         losses = {}
-        if targets is not None:
+        if targets is None:
+            check_outputs("dense head", outputs, features, images.pixels)
+        else:
             losses = self._losses(outputs, anchors, truths_of(targets, self.classes))
         outputs = dense_head.run_as_at_test(self.head, levels, outputs, selection)
         scores = self.classes.take(outputs["cls_logits"].sigmoid())

@@ -13,6 +13,7 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from postnms.checks import check_outputs
 from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.network import Selection
 from postnms.detectors.parts import dense_head
@@ -65,7 +66,9 @@ class SSD(FramedNetwork):
         outputs = {name: output.float() for name, output in self.head(levels).items()}
         anchors = images.anchors(self.anchor_generator, levels)
         losses = {}
-        if targets is not None:
+        if targets is None:
+            check_outputs("dense head", outputs, features, images.pixels)
+        else:
             losses = self._losses(outputs, anchors, truths_of(targets, self.classes))
         outputs = dense_head.run_as_at_test(self.head, levels, outputs, selection)
         scores = self.classes.take(outputs["cls_logits"].softmax(dim=2))

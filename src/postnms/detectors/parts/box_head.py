@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from postnms.boxes import clip
+from postnms.checks import check_outputs
 from postnms.detectors.config import TORCHVISION_BETA
 from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.network import Selection
@@ -74,6 +75,14 @@ def run_head(
     samples = head.box_roi_pool.sampling_ratio
     pooled = pool_pyramid(maps, torch.cat(boxes), image_of(boxes), strides, cells, samples)
     return Predictions(boxes, pooled, *score_pooled(head, pooled))
+
+
+def check_predictions(
+    predictions: Predictions, features: Mapping[str, Tensor], name: str = "box head"
+) -> None:
+    """Raise UserError if an output of the head is not finite. ``name`` is that of the head."""
+    outputs = {"class logits": predictions.logits, "box deltas": predictions.deltas}
+    check_outputs(name, outputs | dict(predictions.extra), features)
 
 
 def score_pooled(head: RoIHeads, pooled: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

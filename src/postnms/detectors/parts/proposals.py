@@ -19,6 +19,7 @@ from torchvision.models.detection.rpn import (
 )
 
 from postnms.boxes import clip
+from postnms.checks import check_outputs
 from postnms.detectors.config import TORCHVISION_BETA, TwoStageConfig
 from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.parts.assignment import assign, boxes_of, sample_rows
@@ -65,6 +66,9 @@ def propose(
     Returns:
         The proposals (p, 4) of each image by falling objectness, detached.
         The losses by name, empty without ``truths``.
+
+    Raises:
+        UserError: without ``truths``, if an output of the network is not finite.
     """
     mode = "testing" if truths is None else "training"
     levels = list(features.values())
@@ -75,6 +79,9 @@ def propose(
     # Half precision would round coordinates to whole pixels.
     logits = logits.float()
     deltas = deltas.float()
+    if truths is None:
+        outputs = {"objectness": logits, "box deltas": deltas}
+        check_outputs("proposal network", outputs, features, images.pixels)
     boxes = rpn.box_coder.decode(deltas.detach(), anchors).view(len(anchors), -1, 4)
     proposals = select_proposals(
         rpn, boxes, logits.detach().view(len(anchors), -1), images.sizes, per_level, mode

@@ -138,8 +138,8 @@ class _PoolConvolvedOnCPU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride]
         rois, image, level, taps, *last = ctx.saved_tensors
-        of_taps = torch.zeros(taps.shape, dtype=last[0].dtype)
-        of_bias = torch.zeros(len(taps), dtype=last[0].dtype)
+        of_taps = torch.zeros(taps.shape, dtype=last[0].dtype, device="cpu")
+        of_bias = torch.zeros(len(taps), dtype=last[0].dtype, device="cpu")
         # The levels of a frozen network need no gradient. The list then stays empty.
         of_last = (
             [torch.zeros_like(array) for array in last] if any(ctx.needs_input_grad[6:]) else []
@@ -174,8 +174,8 @@ def _surroundings(
 
     arrays = tuple(array.numpy() for array in last)
     count = min(ROWS_AT_ONCE, len(rois))
-    pooled = torch.empty(count, cells, cells, 3, 3, last[0].shape[3], dtype=dtype)
-    covered = torch.empty(count, cells, cells, dtype=last[0].dtype)
+    pooled = torch.empty(count, cells, cells, 3, 3, last[0].shape[3], dtype=dtype, device="cpu")
+    covered = torch.empty(count, cells, cells, dtype=last[0].dtype, device="cpu")
     for begin in range(0, len(rois), ROWS_AT_ONCE):
         rows = slice(begin, min(begin + ROWS_AT_ONCE, len(rois)))
         where = (rois[rows].to(last[0].dtype).numpy(), image[rows].numpy(), level[rows].numpy())

@@ -97,7 +97,8 @@ def level_of(boxes: Tensor, strides: Sequence[int]) -> Tensor:
 
 def in_cells(boxes: Tensor, level: Tensor, strides: Sequence[int]) -> Tensor:
     """Convert boxes (r, 4) from pixels to cells of their ``level`` (r,). Takes CPU tensors."""
-    return boxes * torch.tensor([1 / stride for stride in strides], dtype=boxes.dtype)[level, None]
+    shares = [1 / stride for stride in strides]
+    return boxes * torch.tensor(shares, dtype=boxes.dtype, device="cpu")[level, None]
 
 
 class _PoolOnCPU(torch.autograd.Function):
@@ -116,7 +117,9 @@ class _PoolOnCPU(torch.autograd.Function):
         ctx.shapes = [array.shape for array in last]
         ctx.work = last[0].dtype
         ctx.dtype = features[0].dtype
-        pooled = torch.empty(len(rois), features[0].shape[1], cells, cells, dtype=ctx.dtype)
+        pooled = torch.empty(
+            len(rois), features[0].shape[1], cells, cells, dtype=ctx.dtype, device="cpu"
+        )
         with threads_of_torch():
             kernel.forward(
                 tuple(array.numpy() for array in last), *ctx.where, pooled=as_numpy(pooled)
@@ -127,7 +130,7 @@ class _PoolOnCPU(torch.autograd.Function):
     def backward(ctx, *gradients):
         from postnms.ops.pooling import cpu as kernel
 
-        last = tuple(torch.zeros(shape, dtype=ctx.work) for shape in ctx.shapes)
+        last = tuple(torch.zeros(shape, dtype=ctx.work, device="cpu") for shape in ctx.shapes)
         with threads_of_torch():
             arrays = tuple(array.numpy() for array in last)
             given = as_numpy(gradients[0].contiguous())
