@@ -52,6 +52,11 @@ def test_names_are_shown_as_they_are_unless_they_are_odd(name):
     assert 0 < len(shown_name(name * 1000)) <= MOST_SHOWN
 
 
+def test_two_levels_of_a_nested_value_are_shown():
+    assert shown(nested(5000)) == "[[[...]]]"
+    assert shown({"a": {"b": {"c": 1}}}) == "{'a': {'b': {...}}}"
+
+
 def test_a_mistake_begins_with_its_argument():
     assert str(UserError("expected a file", argument="data")) == "data: expected a file"
     assert str(UserError("expected a file")) == "expected a file"

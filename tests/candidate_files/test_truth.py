@@ -78,8 +78,8 @@ FORMS = [
         r"recipe\.data\.scenes\.val: .*'x'",
     ),
     (
-        {"recipe": {"data": {"scenes": {"val": 2**60}}, "seed": 3}},
-        r"recipe\.data\.scenes\.val: expected 2, the number of images of the file, got 1152",
+        {"recipe": {"data": {"scenes": {"val": 3}}, "seed": 3}},
+        r"recipe\.data\.scenes\.val: expected 2, the number of images of the file, got 3",
     ),
     ({"recipe": {"seed": 3}}, r"data: the recipe has no built-in data"),
     ({"recipe": {"data": {}, "seed": -1}}, r"recipe\.seed: expected an integer >= 0, got -1"),
