@@ -10,6 +10,7 @@ LABELS = [{"label": i, "id": 2 * i + 1, "name": name} for i, name in enumerate((
 def tiny_model():
     """Return a module with ``network`` and ``stage``, always with the same numbers."""
     model = nn.Module()
+    model.frozen = False
     model.network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     model.stage = nn.Linear(4, 2)
     generator = torch.Generator().manual_seed(1)

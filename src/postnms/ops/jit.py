@@ -1,6 +1,7 @@
 """How numba compiles the kernels of this library: every flavour by name, and a hint to the cache.
 
-All flavours keep their machine code on disk and release Python's global lock while they run.
+All flavours keep their machine code on disk and release Python's global lock while they run. None
+is parallel by itself: :mod:`postnms.ops.threads` shares the work of a kernel among threads.
 """
 
 from llvmlite import ir
@@ -26,8 +27,8 @@ contracted = njit(cache=True, nogil=True, fastmath={"contract"})
 It is for sums whose last bit does not matter, such as those of RoIAlign.
 """
 
-contracted_parallel = njit(cache=True, nogil=True, fastmath={"contract"}, parallel=True)
-"""As ``contracted``, with the iterations of ``prange`` shared by threads."""
+contracted_inlined = njit(cache=True, nogil=True, fastmath={"contract"}, forceinline=True)
+"""As ``contracted``, but inlined into its caller."""
 
 
 @intrinsic

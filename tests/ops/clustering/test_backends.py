@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from postnms.ops import cluster_nms
 from postnms.ops.clustering import eager
-from tests.support.clustering import PATHS, cluster_by, grids, random_scene
+from tests.support.clustering import PATHS, cluster_by, extreme_scenes, grids, random_scene
 
 WIDE, FLAT = (0, 0, 2, 2), (0, 0, 2, 1)
 TABLES = {
@@ -48,6 +48,20 @@ TABLES = {
         ([0, 1], [0, 1]),
     ),
     "nothing is over 1": (([WIDE] * 2, [0.9, 0.8], [0, 0], 1.0), ([0, 1], [0, 1])),
+    # Each area is 1e40, over the largest float32, and so is the union. The small box fits all.
+    "boxes of an infinite area overlap nothing": (
+        ([(0, 0, 1e20, 1e20)] * 2 + [(0, 0, 1, 1)] * 2, [0.9, 0.8, 0.7, 0.6], [0] * 4, 0.0),
+        ([0, 1, 2], [0, 1, 2, 2]),
+    ),
+    "infinitely wide and without a height": (
+        ([(-3e38, 0, 3e38, 0)] * 2, [0.9, 0.8], [0, 0], 0.0),
+        ([0, 1], [0, 1]),
+    ),
+    # The areas are subnormal in float32: 1e-40.
+    "tiny boxes overlap like others": (
+        ([(0, 0, 1e-20, 1e-20)] * 2 + [(1, 1, 2, 2)], [0.9, 0.8, 0.7], [0] * 3, 0.5),
+        ([0, 2], [0, 0, 1]),
+    ),
     "scores may be negative": (([WIDE] * 2, [-3.0, -2.0], [0, 0], 0.5), ([1], [0, 0])),
     "IoU 3/10 is not over 0.3": (
         ([(0, 0, 10, 1), (0, 0, 3, 1)], [0.9, 0.8], [0, 0], 0.3),
@@ -76,6 +90,15 @@ def test_hand_worked_tables(name, path):
 @settings(max_examples=300, deadline=None)
 @given(scene=grids(), threshold=st.sampled_from([0.0, 0.25, 0.3, 1 / 3, 0.5, 0.6, 1.0]))
 def test_backends_equal_the_reference_on_a_grid(path, scene, threshold):
+    expected = cluster_nms(*scene, threshold, backend="reference")
+    found = cluster_by(path, *scene, threshold)
+    assert [part.tolist() for part in found] == [part.tolist() for part in expected]
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path != "triton"])
+@settings(max_examples=150, deadline=None)
+@given(scene=extreme_scenes(), threshold=st.sampled_from([0.0, 0.01, 0.3, 0.5, 0.8, 0.99]))
+def test_backends_equal_the_reference_at_the_limits_of_float32(path, scene, threshold):
     expected = cluster_nms(*scene, threshold, backend="reference")
     found = cluster_by(path, *scene, threshold)
     assert [part.tolist() for part in found] == [part.tolist() for part in expected]

@@ -1,11 +1,16 @@
-"""``cluster_nms`` as an operation of torch: dispatch, compilation, autocast, and bad input."""
+"""``cluster_nms`` as an operation of torch: dispatch, autocast, and every valid kind of tensor."""
 
+import sys
+import types
+
+import numpy as np
 import pytest
 import torch
+from torchvision import tv_tensors
 
 from postnms.ops import cluster_nms, clustering
 from postnms.ops.clustering import cpu as cpu_backend
-from tests.support.clustering import random_scene
+from tests.support.clustering import INSTALLED, random_scene
 
 
 def test_dispatch_takes_the_compiled_backend_on_the_cpu(monkeypatch):
@@ -25,23 +30,6 @@ def test_triton_wants_a_gpu_or_its_interpreter(monkeypatch):
         cluster_nms(*random_scene(10), backend="triton")
 
 
-def test_compiles_into_one_graph():
-    def boxes_of_clusters(boxes, scores, groups):
-        keys, assignment = cluster_nms(boxes, scores, groups, 0.5)
-        return boxes[keys] + 1, assignment * 2
-
-    compiled = torch.compile(boxes_of_clusters, fullgraph=True, backend="aot_eager")
-    for count in (40, 70):
-        scene = random_scene(count)
-        expected = boxes_of_clusters(*scene)
-        assert all(torch.equal(*pair) for pair in zip(compiled(*scene), expected, strict=True))
-
-
-def test_registration_is_sound():
-    boxes, scores, groups = random_scene(30)
-    torch.library.opcheck(torch.ops.postnms.cluster_nms.default, (boxes, scores, groups, 0.5, ""))
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_changes_nothing(dtype):
     scene = random_scene(200)
@@ -51,53 +39,104 @@ def test_autocast_changes_nothing(dtype):
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
-GOOD = {"boxes": torch.tensor([[0.0, 0, 1, 1], [0, 0, 2, 2]]), "scores": torch.tensor([0.5, 0.6])}
+@pytest.mark.parametrize("groups", [None, torch.tensor([3, 0, 3, 1])])
+def test_the_default_dtype_changes_nothing(groups):
+    boxes, scores, _ = random_scene(4)
+    expected = cluster_nms(boxes, scores, groups)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = [cluster_nms(boxes, scores, groups, backend=name) for name in (None, *INSTALLED)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for parts in found:
+        assert all(torch.equal(*pair) for pair in zip(parts, expected, strict=True))
+        assert all(part.dtype == torch.int64 for part in parts)
 
 
-BAD = [
-    ({"boxes": [[0, 0, 1, 1]]}, "boxes: expected a tensor, got list"),
-    (
-        {"boxes": torch.zeros(2, 5)},
-        r"boxes: expected floating \(n, 4\), got torch.float32 \(2, 5\)",
-    ),
-    ({"boxes": torch.zeros(2, 4, dtype=torch.int64)}, "boxes: expected floating"),
-    (
-        {"boxes": torch.tensor([[0, 0, 1, 1], [0, 0, float("nan"), 1]])},
-        "boxes: expected finite.*row 1",
-    ),
-    (
-        {"boxes": torch.tensor([[0, 0, 1, 1], [0, 0, float("inf"), 1]])},
-        "boxes: expected finite.*row 1",
-    ),
-    ({"boxes": torch.tensor([[0.0, 0, 1, 1], [3, 0, 2, 1]])}, "boxes: expected x1 <= x2.*row 1"),
-    (
-        {"boxes": torch.tensor([[0.0, 5, 1, 1], [0, 0, 2, 1]])},
-        "boxes: expected x1 <= x2 and y1 <= y2.*row 0",
-    ),
-    (
-        {"scores": torch.zeros(3)},
-        r"scores: expected floating of shape \(2,\), got torch.float32 \(3,\)",
-    ),
-    ({"scores": torch.zeros(2, dtype=torch.int32)}, "scores: expected floating"),
-    (
-        {"scores": torch.tensor([0.1, float("nan")])},
-        "scores: expected finite values, got nan in row 1",
-    ),
-    ({"scores": torch.zeros(2, device="meta")}, "scores: expected device cpu as boxes, got meta"),
-    ({"groups": torch.zeros(2)}, "groups: expected int64"),
-    ({"groups": torch.zeros(1, dtype=torch.int64)}, "groups: expected int64 of shape"),
-    ({"groups": torch.tensor([0, -1])}, "groups: expected values >= 0, got -1"),
-    ({"iou_threshold": 1.5}, r"iou_threshold: expected a number in \[0, 1\], got 1.5"),
-    ({"iou_threshold": -0.1}, "iou_threshold"),
-    ({"iou_threshold": float("nan")}, "iou_threshold"),
-    (
-        {"backend": "cuda"},
-        "backend: expected one of reference, eager, cpu, triton or None, got 'cuda'",
-    ),
-]
+@pytest.mark.parametrize("backend", INSTALLED)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32],
+    ids=str,
+)
+def test_groups_of_any_integer_are_those_of_int64(dtype, backend):
+    """The highest number of the dtype is a group too."""
+    boxes, scores, groups = random_scene(60)
+    groups = torch.where(groups == 2, torch.iinfo(dtype).max, groups)
+    expected = cluster_nms(boxes, scores, groups, backend="reference")
+    found = cluster_nms(boxes, scores, groups.to(dtype), backend=backend)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize(("change", "message"), BAD)
-def test_bad_input_names_the_argument(change, message):
-    with pytest.raises(ValueError, match=message):
-        cluster_nms(**{**GOOD, **change})
+def unusual(boxes, scores, groups):
+    """The same scene as other tensors hold it: in steps, turned, negated, as a class of its own."""
+    table = torch.cat([boxes, scores[:, None]], 1)
+    with torch.inference_mode():
+        inference = boxes.clone(), scores.clone(), groups.clone()
+    return {
+        "columns of a table": (table[:, :4], table[:, 4], groups),
+        "every second row": (
+            boxes.repeat_interleave(2, 0)[::2],
+            scores.repeat_interleave(2)[::2],
+            groups.repeat_interleave(2)[::2],
+        ),
+        "columns first": (boxes.T.contiguous().T, scores, groups),
+        "parameters": (torch.nn.Parameter(boxes), torch.nn.Parameter(scores), groups),
+        "made without autograd": inference,
+        "lazily negated": (torch._neg_view(-boxes), torch._neg_view(-scores), groups),
+        "boxes of torchvision": (
+            tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(9, 9)),
+            scores,
+            groups,
+        ),
+    }
+
+
+@pytest.mark.parametrize("backend", INSTALLED)
+@pytest.mark.parametrize("name", unusual(*random_scene(1)))
+def test_unusual_tensors_are_read_right(name, backend):
+    scene = random_scene(60)
+    found = cluster_nms(*unusual(*scene)[name], backend=backend)
+    for part, expected in zip(found, cluster_nms(*scene, backend="reference"), strict=True):
+        assert type(part) is torch.Tensor
+        assert torch.equal(part, expected)
+
+
+@pytest.mark.parametrize("backend", INSTALLED)
+def test_one_box_and_one_score_expanded_to_many(backend):
+    boxes, scores = torch.tensor([[0.0, 0, 4, 4]]).expand(6, 4), torch.tensor(0.5).expand(6)
+    groups = torch.tensor(0).expand(6)
+    keys, assignment = cluster_nms(boxes, scores, groups, backend=backend)
+    assert (keys.tolist(), assignment.tolist()) == ([0], [0] * 6)
+
+
+@pytest.mark.parametrize("number", [0.5, np.float16(0.5), np.float32(0.5), np.float64(0.5)])
+def test_thresholds_of_numpy(number):
+    scene = random_scene(60)
+    assert torch.equal(cluster_nms(*scene, number)[0], cluster_nms(*scene, 0.5)[0])
+
+
+def test_without_a_compiler_cuda_tensors_take_the_eager_backend(monkeypatch):
+    """Triton is tried once a process, and the warning names its error."""
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+
+    def cluster_by_triton(*scene):
+        tried.append(scene)
+        raise RuntimeError("Failed to find C compiler.")
+
+    tried = []
+    fake = types.SimpleNamespace(cluster_nms=cluster_by_triton)
+    monkeypatch.setattr(clustering, "_HAS_TRITON", True)
+    monkeypatch.setitem(sys.modules, "postnms.ops.clustering.triton", fake)
+    monkeypatch.setattr(clustering, "triton", fake, raising=False)
+    clustering._runs_triton.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match="'eager' on cpu: .*Failed to find C compiler"):
+            assert not clustering._runs_triton(cpu)
+        assert not clustering._runs_triton(cpu)
+        assert len(tried) == 1
+    finally:
+        clustering._runs_triton.cache_clear()
+    for works, backend in ((True, "triton"), (False, "eager")):
+        monkeypatch.setattr(clustering, "_runs_triton", lambda device, works=works: works)
+        assert clustering._backend_of(cuda) == backend

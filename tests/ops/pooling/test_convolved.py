@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from postnms.ops import threads
 from postnms.ops.pooling import convolved as roi_align_conv
 from postnms.ops.pooling.convolved import pool_convolved
 from postnms.ops.pooling.roi_align import pool_pyramid
@@ -133,17 +134,19 @@ def test_autocast_computes_in_bfloat16_as_it_does_for_a_convolution():
     assert weight.grad.dtype == torch.float32
 
 
-def test_threads_change_nothing():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_threads_change_no_bit(dtype, monkeypatch):
     """Three are more than images: they share the channels of one."""
-    features, (boxes, image), (weight, bias) = pyramid(), some_boxes(), layer()
-    leaves, results, before = [weight, bias, *features.values()], [], torch.get_num_threads()
-    for count in (1, 3):
-        torch.set_num_threads(count)
+    features, (boxes, image), (weight, bias) = pyramid(dtype), some_boxes(), layer(dtype=dtype)
+    leaves = [weight, bias, *features.values()]
+    monkeypatch.setattr(threads, "LEAST_WORK", 0)
+    results = []
+    for count in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
         pooled = pool_convolved(features, boxes, image, STRIDES, weight, bias)
         results.append([pooled, *gradients(pooled, leaves)])
-    torch.set_num_threads(before)
-    for one, two in zip(*results, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5 * float(two.detach().abs().max()))
+    for other in results[1:]:
+        assert all(torch.equal(*pair) for pair in zip(other, results[0], strict=True))
 
 
 @pytest.mark.parametrize("pool", [pool_convolved, on_other_devices])

@@ -1,16 +1,15 @@
 """RoIAlign over a pyramid against torchvision's, forward and back, in every dtype."""
 
-import os
-import subprocess
-import sys
-
+import numba
 import pytest
 import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision import tv_tensors
 from torchvision.ops import MultiScaleRoIAlign
 
+from postnms.ops import threads
 from postnms.ops.pooling.roi_align import pool_pyramid
 
 STRIDES = (4, 8, 16, 32)
@@ -127,16 +126,95 @@ def test_no_box_gives_a_differentiable_empty():
     assert features["0"].grad.abs().sum() == 0
 
 
-def test_pooling_leaves_the_number_of_torch_threads_alone():
-    code = """
-import torch
-from postnms.ops.pooling.roi_align import pool_pyramid
-levels, image = {"0": torch.zeros(1, 2, 8, 8)}, torch.zeros(1, dtype=torch.int64)
-pool_pyramid(levels, torch.zeros(1, 4), image, [1])
-print(torch.get_num_threads())
-"""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
-    found = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert found.stdout == "1\n"
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_threads_change_no_bit(dtype, monkeypatch):
+    features, (boxes, image) = pyramid(dtype), some_boxes(60)
+    monkeypatch.setattr(threads, "LEAST_WORK", 0)
+    results = []
+    for count in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        pooled = pool_pyramid(features, boxes, image, STRIDES)
+        gradients = torch.autograd.grad(pooled.square().sum(), list(features.values()))
+        results.append([pooled, *gradients])
+    for other in results[1:]:
+        assert all(torch.equal(*pair) for pair in zip(other, results[0], strict=True))
+
+
+def test_pooling_sets_no_number_of_threads(monkeypatch):
+    """Those of numba and of torch are the user's."""
+    features, (boxes, image) = pyramid(), some_boxes(60)
+    for library in (numba, torch):
+        monkeypatch.setattr(library, "set_num_threads", lambda count: pytest.fail("set"))
+    pool_pyramid(features, boxes, image, STRIDES).sum().backward()
+
+
+def unusual(boxes, image):
+    """The same boxes and images as other tensors hold them."""
+    with torch.inference_mode():
+        inference = boxes.clone(), image.clone()
+    return {
+        "columns first": (boxes.T.contiguous().T, image),
+        "every second row": (boxes.repeat_interleave(2, 0)[::2], image.repeat_interleave(2)[::2]),
+        "parameters": (torch.nn.Parameter(boxes), image),
+        "made without autograd": inference,
+        "double": (boxes.double(), image),
+        "lazily negated": (torch._neg_view(-boxes), image),
+        "small integers": (boxes, image.to(torch.uint8)),
+        "boxes of torchvision": (
+            tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(9, 9)),
+            image,
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", unusual(*some_boxes(1)))
+def test_unusual_tensors_are_read_right(name):
+    features, (boxes, image) = pyramid(), some_boxes(20)
+    expected = pool_pyramid(features, boxes, image, STRIDES)
+    pooled = pool_pyramid(features, *unusual(boxes, image)[name], STRIDES)
+    assert type(pooled) is torch.Tensor
+    torch.testing.assert_close(pooled, expected)
+    pooled.sum().backward()
+    assert features["0"].grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("of_features", [torch.float32, torch.float16])
+def test_boxes_in_half_precision_are_computed_in_float32(dtype, of_features):
+    features = {name: level.detach().to(of_features) for name, level in pyramid().items()}
+    boxes, image = some_boxes(20)
+    half = boxes.to(dtype).sort(dim=1).values  # rounding could put a corner before the other
+    expected = pool_pyramid(features, half.float(), image, STRIDES)
+    assert torch.equal(pool_pyramid(features, half, image, STRIDES), expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [torch.Tensor.mT.__get__, lambda level: level[..., ::2], lambda level: torch._neg_view(-level)],
+)
+def test_levels_that_are_views(change):
+    features, (boxes, image) = pyramid(), some_boxes(20)
+    views = {name: change(level) for name, level in features.items()}
+    copies = {name: view.detach().clone() for name, view in views.items()}
+    found = pool_pyramid(views, boxes, image, STRIDES)
+    assert torch.equal(found, pool_pyramid(copies, boxes, image, STRIDES))
+
+
+def test_the_default_dtype_changes_nothing():
+    features, (boxes, image) = pyramid(), some_boxes(20)
+    expected = pool_pyramid(features, boxes, image, STRIDES)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = pool_pyramid(features, boxes, image, STRIDES)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_boxes_whose_area_is_no_number_of_float32():
+    """Infinitely wide ones, with and without a height. They reach far outside: the pooled is 0."""
+    boxes = torch.tensor([[-3e38, 4, 3e38, 4], [-3e38, 0, 3e38, 8], [-3e38, -3e38, 3e38, 3e38]])
+    pooled = pool_pyramid(pyramid(), boxes, torch.zeros(3, dtype=torch.int64), STRIDES, 2)
+    assert pooled.shape == (3, 5, 2, 2)
+    assert pooled.abs().sum() == 0

@@ -8,6 +8,8 @@ int64. The backend ``cpu`` is the exception: it checks the values itself, in com
 n: candidates, k: keys.
 """
 
+import warnings
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -16,6 +18,15 @@ from torch import Tensor
 
 from postnms.boxes import at_least_float32
 from postnms.checks import check_boxes, check_finite
+from postnms.ops.checks import (
+    FLOATING,
+    INTEGER,
+    check_column,
+    check_dense,
+    check_device,
+    is_number,
+    plain,
+)
 from postnms.ops.clustering import eager, reference
 
 BACKENDS = ("reference", "eager", "cpu", "triton")
@@ -43,24 +54,27 @@ def cluster_nms(
     lowest index comes first. A candidate becomes a key if no earlier key of its group overlaps it
     with IoU > ``iou_threshold``. Otherwise it belongs to the first key, in that order, that
     overlaps it so. This is not always the key with the highest IoU. A suppressed candidate
-    suppresses nothing. A box without area has IoU 0 with every box.
+    suppresses nothing. A box without area has IoU 0 with every box, and so has a box whose area is
+    infinite in the dtype in which it is computed.
 
     The result is deterministic. No gradient flows through it, although boxes and scores may
-    require one. The function works under ``torch.compile`` and under autocast.
+    require one. The function works under ``torch.compile``, ``torch.export`` and autocast, with any
+    number of candidates.
 
     Args:
-        boxes: Tensor (n, 4) of a floating dtype, with the corners ``x1, y1, x2, y2`` of each box.
-            All values are finite, with x1 <= x2 and y1 <= y2, in any unit. Boxes in half precision
-            are computed in float32, and boxes in float64 are computed in float64.
-        scores: Tensor (n,) of a floating dtype. All values are finite, and they may be negative.
-        groups: Tensor (n,) int64, with values >= 0. Only candidates of the same group suppress
-            each other, for example those of one class in one image. None: all candidates are
-            of one group.
+        boxes: Tensor (n, 4) of dtype float16, bfloat16, float32 or float64, with the corners
+            ``x1, y1, x2, y2`` of each box. All values are finite, with x1 <= x2 and y1 <= y2, in
+            any unit. Boxes in half precision are computed in float32, and boxes in float64 are
+            computed in float64.
+        scores: Tensor (n,) of one of these dtypes. All values are finite. They may be negative.
+        groups: Tensor (n,) of any integer dtype but uint64, with values >= 0. Only candidates of
+            the same group suppress each other, for example those of one class in one image. None:
+            all candidates are of one group.
         iou_threshold: A number in [0, 1]. It is rounded to the dtype in which the boxes are
             computed. An IoU that equals the threshold does not suppress.
         backend: One of ``"reference"``, ``"eager"``, ``"cpu"`` and ``"triton"``. None: ``"cpu"``
-            for CPU tensors, ``"triton"`` for CUDA tensors where Triton is installed, and
-            ``"eager"`` otherwise. No backend has run on a GPU so far.
+            for CPU tensors, ``"triton"`` for CUDA tensors where Triton works, and ``"eager"``
+            otherwise. No backend has run on a GPU so far.
 
     Returns:
         A tuple ``(keys, assignment)`` of tensors on the device of ``boxes``.
@@ -93,29 +107,43 @@ def cluster_nms(
         >>> keys.tolist()
         [1, 0, 2]
     """
-    _check_arguments(boxes, scores, groups, iou_threshold, backend)
-    if groups is None:
-        groups = torch.zeros(len(scores), dtype=torch.int64, device=boxes.device)
+    check_dense("boxes", boxes)
+    check_dense("scores", scores)
+    if groups is not None:
+        check_dense("groups", groups)
+    if not is_number(iou_threshold):
+        came = type(iou_threshold).__name__
+        raise ValueError(f"iou_threshold: expected a number in [0, 1], got {came}")
+    _check_threshold(iou_threshold)
+    if backend is not None:
+        _check_name(backend)
     return torch.ops.postnms.cluster_nms(boxes, scores, groups, iou_threshold, backend or "")
 
 
 torch.library.define(
     "postnms::cluster_nms",
-    "(Tensor boxes, Tensor scores, Tensor groups, float iou_threshold, str backend) "
+    "(Tensor boxes, Tensor scores, Tensor? groups, float iou_threshold, str backend) "
     "-> (Tensor, Tensor)",
 )
 
 
 @torch.library.impl("postnms::cluster_nms", "CompositeExplicitAutograd")
 def _cluster_nms(
-    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, backend: str
+    boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float, backend: str
 ) -> tuple[Tensor, Tensor]:
-    boxes = at_least_float32(boxes.detach())
-    scores = at_least_float32(scores.detach())
+    # All checks are here, so that they hold in graphs too, which call this function alone.
+    _check_tensors(boxes, scores, groups)
+    _check_options(iou_threshold, backend, boxes.device)
+    boxes = at_least_float32(plain(boxes))
+    scores = at_least_float32(plain(scores))
+    if groups is None:
+        groups = torch.zeros(len(scores), dtype=torch.int64, device=boxes.device)
+    groups = plain(groups).long()
     # torch compares in the dtype of the tensor, numpy and numba in double. For a threshold such
     # as 0.3 the two disagree, so it is rounded here, once for all backends.
     threshold = iou_threshold if boxes.dtype == torch.float64 else float(np.float32(iou_threshold))
-    if backend == "cpu" or (not backend and boxes.device.type == "cpu"):
+    backend = backend or _backend_of(boxes.device)
+    if backend == "cpu":
         from postnms.ops.clustering import cpu
 
         clustered = cpu.cluster_nms(boxes, scores, groups, threshold)
@@ -123,7 +151,7 @@ def _cluster_nms(
         if clustered is not None:
             return clustered
     _check_values(boxes, scores, groups)
-    if backend == "triton" or (not backend and boxes.device.type == "cuda" and _HAS_TRITON):
+    if backend == "triton":
         from postnms.ops.clustering import triton
 
         return triton.cluster_nms(boxes, scores, groups, threshold)
@@ -132,21 +160,16 @@ def _cluster_nms(
     return eager.cluster_nms(boxes, scores, groups, threshold)
 
 
-def _check_values(boxes: Tensor, scores: Tensor, groups: Tensor) -> None:
-    """Raise ValueError for the first wrong value. Shapes and dtypes are checked before."""
-    check_boxes("boxes", boxes)
-    check_finite("scores", scores)
-    if len(groups) and int(groups.min()) < 0:
-        raise ValueError(f"groups: expected values >= 0, got {int(groups.min())}")
-
-
 @torch.library.register_fake("postnms::cluster_nms")
 def _(
-    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, backend: str
+    boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float, backend: str
 ) -> tuple[Tensor, Tensor]:
+    check_dense("boxes", boxes)
+    _check_tensors(boxes, scores, groups)
     # The number of keys depends on the values, so that a compiled graph knows it as a symbol only.
-    keys = torch.library.get_ctx().new_dynamic_size()
-    return groups.new_empty(keys), torch.empty_like(groups)
+    count = torch.library.get_ctx().new_dynamic_size()
+    keys = torch.empty(count, dtype=torch.int64, device=boxes.device)
+    return keys, torch.empty(boxes.shape[0], dtype=torch.int64, device=boxes.device)
 
 
 # Autocast would lower the precision of single operations inside a backend. Registered this way, it
@@ -155,41 +178,78 @@ for _device in ("cpu", "cuda"):
     torch.library.register_autocast("postnms::cluster_nms", _device, torch.float32)
 
 
-def _check_arguments(
-    boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float, backend: str | None
-) -> None:
-    """Raise ValueError unless types, shapes, dtypes, devices and the two options are valid.
+def _check_tensors(boxes: Tensor, scores: Tensor, groups: Tensor | None) -> None:
+    """Raise ValueError unless shapes, dtypes and devices are valid. No value is read."""
+    check_column("boxes", boxes, ("n", 4), FLOATING)
+    check_column("scores", scores, boxes.shape[:1], FLOATING)
+    check_device("scores", scores, boxes.device, "boxes")
+    if groups is not None:
+        check_column("groups", groups, boxes.shape[:1], INTEGER)
+        check_device("groups", groups, boxes.device, "boxes")
 
-    The values of the tensors are not read, so that this also works under ``torch.compile``.
-    """
-    for name, tensor in (("boxes", boxes), ("scores", scores), ("groups", groups)):
-        if not isinstance(tensor, Tensor) and not (name == "groups" and tensor is None):
-            raise ValueError(f"{name}: expected a tensor, got {type(tensor).__name__}")
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or not boxes.is_floating_point():
-        raise ValueError(f"boxes: expected floating (n, 4), got {boxes.dtype} {tuple(boxes.shape)}")
-    if scores.shape != boxes.shape[:1] or not scores.is_floating_point():
-        raise ValueError(
-            f"scores: expected floating of shape ({len(boxes)},), "
-            f"got {scores.dtype} {tuple(scores.shape)}"
-        )
-    if groups is not None and (groups.shape != boxes.shape[:1] or groups.dtype != torch.int64):
-        raise ValueError(
-            f"groups: expected int64 of shape ({len(boxes)},), "
-            f"got {groups.dtype} {tuple(groups.shape)}"
-        )
-    for name, tensor in (("scores", scores), ("groups", groups)):
-        if tensor is not None and tensor.device != boxes.device:
-            raise ValueError(
-                f"{name}: expected device {boxes.device} as boxes, got {tensor.device}"
-            )
+
+def _check_threshold(iou_threshold: float) -> None:
+    """Raise ValueError unless the number is in its range."""
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"iou_threshold: expected a number in [0, 1], got {iou_threshold}")
-    if backend is not None and backend not in BACKENDS:
-        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)} or None, got {backend!r}")
-    if backend == "cpu" and boxes.device.type != "cpu":
-        raise ValueError(f"backend: 'cpu' needs CPU tensors, got boxes on {boxes.device}")
-    if backend == "triton" and boxes.device.type != "cuda" and not _interprets_triton():
-        raise ValueError(f"backend: 'triton' needs CUDA tensors, got boxes on {boxes.device}")
+
+
+def _check_name(backend: object) -> None:
+    """Raise ValueError unless this is the name of a backend."""
+    if not isinstance(backend, str) or backend not in BACKENDS:
+        came = repr(backend) if isinstance(backend, str) else type(backend).__name__
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)} or None, got {came}")
+
+
+def _check_options(iou_threshold: float, backend: str, device: torch.device) -> None:
+    """Raise ValueError unless the threshold is in its range and the backend runs on the device."""
+    _check_threshold(iou_threshold)
+    if backend:
+        _check_name(backend)
+    if backend == "cpu" and device.type != "cpu":
+        raise ValueError(f"backend: 'cpu' needs CPU tensors, got boxes on {device}")
+    if backend == "triton" and device.type != "cuda" and not _interprets_triton():
+        raise ValueError(f"backend: 'triton' needs CUDA tensors, got boxes on {device}")
+
+
+def _check_values(boxes: Tensor, scores: Tensor, groups: Tensor) -> None:
+    """Raise ValueError for the first wrong value. Shapes and dtypes are checked before."""
+    check_boxes("boxes", boxes)
+    check_finite("scores", scores)
+    if len(groups) and bool((groups < 0).any()):
+        raise ValueError(f"groups: expected values >= 0, got {int(groups.min())}")
+
+
+def _backend_of(device: torch.device) -> str:
+    """Return the fastest backend for tensors on the device."""
+    if device.type == "cpu":
+        return "cpu"
+    return "triton" if device.type == "cuda" and _runs_triton(device) else "eager"
+
+
+@cache
+def _runs_triton(device: torch.device) -> bool:
+    """Tell whether Triton can compile its kernels for the device. They are tried on two boxes.
+
+    Triton needs a C compiler and a folder in which it may write. Where it fails, a warning says so
+    once.
+    """
+    if not _HAS_TRITON:
+        return False
+    boxes = torch.zeros(2, 4, device=device)
+    try:
+        from postnms.ops.clustering import triton
+
+        triton.cluster_nms(boxes, boxes[:, 0], torch.zeros_like(boxes[:, 0], dtype=torch.int64), 0)
+    except Exception as error:
+        came = f"{type(error).__name__}: {error}"
+        warnings.warn(
+            f"cluster_nms uses the slower backend 'eager' on {device}: Triton failed with {came}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def _interprets_triton() -> bool:

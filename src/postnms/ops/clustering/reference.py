@@ -41,12 +41,14 @@ def cluster_nms(
 def _iou(first: np.ndarray, second: np.ndarray) -> float:
     """Return the IoU of two boxes (4,), in their dtype. It is 0 if neither box has an area.
 
-    Every operation is rounded to that dtype, as in the vectorised backends.
+    Every operation is rounded to that dtype, as in the vectorised backends. An area that is too
+    large for it is infinite, and then the IoU is 0 too.
     """
     zero = first.dtype.type(0)
-    width = max(min(first[2], second[2]) - max(first[0], second[0]), zero)
-    height = max(min(first[3], second[3]) - max(first[1], second[1]), zero)
-    shared = width * height
-    area = (first[2] - first[0]) * (first[3] - first[1])
-    union = area + (second[2] - second[0]) * (second[3] - second[1]) - shared
-    return shared / union if union > 0 else zero
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = max(min(first[2], second[2]) - max(first[0], second[0]), zero)
+        height = max(min(first[3], second[3]) - max(first[1], second[1]), zero)
+        shared = width * height
+        area = (first[2] - first[0]) * (first[3] - first[1])
+        union = area + (second[2] - second[0]) * (second[3] - second[1]) - shared
+        return shared / union if union > 0 else zero

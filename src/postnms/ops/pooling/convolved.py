@@ -15,21 +15,25 @@ output.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from postnms.ops.checks import FLOATING, check_column, check_count, check_dense, check_device
+from postnms.ops.pooling.checks import check_pooling
 from postnms.ops.pooling.roi_align import (
     as_numpy,
     channels_last,
     in_cells,
     level_of,
-    pool_pyramid,
-    threads_of_torch,
+    multiply_adds,
+    pool_checked,
 )
+from postnms.ops.threads import share, split
 
 ROWS_AT_ONCE = 32
 """Number of boxes whose surroundings are contracted together on a CPU.
@@ -39,10 +43,10 @@ At 256 channels these take 14 MB, which stay in the cache.
 
 
 def pool_convolved(
-    features: dict[str, Tensor],
+    features: Mapping[str, Tensor],
     boxes: Tensor,
     image: Tensor,
-    strides: Sequence[int],
+    strides: Sequence[float],
     weight: Tensor,
     bias: Tensor,
     cells: int = 7,
@@ -53,18 +57,23 @@ def pool_convolved(
     rounding. Gradients flow into the features, the weight and the bias, but not into the boxes.
 
     Args:
-        features: Levels (B, C, H, W) by name, from fine to coarse. Each level is twice as coarse as
-            the one before.
-        boxes: (r, 4) floating, xyxy in pixels, of all images in any order.
-        image: (r,) int64, the image of each box, 0..B-1.
-        strides: For each level, the number of pixels between neighbouring cells.
-        weight: (C', C, 3, 3), the kernel of the convolution.
-        bias: (C',), the bias of the convolution.
+        features: Levels (B, C, H, W) by name, from fine to coarse, of one dtype: float16, bfloat16,
+            float32 or float64.
+        boxes: (r, 4) of one of these dtypes, xyxy in pixels, of all images in any order. Half
+            precision is computed in float32.
+        image: (r,) of any integer dtype but uint64, the image of each box, 0..B-1.
+        strides: For each level, the number of pixels between neighbouring cells. Each is twice the
+            one before.
+        weight: (C', C, 3, 3) of one of these dtypes, the kernel of the convolution.
+        bias: (C',) of one of these dtypes, the bias of the convolution.
         cells: Number of cells s along a side of the output. Each has two samples along each axis.
 
     Returns:
         (r, C', s, s), in the order of the boxes. The dtype is that of autocast where autocast is
         enabled, as for a convolution, and that of ``weight`` otherwise.
+
+    Raises:
+        ValueError: If an argument is not as described above, as :func:`pool_pyramid` does.
 
     Example:
         >>> import torch
@@ -78,6 +87,9 @@ def pool_convolved(
         >>> torch.allclose(pooled, pool_pyramid({"0": conv(level)}, *where), atol=1e-5)
         True
     """
+    boxes, image = check_pooling(features, boxes, image, strides)
+    check_count("cells", cells)
+    _check_layer(weight, bias, next(iter(features.values())))
     device = boxes.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     features = {name: level.to(dtype) for name, level in features.items()}
@@ -92,11 +104,21 @@ def pool_convolved(
     return pooled.permute(0, 3, 1, 2)
 
 
+def _check_layer(weight: Tensor, bias: Tensor, level: Tensor) -> None:
+    """Raise ValueError unless the convolution fits a level (B, C, H, W)."""
+    check_dense("weight", weight)
+    check_column("weight", weight, ("C'", level.shape[1], 3, 3), FLOATING)
+    check_device("weight", weight, level.device, "features")
+    check_dense("bias", bias)
+    check_column("bias", bias, weight.shape[:1], FLOATING)
+    check_device("bias", bias, level.device, "features")
+
+
 def _tap_by_tap(
-    features: dict[str, Tensor],
+    features: Mapping[str, Tensor],
     boxes: Tensor,
     image: Tensor,
-    strides: Sequence[int],
+    strides: Sequence[float],
     weight: Tensor,
     bias: Tensor,
     cells: int,
@@ -104,12 +126,12 @@ def _tap_by_tap(
     """Pool the nine shifted maps one after the other, on any device: (r, s, s, C')."""
     # Pooled ones are the share of the samples that count, which is the weight of the bias.
     ones = {name: torch.ones_like(level[:, :1]) for name, level in features.items()}
-    total = pool_pyramid(ones, boxes, image, strides, cells).permute(0, 2, 3, 1) * bias
+    total = pool_checked(ones, boxes, image, strides, cells, 2).permute(0, 2, 3, 1) * bias
     around = {name: F.pad(level, (1, 1, 1, 1)) for name, level in features.items()}
     sizes = {name: level.shape[2:] for name, level in features.items()}
     for y, x in itertools.product(range(3), range(3)):
         moved = {name: around[name][..., y : y + h, x : x + w] for name, (h, w) in sizes.items()}
-        pooled = pool_pyramid(moved, boxes, image, strides, cells)
+        pooled = pool_checked(moved, boxes, image, strides, cells, 2)
         total = total + F.linear(pooled.permute(0, 2, 3, 1), weight[:, :, y, x])
     return total
 
@@ -172,7 +194,7 @@ def _surroundings(
     """
     from postnms.ops.pooling import cpu as kernel
 
-    arrays = tuple(array.numpy() for array in last)
+    arrays = tuple(map(as_numpy, last))
     count = min(ROWS_AT_ONCE, len(rois))
     pooled = torch.empty(count, cells, cells, 3, 3, last[0].shape[3], dtype=dtype, device="cpu")
     covered = torch.empty(count, cells, cells, dtype=last[0].dtype, device="cpu")
@@ -180,10 +202,13 @@ def _surroundings(
         rows = slice(begin, min(begin + ROWS_AT_ONCE, len(rois)))
         where = (rois[rows].to(last[0].dtype).numpy(), image[rows].numpy(), level[rows].numpy())
         around = pooled[: len(where[0])]
-        share = covered[: len(where[0])]
-        with threads_of_torch():
-            kernel.forward_around(arrays, *where, as_numpy(around), share.numpy())
-        yield rows, around.flatten(3).flatten(0, 2), share.flatten().to(dtype)
+        counted = covered[: len(where[0])]
+        targets = as_numpy(around), counted.numpy()
+        share(
+            partial(kernel.forward_around, arrays, *where, *targets),
+            split(len(around), multiply_adds(around, sampling_ratio=1)),
+        )
+        yield rows, around.flatten(3).flatten(0, 2), counted.flatten().to(dtype)
 
 
 def _spread(
@@ -200,11 +225,12 @@ def _spread(
     """
     from postnms.ops.pooling import cpu as kernel
 
-    arrays = tuple(array.numpy() for array in of_last)
+    arrays = tuple(map(as_numpy, of_last))
     where = (rois.to(of_last[0].dtype).numpy(), image.numpy(), level.numpy())
     # As many blocks of channels as give every thread a task, rounded up.
     blocks = -(-torch.get_num_threads() // len(of_last[0]))
-    with threads_of_torch():
-        kernel.backward_around(
-            arrays, *where, blocks, as_numpy(gradients.view(len(rois), cells, cells, 3, 3, -1))
-        )
+    given = as_numpy(gradients.view(len(rois), cells, cells, 3, 3, -1))
+    share(
+        partial(kernel.backward_around, arrays, *where, blocks, given),
+        split(blocks * len(of_last[0]), multiply_adds(gradients, sampling_ratio=1)),
+    )

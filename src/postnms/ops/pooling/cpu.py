@@ -4,98 +4,119 @@ Levels are (B, H, W, C). The channels are innermost, so that they fill vector re
 sampling is separable: the neighbours and the weights of a box's samples are computed once along y
 and once along x.
 
-The forward pass is parallel over boxes. The backward pass is parallel over images (or blocks of
-channels); each image adds up its gradient in the order of the boxes, so the result does not depend
-on the number of threads.
+Threads may share the boxes of the forward pass, and the images (or blocks of channels of an image)
+of the backward pass. A kernel therefore takes a range of them, first and one after the last, and no
+two ranges write to one number. Each image adds up its gradient in the order of the boxes, so the
+result does not depend on the number of threads.
 
 numpy lacks bfloat16. Such values are passed as the uint16 of their bits, and sums are in float32.
 
 r: boxes, C: channels, B: images, s: cells along a side of the output. ``levels``: a tuple of
 levels. ``rois``: (r, 4), x1, y1, x2, y2 in cells of their level. ``image`` and ``level``: (r,),
-the image and the level of each box.
+the image and the level of each box. ``rows``: a range of boxes.
 """
 
 import numpy as np
-from numba import prange, types
-from numba.extending import overload
 
-from postnms.ops.jit import contracted, contracted_parallel
+from postnms.ops.jit import contracted, contracted_inlined, exact
+from postnms.ops.pooling.bfloat16 import load, store
+
+PADDING = 16
+"""Unused numbers behind the channels of each pooled cell of the box in work.
+
+Without them, the cells of a box with 256 channels would compete for a few places of the cache when
+the box is copied to or from the output, in which the channels are outermost.
+"""
 
 
-@contracted_parallel
-def forward(levels, rois, image, level, samples, pooled):  # pragma: no cover: compiled
+@exact
+def is_sound(boxes, image, images):  # pragma: no cover: compiled
+    """Tell whether boxes are finite with x1 <= x2 and y1 <= y2, and images are 0..``images``-1."""
+    sound = True
+    for r in range(len(boxes)):
+        left, top, right, bottom = boxes[r]
+        # A comparison with NaN is false.
+        sound &= (left > -np.inf) & (right >= left) & (right < np.inf)
+        sound &= (top > -np.inf) & (bottom >= top) & (bottom < np.inf)
+        sound &= (image[r] >= 0) & (image[r] < images)
+    return sound
+
+
+@contracted
+def forward(levels, rois, image, level, samples, pooled, rows):  # pragma: no cover: compiled
     """Fill ``pooled`` (r, C, s, s) with means of ``samples`` x ``samples`` bilinear values."""
     channels = pooled.shape[1]
     cells = pooled.shape[2]
-    for r in prange(len(rois)):
+    ones = np.ones(cells * samples, levels[0].dtype)
+    share = ones[0] / ones.dtype.type(samples * samples)
+    block = np.empty((cells * cells, channels + PADDING), ones.dtype)
+    for r in range(rows[0], rows[1]):
         plane = levels[level[r]][image[r]]
-        ones = np.ones(cells * samples, plane.dtype)
-        share = ones[0] / plane.dtype.type(samples * samples)
         y_low, y_high, y_near, y_far = _taps(rois[r, 1], rois[r, 3], plane.shape[0], ones)
         x_low, x_high, x_near, x_far = _taps(rois[r, 0], rois[r, 2], plane.shape[1], ones)
-        cell = np.empty(channels, plane.dtype)
         for p in range(cells):
             for q in range(cells):
-                cell[:] = 0
+                cell = block[p * cells + q]
+                for k in range(channels):
+                    cell[k] = 0
                 for i in range(p * samples, (p + 1) * samples):
                     for j in range(q * samples, (q + 1) * samples):
                         a = y_near[i] * x_near[j] * share
                         b = y_near[i] * x_far[j] * share
                         c = y_far[i] * x_near[j] * share
                         d = y_far[i] * x_far[j] * share
+                        top, bottom = np.uint64(y_low[i]), np.uint64(y_high[i])
+                        left, right = np.uint64(x_low[j]), np.uint64(x_high[j])
                         # One look-up of the four neighbours serves all channels.
-                        top_left = plane[y_low[i], x_low[j]]
-                        top_right = plane[y_low[i], x_high[j]]
-                        bottom_left = plane[y_high[i], x_low[j]]
-                        bottom_right = plane[y_high[i], x_high[j]]
                         for k in range(channels):
                             cell[k] += (
-                                a * top_left[k]
-                                + b * top_right[k]
-                                + c * bottom_left[k]
-                                + d * bottom_right[k]
+                                a * plane[top, left, k]
+                                + b * plane[top, right, k]
+                                + c * plane[bottom, left, k]
+                                + d * plane[bottom, right, k]
                             )
-                _store(cell, pooled[r, :, p, q])
+        store(block[:, :channels].T, pooled[r].reshape(channels, -1))
 
 
-@contracted_parallel
-def backward(levels, rois, image, level, samples, gradients):  # pragma: no cover: compiled
-    """Add to ``levels`` their gradient, from the ``gradients`` (r, C, s, s) of the output."""
+@contracted
+def backward(levels, rois, image, level, samples, gradients, images):  # pragma: no cover: compiled
+    """Add to ``levels`` their gradient, from the ``gradients`` (r, C, s, s) of the output.
+
+    ``images``: the range of images that receive theirs.
+    """
     channels = gradients.shape[1]
     cells = gradients.shape[2]
-    # Each thread owns whole images, so that no two threads add to one number.
-    for owner in prange(len(levels[0])):
-        ones = np.ones(cells * samples, levels[0].dtype)
-        share = ones[0] / ones.dtype.type(samples * samples)
-        cell = np.empty(channels, levels[0].dtype)
+    ones = np.ones(cells * samples, levels[0].dtype)
+    share = ones[0] / ones.dtype.type(samples * samples)
+    block = np.empty((cells * cells, channels + PADDING), ones.dtype)
+    for owner in range(images[0], images[1]):
         for r in range(len(rois)):
             if image[r] != owner:
                 continue
             plane = levels[level[r]][owner]
             y_low, y_high, y_near, y_far = _taps(rois[r, 1], rois[r, 3], plane.shape[0], ones)
             x_low, x_high, x_near, x_far = _taps(rois[r, 0], rois[r, 2], plane.shape[1], ones)
+            load(gradients[r].reshape(channels, -1), block[:, :channels].T)
             for p in range(cells):
                 for q in range(cells):
-                    _load(gradients[r, :, p, q], cell)
+                    cell = block[p * cells + q]
                     for i in range(p * samples, (p + 1) * samples):
                         for j in range(q * samples, (q + 1) * samples):
                             a = y_near[i] * x_near[j] * share
                             b = y_near[i] * x_far[j] * share
                             c = y_far[i] * x_near[j] * share
                             d = y_far[i] * x_far[j] * share
-                            top_left = plane[y_low[i], x_low[j]]
-                            top_right = plane[y_low[i], x_high[j]]
-                            bottom_left = plane[y_high[i], x_low[j]]
-                            bottom_right = plane[y_high[i], x_high[j]]
+                            top, bottom = np.uint64(y_low[i]), np.uint64(y_high[i])
+                            left, right = np.uint64(x_low[j]), np.uint64(x_high[j])
                             for k in range(channels):
-                                top_left[k] += a * cell[k]
-                                top_right[k] += b * cell[k]
-                                bottom_left[k] += c * cell[k]
-                                bottom_right[k] += d * cell[k]
+                                plane[top, left, k] += a * cell[k]
+                                plane[top, right, k] += b * cell[k]
+                                plane[bottom, left, k] += c * cell[k]
+                                plane[bottom, right, k] += d * cell[k]
 
 
-@contracted_parallel
-def forward_around(levels, rois, image, level, pooled, covered):  # pragma: no cover: compiled
+@contracted
+def forward_around(levels, rois, image, level, pooled, covered, rows):  # pragma: no cover: compiled
     """Fill ``pooled`` (r, s, s, 3, 3, C) with means of 2 x 2 bilinear values of nine shifted maps.
 
     Entry [..., dy, dx, :] is pooled from the level shifted by (dy - 1, dx - 1): at (y, x) the map
@@ -104,7 +125,7 @@ def forward_around(levels, rois, image, level, pooled, covered):  # pragma: no c
     """
     cells = pooled.shape[1]
     channels = pooled.shape[5]
-    for r in prange(len(rois)):
+    for r in range(rows[0], rows[1]):
         plane = levels[level[r]][image[r]]
         height, width = plane.shape[:2]
         ones = np.ones(2 * cells, plane.dtype)
@@ -114,7 +135,7 @@ def forward_around(levels, rois, image, level, pooled, covered):  # pragma: no c
         first, after, begin, end = _span(x_place, width)
         # The columns of the strip outside the level stay 0, the padding of the convolution.
         strip = np.zeros((after - first, channels), plane.dtype)
-        cell = np.empty(channels, plane.dtype)
+        three = np.empty((3, channels), plane.dtype)
         inside = strip[begin - first : end - first].reshape(-1)
         lines = plane.reshape(height, -1)
         for dy in range(3):
@@ -124,28 +145,30 @@ def forward_around(levels, rois, image, level, pooled, covered):  # pragma: no c
                 _mix(lines, places[p], 0, weights[p], begin * channels, inside)
                 for q in range(cells):
                     for dx in range(3):
-                        _mix(strip, x_place[q], dx - 1 - first, x_weight[q], 0, cell)
-                        _store(cell, pooled[r, p, q, dy, dx])
+                        _mix(strip, x_place[q], dx - 1 - first, x_weight[q], 0, three[dx])
+                    store(three, pooled[r, p, q, dy])
 
 
-@contracted_parallel
-def backward_around(levels, rois, image, level, blocks, gradients):  # pragma: no cover: compiled
+@contracted
+def backward_around(
+    levels, rois, image, level, blocks, gradients, tasks
+):  # pragma: no cover: compiled
     """Add to ``levels`` their gradient, from the ``gradients`` of the output of ``forward_around``.
 
     ``gradients``: (r, s, s, 3, 3, C). ``blocks``: the number of blocks into which the channels are
-    split, so that one image keeps several threads busy.
+    split, so that one image keeps several threads busy. ``tasks``: a range of numbers below
+    ``blocks`` * B, each of which stands for one block of channels of one image.
     """
     cells = gradients.shape[1]
     channels = gradients.shape[5]
     images = len(levels[0])
-    # Each task owns one block of channels of one image, so that no two add to one number.
-    for task in prange(blocks * images):
+    for task in range(tasks[0], tasks[1]):
         owner = task % images
         block = task // images
         start = block * channels // blocks
         stop = (block + 1) * channels // blocks
         ones = np.ones(2 * cells, levels[0].dtype)
-        cell = np.empty(stop - start, levels[0].dtype)
+        three = np.empty((3, stop - start), levels[0].dtype)
         for r in range(len(rois)):
             if image[r] != owner:
                 continue
@@ -161,10 +184,11 @@ def backward_around(levels, rois, image, level, blocks, gradients):  # pragma: n
                     # First spread along x into the strip, then along y into the level.
                     strip[:] = 0
                     for q in range(cells):
+                        load(gradients[r, p, q, dy, :, start:stop], three)
                         for dx in range(3):
-                            _load(gradients[r, p, q, dy, dx, start:stop], cell)
                             for i in range(4):
-                                _add(x_weight[q, i], cell, strip[x_place[q, i] + dx - 1 - first])
+                                place = x_place[q, i] + dx - 1 - first
+                                _add(x_weight[q, i], three[dx], strip[place])
                     for i in range(4):
                         for x in range(begin, end):
                             _add(
@@ -203,7 +227,7 @@ def _span(places, size):  # pragma: no cover: compiled
     return first, after, max(first, 0), min(after, size)
 
 
-@contracted
+@contracted_inlined
 def _mix(lines, places, shift, weights, offset, out):  # pragma: no cover: compiled
     """Fill ``out`` with the weighted sum of four ``lines``, each read from ``offset`` on.
 
@@ -219,7 +243,7 @@ def _mix(lines, places, shift, weights, offset, out):  # pragma: no cover: compi
         out[k] = a * first[k] + b * second[k] + c * third[k] + d * fourth[k]
 
 
-@contracted
+@contracted_inlined
 def _add(weight, values, out):  # pragma: no cover: compiled
     """Add ``weight`` times ``values`` to ``out``."""
     for k in range(len(out)):
@@ -248,50 +272,3 @@ def _taps(start, end, size, ones):  # pragma: no cover: compiled
             far[i] = position - low[i]
             near[i] = ones[0] - far[i]
     return low, high, near, far
-
-
-def _store(cell, column):
-    """Copy the channels of a cell to a column of the output.
-
-    A column of uint16 holds the bits of bfloat16, rounded to nearest, ties to even. This body is
-    empty, since only compiled code calls it.
-    """
-
-
-@overload(_store)
-def _compiled_store(cell, column):
-    def same(cell, column):
-        # One assignment of the whole array would check for overlaps, which takes longer than the
-        # sums do.
-        for k in range(len(cell)):
-            column[k] = cell[k]
-
-    def rounded(cell, column):
-        # The low half of the bits is dropped. An odd high half makes a tie round up.
-        bits = cell.view(np.uint32)
-        for k in range(len(cell)):
-            odd = (bits[k] >> np.uint32(16)) & np.uint32(1)
-            column[k] = (bits[k] + np.uint32(0x7FFF) + odd) >> np.uint32(16)
-
-    return rounded if column.dtype == types.uint16 else same
-
-
-def _load(column, cell):
-    """Copy the channels of a cell from a column of the same dtype, or of the bits of bfloat16.
-
-    It is the inverse of :func:`_store`, and its body is empty for the same reason.
-    """
-
-
-@overload(_load)
-def _compiled_load(column, cell):
-    def same(column, cell):
-        for k in range(len(cell)):
-            cell[k] = column[k]
-
-    def widened(column, cell):
-        bits = cell.view(np.uint32)
-        for k in range(len(cell)):
-            bits[k] = np.uint32(column[k]) << np.uint32(16)
-
-    return widened if column.dtype == types.uint16 else same

@@ -12,14 +12,17 @@ r: boxes, C: channels, B: images, s: cells along a side of the output.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 import torchvision
 from torch import Tensor
+
+from postnms.ops.checks import check_count
+from postnms.ops.pooling.checks import check_pooling
+from postnms.ops.threads import share, split
 
 CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4
 """A box of this side, in pixels, is pooled from the level of stride 2 ** ``CANONICAL_LEVEL``.
@@ -29,10 +32,10 @@ The rule is Eq. 1 of feature pyramid networks (arXiv 1612.03144).
 
 
 def pool_pyramid(
-    features: dict[str, Tensor],
+    features: Mapping[str, Tensor],
     boxes: Tensor,
     image: Tensor,
-    strides: Sequence[int],
+    strides: Sequence[float],
     cells: int = 7,
     sampling_ratio: int = 2,
 ) -> Tensor:
@@ -41,16 +44,23 @@ def pool_pyramid(
     Gradients flow into the features, but not into the boxes.
 
     Args:
-        features: Levels (B, C, H, W) by name, from fine to coarse. Each level is twice as coarse as
-            the one before.
-        boxes: (r, 4) floating, xyxy in pixels, of all images in any order.
-        image: (r,) int64, the image of each box, 0..B-1.
-        strides: For each level, the number of pixels between neighbouring cells.
-        cells: Number of cells s along a side of the output.
-        sampling_ratio: Number of sample points along each axis of an output cell.
+        features: Levels (B, C, H, W) by name, from fine to coarse, of one dtype: float16, bfloat16,
+            float32 or float64.
+        boxes: (r, 4) of one of these dtypes, xyxy in pixels, of all images in any order. Half
+            precision is computed in float32.
+        image: (r,) of any integer dtype but uint64, the image of each box, 0..B-1.
+        strides: For each level, the number of pixels between neighbouring cells. Each is twice the
+            one before.
+        cells: Number of cells s along a side of the output, at least 1.
+        sampling_ratio: Number of sample points along each axis of an output cell, at least 1.
 
     Returns:
         (r, C, s, s), in the order of the boxes and in the dtype of the features.
+
+    Raises:
+        ValueError: If an argument is not as described above, or if the tensors are on different
+            devices. The message begins with the name of the argument. Whether boxes are finite and
+            in order, and whether images exist, is checked on a CPU only.
 
     Example:
         >>> import torch
@@ -64,38 +74,53 @@ def pool_pyramid(
         >>> pooled[0, 0].tolist()
         [[3.0, 3.0], [3.0, 3.0]]
     """
+    boxes, image = check_pooling(features, boxes, image, strides)
+    check_count("cells", cells)
+    check_count("sampling_ratio", sampling_ratio)
+    return pool_checked(features, boxes, image, strides, cells, sampling_ratio)
+
+
+def pool_checked(
+    features: Mapping[str, Tensor],
+    boxes: Tensor,
+    image: Tensor,
+    strides: Sequence[float],
+    cells: int,
+    sampling_ratio: int,
+) -> Tensor:
+    """Do the work of :func:`pool_pyramid`, for what ``check_pooling`` has returned."""
     levels = list(features.values())
     chosen = level_of(boxes, strides)
     if boxes.device.type == "cpu" and levels[0].dtype != torch.float16:
         return _PoolOnCPU.apply(
             in_cells(boxes, chosen, strides), image, chosen, cells, sampling_ratio, *levels
         )
-    rois = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
+    work = dtype_of_sums(levels[0].dtype)
+    rois = torch.cat([image[:, None].to(work), boxes.to(work)], dim=1)
     rows = [(chosen == index).nonzero().squeeze(1) for index in range(len(levels))]
     pooled = [
-        torchvision.ops.roi_align(
-            level.to(boxes.dtype), rois[row], cells, 1 / stride, sampling_ratio
-        )
+        torchvision.ops.roi_align(level.to(work), rois[row], cells, 1 / stride, sampling_ratio)
         for level, row, stride in zip(levels, rows, strides, strict=True)
     ]
     # The boxes were pooled level by level. Sorting their row numbers restores the order.
     return torch.cat(pooled)[torch.argsort(torch.cat(rows))].to(levels[0].dtype)
 
 
-def level_of(boxes: Tensor, strides: Sequence[int]) -> Tensor:
+def level_of(boxes: Tensor, strides: Sequence[float]) -> Tensor:
     """Return the level from which each box (r, 4) is pooled: (r,) int64, 0 for the finest level.
 
     ``strides``: pixels between the cells of each level, from fine to coarse. The level follows from
     the square root of the area (arXiv 1612.03144, Eq. 1), and is limited to the existing levels.
     """
     finest, coarsest = math.log2(strides[0]), math.log2(strides[-1])
-    side = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    # A side may be infinite, and 0 times infinity is not a number. Such a box has no area either.
+    side = torch.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).nan_to_num(0.0)
     # The small term absorbs rounding: a box of the canonical side must not fall a level lower.
     exact = CANONICAL_LEVEL + torch.log2(side / CANONICAL_SIDE) + 1e-6
     return (exact.floor().clamp(finest, coarsest) - finest).long()
 
 
-def in_cells(boxes: Tensor, level: Tensor, strides: Sequence[int]) -> Tensor:
+def in_cells(boxes: Tensor, level: Tensor, strides: Sequence[float]) -> Tensor:
     """Convert boxes (r, 4) from pixels to cells of their ``level`` (r,). Takes CPU tensors."""
     shares = [1 / stride for stride in strides]
     return boxes * torch.tensor(shares, dtype=boxes.dtype, device="cpu")[level, None]
@@ -120,10 +145,12 @@ class _PoolOnCPU(torch.autograd.Function):
         pooled = torch.empty(
             len(rois), features[0].shape[1], cells, cells, dtype=ctx.dtype, device="cpu"
         )
-        with threads_of_torch():
-            kernel.forward(
-                tuple(array.numpy() for array in last), *ctx.where, pooled=as_numpy(pooled)
-            )
+        arrays = tuple(map(as_numpy, last))
+        target = as_numpy(pooled)
+        share(
+            partial(kernel.forward, arrays, *ctx.where, target),
+            split(len(rois), multiply_adds(pooled, sampling_ratio)),
+        )
         return pooled
 
     @staticmethod
@@ -131,10 +158,12 @@ class _PoolOnCPU(torch.autograd.Function):
         from postnms.ops.pooling import cpu as kernel
 
         last = tuple(torch.zeros(shape, dtype=ctx.work, device="cpu") for shape in ctx.shapes)
-        with threads_of_torch():
-            arrays = tuple(array.numpy() for array in last)
-            given = as_numpy(gradients[0].contiguous())
-            kernel.backward(arrays, *ctx.where, gradients=given)
+        arrays = tuple(map(as_numpy, last))
+        given = as_numpy(gradients[0].contiguous())
+        share(
+            partial(kernel.backward, arrays, *ctx.where, given),
+            split(len(last[0]), multiply_adds(gradients[0], ctx.where[-1])),
+        )
         return (
             None,
             None,
@@ -145,12 +174,14 @@ class _PoolOnCPU(torch.autograd.Function):
         )
 
 
-def channels_last(features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Copy levels (B, C, H, W) to (B, H, W, C), detached, in the dtype in which the kernels sum.
+def dtype_of_sums(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which features of ``dtype`` are summed: float64 or float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
-    This is float64 for float64 features, and float32 otherwise.
-    """
-    work = torch.float64 if features[0].dtype == torch.float64 else torch.float32
+
+def channels_last(features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Copy levels (B, C, H, W) to (B, H, W, C), detached, in the dtype in which they are summed."""
+    work = dtype_of_sums(features[0].dtype)
     return tuple(feature.detach().permute(0, 2, 3, 1).to(work).contiguous() for feature in features)
 
 
@@ -159,32 +190,10 @@ def as_numpy(tensor: Tensor) -> np.ndarray:
 
     numpy lacks bfloat16. Such a tensor is returned as the uint16 of its bits.
     """
+    tensor = tensor.resolve_neg()
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-@contextmanager
-def threads_of_torch() -> Iterator[None]:
-    """Limit numba's parallel loops to the number of threads that torch uses.
-
-    Afterwards numba uses all the threads with which it was started.
-    """
-    import numba
-
-    most = _launch_numba()
-    numba.set_num_threads(min(torch.get_num_threads(), most))
-    try:
-        yield
-    finally:
-        numba.set_num_threads(most)
-
-
-@cache
-def _launch_numba() -> int:
-    """Start numba's threads, once a process, and return their number."""
-    import numba
-
-    # Starting them changes the number of threads that torch uses, so that is restored.
-    torch_threads = torch.get_num_threads()
-    most = numba.get_num_threads()
-    torch.set_num_threads(torch_threads)
-    return most
+def multiply_adds(pooled: Tensor, sampling_ratio: int) -> int:
+    """Return how many products the kernel adds up for ``pooled``: four a sample of each number."""
+    return 4 * sampling_ratio**2 * pooled.numel()

@@ -44,6 +44,18 @@ def test_boxes_that_the_grid_cannot_place_are_scanned(path, scale):
     )
 
 
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.8, 0.99])
+@pytest.mark.parametrize("side", [1e-19, 3e-20, 1e-21, 1e-22, 3e-23])
+def test_areas_that_are_subnormal_are_scanned(side, threshold):
+    """Their rounding moves an IoU across any threshold, of pairs that do not come near it."""
+    for seed in range(4):
+        boxes, scores, groups = near_copies(seed, 120, 0.2, torch.float64)
+        boxes = (boxes * side / 40).float()
+        expected = cluster_nms(boxes, scores, groups, threshold, backend="reference")
+        found = cluster_by("cpu grid", boxes, scores, groups, threshold)
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize(
     ("box", "dtype", "suited"),
     [
@@ -54,6 +66,13 @@ def test_boxes_that_the_grid_cannot_place_are_scanned(path, scale):
         ([1e7, 0, 1e7 + 1e-3, 5], torch.float64, False),
         # This one has no area: it overlaps nothing, wherever it is placed.
         ([1e7, 0, 1e7, 5], torch.float64, True),
+        # An area of 1e-34, of 1e-36, and of 1e-40, which is subnormal in float32.
+        ([0, 0, 1e-17, 1e-17], torch.float32, True),
+        ([0, 0, 1e-18, 1e-18], torch.float32, False),
+        ([0, 0, 1e-20, 1e-20], torch.float32, False),
+        ([0, 0, 1e-10, 1e-30], torch.float64, False),
+        # This area is 0, because 1e-50 is.
+        ([0, 0, 1e-25, 1e-25], torch.float32, True),
     ],
 )
 def test_which_boxes_the_grid_can_place(box, dtype, suited):

@@ -17,7 +17,6 @@ about 100 bytes a box if one box in five is a key, and 320 bytes a box if all bo
 n: candidates, g: groups.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +27,7 @@ from postnms.ops.clustering.cpu import ranking
 from postnms.ops.clustering.cpu.grid import fits_the_grid, settle_near
 from postnms.ops.clustering.cpu.scan import settle_all
 from postnms.ops.jit import exact
+from postnms.ops.threads import Range, share
 
 MOST_BOXES = 2**28
 """Limit of the number of boxes, exclusive.
@@ -72,7 +72,7 @@ def cluster_nms(
 
 def _array(tensor: Tensor) -> np.ndarray:
     """Return a contiguous array of the tensor's values. It shares memory where it can."""
-    return tensor.detach().contiguous().numpy()
+    return tensor.contiguous().numpy()
 
 
 def _cluster_on(threads, corners, scores, bits, groups, threshold):
@@ -82,18 +82,16 @@ def _cluster_on(threads, corners, scores, bits, groups, threshold):
     order, starts, row_of_rank = ranking.rank_candidates(bits, groups)
     owner = np.empty(len(order), np.int32)
 
-    def settle(share: tuple[int, int]) -> None:
-        _settle(corners, order, starts, *share, threshold, GRID_FROM, owner)
+    def settle(part: Range) -> None:
+        _settle(corners, order, starts, *part, threshold, GRID_FROM, owner)
 
-    # Groups are independent, and compiled code releases Python's global lock. Each thread writes
-    # to the rows of its groups only, so the result does not depend on the number of threads.
-    shares = _shares(starts, threads)
-    with ThreadPoolExecutor(len(shares)) as pool:
-        list(pool.map(settle, shares))
+    # Groups are independent. Each thread writes to the rows of its groups only, so the result does
+    # not depend on the number of threads.
+    share(settle, _shares(starts, threads))
     return True, *ranking.number_keys(order, row_of_rank, owner)
 
 
-def _shares(starts: np.ndarray, threads: int) -> list[tuple[int, int]]:
+def _shares(starts: np.ndarray, threads: int) -> list[Range]:
     """Split the groups into at most ``threads`` ranges with about as many boxes each.
 
     ``starts`` (g + 1,): first row of each group, then n. Each range is half-open, in groups, and

@@ -40,6 +40,13 @@ The cell of a smaller side would be inexact. No float32 side of positive length 
 """
 SHORTEST, LONGEST = 1e-30, 1e30
 """Shortest and longest side that is placed in the grid. float32 holds both with room to spare."""
+LEAST_AREA = 1e-35
+"""Smallest area in the grid, other than 0.
+
+Where it suppresses, the shared area is over 1 % of it (``LEAST_THRESHOLD``). Both are then normal
+numbers of float32. Below about 1e-38 lie the subnormal ones, whose rounding error has no bound
+relative to their size, and so the IoU would have none.
+"""
 LEVEL_BITS = 24
 """Number of low bits of a float32 length that its level ignores. 23 bits: a factor of 2 a level."""
 AHEAD = 10
@@ -75,8 +82,11 @@ def fits_the_grid(box, threshold):  # pragma: no cover: compiled
     if not LEAST_THRESHOLD <= threshold < 1:
         return False
     for i in range(len(areas)):
+        # A box without an area overlaps nothing, so its place does not matter.
         if areas[i] > 0 and not (
-            _is_placed(lefts[i], rights[i]) and _is_placed(tops[i], bottoms[i])
+            areas[i] >= LEAST_AREA
+            and _is_placed(lefts[i], rights[i])
+            and _is_placed(tops[i], bottoms[i])
         ):
             return False
     return True
