@@ -42,8 +42,13 @@ def test_training_candidates_are_those_of_the_test_on_the_same_proposals(name):
     assert torch.equal(trained.source, tested.source)
 
 
-@pytest.mark.parametrize("origin", ["proposals", "sampled"])
-@pytest.mark.parametrize("name", ["faster_rcnn", "cascade_rcnn", "cascade_rcnn_mean", "adopted"])
+@pytest.mark.parametrize(
+    ("name", "origin"),
+    [
+        ("faster_rcnn", "proposals"),
+        *((n, "sampled") for n in ("faster_rcnn", "cascade_rcnn", "adopted")),
+    ],
+)
 @torch.no_grad()
 def test_the_stage_is_not_trained_on_injected_ground_truth(name, origin):
     """No box is moved here, so an injected box among the rows would be the ground truth itself."""

@@ -34,7 +34,7 @@ WRONG = {
     "image": [torch.zeros(shape).long() for shape in [(), (1,), (3,), (2, 1)]]
     + [torch.tensor([0, number]) for number in (2, -1, 2**62, -(2**63))],
     "strides": [
-        *([], [4], [4, 8, 16], [8, 4], [4, 4], [4, 16], [0, 0], [-4, -8], [INF, INF], [NAN, NAN]),
+        *([], [4], [4, 8, 16], [8, 4], [4, 16], [0, 0], [-4, -8], [INF, INF], [NAN, NAN]),
         *(["4", "8"], "48", None, 4, torch.tensor([4, 8]), {4: 8}, [True, 2]),
     ],
     "features": [{}, [], None, "levels", LEVELS["0"], list(LEVELS.values())],
@@ -101,3 +101,11 @@ def test_an_invalid_call_names_its_argument(call):
 def test_messages_say_what_was_expected_and_what_came(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         pool_pyramid(**{**GOOD, **change})
+
+
+def test_two_levels_may_have_one_stride():
+    """Those of torchvision's small MobileNet have. Boxes are pooled from the first one."""
+    features = {"0": LEVELS["0"], "1": LEVELS["0"] + 1}
+    pooled = pool_pyramid(**{**GOOD, "features": features, "strides": [4, 4]})
+    alone = pool_pyramid(**{**GOOD, "features": {"0": features["0"]}, "strides": [4]})
+    assert torch.equal(pooled, alone)
