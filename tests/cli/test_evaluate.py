@@ -4,7 +4,7 @@ import json
 
 from PIL import Image
 
-from postnms.runs.checkpoints import load_tensors, save_tensors
+from postnms.files.tensor_files import load_tensors, save_tensors
 from postnms.runs.folder import RunFolder
 from tests.support.runs import SETS, contents
 

@@ -1,5 +1,6 @@
 """Readers with faults of every kind, for the tests of the harness."""
 
+import mmap
 import os
 import time
 from pathlib import Path
@@ -74,7 +75,11 @@ def keep_memory(path):
 
 
 def grow(path):
-    b"x" * (50 << 20)
+    # Memory that the process has freed before could be taken again without growth; mapped pages
+    # are new.
+    with mmap.mmap(-1, 50 << 20) as pages:
+        for _ in range(50):
+            pages.write(b"x" * (1 << 20))
 
 
 def hang(path):

@@ -63,6 +63,16 @@ class OneResult(Dataset):
         return operations() + detections()
 
 
+def two_meet():
+    """Whether a second thread works while the first one waits for it."""
+    meeting = threading.Barrier(2, timeout=30)
+    try:
+        threads.share(lambda part: meeting.wait(), [(0, 1), (1, 2)])
+    except threading.BrokenBarrierError:
+        return False
+    return True
+
+
 def in_threads(expected):
     found = []
     callers = [
@@ -79,7 +89,8 @@ def in_threads(expected):
 def in_a_fork(expected):
     child = os.fork()
     if child == 0:
-        os._exit(0 if agree(operations(), expected) and in_threads(expected) else 1)
+        works = agree(operations(), expected) and in_threads(expected) and two_meet()
+        os._exit(0 if works else 1)
     return os.waitpid(child, 0)[1] == 0
 
 
@@ -105,7 +116,7 @@ def main():
     for name, place in places.items():
         print(name, place(expected))
     print("loaders", in_loaders(whole))
-    print("again", agree(operations(), expected))
+    print("again", agree(operations(), expected) and two_meet())
     try:
         print("numba started its layer", numba.threading_layer())
     except ValueError:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ class Dtypes:
 
 FLOATING = Dtypes(
     "float16, bfloat16, float32 or float64",
-    (torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    (torch.float32, torch.float16, torch.bfloat16, torch.float64),
 )
 """Floats that torch computes with. It only stores those of 8 bits."""
 
@@ -71,12 +72,14 @@ def check_column(name: str, tensor: Tensor, shape: Sequence[int | str], dtypes: 
     comparison of two of them is noted, and it is decided when the graph runs.
     """
     came = tensor.shape
-    if len(came) != len(shape) or tensor.dtype not in dtypes.members:
+    if tensor.dtype not in dtypes.members or len(came) != len(shape):
         raise ValueError(_expected_column(name, tensor, shape, dtypes))
     for length, wanted in zip(came, shape, strict=True):
-        fits = isinstance(wanted, str) or length == wanted
+        if type(wanted) is str:
+            continue
+        fits = length == wanted
         if fits is not True:
-            torch._check_value(fits, lambda: _expected_column(name, tensor, shape, dtypes))
+            torch._check_value(fits, partial(_expected_column, name, tensor, shape, dtypes))
 
 
 def _expected_column(name: str, tensor: Tensor, shape: Sequence[int | str], dtypes: Dtypes) -> str:

@@ -85,10 +85,7 @@ def _check_features(features: Mapping[str, Tensor]) -> None:
 
 
 def _check_strides(strides: Sequence[float], levels: int) -> None:
-    """Raise ValueError unless there is a stride for each level, each 1 or 2 times the one before.
-
-    Some networks of torchvision have two levels of one stride. The first one of them is used.
-    """
+    """Raise ValueError unless there is a stride for each level, from fine to coarse."""
     if not isinstance(strides, Sequence):
         raise ValueError(f"strides: expected a list of numbers, got {type(strides).__name__}")
     for stride in strides:
@@ -96,8 +93,10 @@ def _check_strides(strides: Sequence[float], levels: int) -> None:
             raise ValueError(f"strides: expected numbers, got {type(stride).__name__}")
     if len(strides) != levels:
         raise ValueError(f"strides: expected {levels} of them, one a level, got {len(strides)}")
-    steps = all(later in (earlier, 2 * earlier) for earlier, later in pairwise(strides))
-    if not (0 < strides[0] < math.inf and steps):
+    # A box is pooled from the level of log2(stride / strides[0]), which has to exist.
+    grow = all(earlier <= later <= 2 * earlier for earlier, later in pairwise(strides))
+    if not (strides[0] > 0 and strides[-1] < math.inf and grow):
         raise ValueError(
-            f"strides: expected numbers > 0, each 1 or 2 times the one before, got {list(strides)}"
+            "strides: expected numbers > 0, each one to two times the one before, "
+            f"got {list(strides)}"
         )
