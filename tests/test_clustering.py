@@ -65,6 +65,12 @@ def test_a_vote_without_any_score_is_the_mean():
         representative_boxes(cluster(make([(0, 0, 1, 1)], [-1.0])), "vote")
 
 
+@pytest.mark.parametrize("method", ["Union", "", None, 3])
+def test_an_unknown_method_is_named(method):
+    with pytest.raises(ValueError, match=f"^method: expected one of union, .*, got {method!r}$"):
+        representative_boxes(cluster(FOUR), method)
+
+
 @pytest.mark.parametrize("method", ["union", "intersection", "mean", "vote"])
 def test_no_candidate_gives_no_cluster(method):
     clusters = cluster(make([], []))

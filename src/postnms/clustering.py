@@ -8,7 +8,7 @@ n: candidates, k: clusters, d: detections.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -67,8 +67,11 @@ def representative_boxes(clusters: Clusters, method: Representative = "union") -
         ``vote``: the mean of the corners weighted by the scores. A cluster without a positive
         score takes the plain mean.
 
-    Raises ValueError if ``vote`` meets a negative score.
+    Raises ValueError for any other method, and if ``vote`` meets a negative score.
     """
+    if method not in get_args(Representative):
+        names = ", ".join(get_args(Representative))
+        raise ValueError(f"method: expected one of {names}, got {method!r}")
     return REPRESENTATIVES[method](clusters)
 
 
