@@ -43,7 +43,7 @@ At this number both ways take the same time, whether each box is a key or one bo
 THREADS_FROM = 2**15
 """Smallest number of boxes of a call for which threads share the groups.
 
-For fewer boxes, starting the threads takes as long as they save.
+For fewer boxes, waking the threads takes as long as they save.
 """
 
 
