@@ -19,6 +19,10 @@ Positive = Annotated[int, Field(gt=0)]
 Progress = Callable[[int], None]
 """Called by a long-running function with the number of steps finished since the last call."""
 
+MOST_NAMES = 16
+"""Largest number of valid names that a message lists."""
+_LONGEST = 400
+"""Length of a message in characters from which on further mistakes are only counted."""
 MOST_MISTAKES = 3
 """Largest number of mistakes that one message names."""
 
@@ -49,9 +53,14 @@ class Config(BaseModel):
             raise UserError(f"{name}: nests too deeply") from error
         except ValidationError as error:
             mistakes = error.errors(include_url=False)
-            lines = [_explain(cls, name, mistake) for mistake in mistakes[:MOST_MISTAKES]]
-            if len(mistakes) > MOST_MISTAKES:
-                lines.append(f"and {len(mistakes) - MOST_MISTAKES} more mistakes")
+            lines: list[str] = []
+            for mistake in mistakes[:MOST_MISTAKES]:
+                line = _explain(cls, name, mistake)
+                if lines and len("; ".join([*lines, line])) > _LONGEST:
+                    break
+                lines.append(line)
+            if len(mistakes) > len(lines):
+                lines.append(f"and {len(mistakes) - len(lines)} more mistakes")
             raise UserError("; ".join(lines)) from error
 
 
@@ -64,9 +73,13 @@ def json_or_text(value: str) -> Any:
 
 
 def nearest(wrong: str, valid: list[str]) -> str:
-    """Return ``did you mean 'x'?``, or a list of all valid names if none is similar."""
-    close = difflib.get_close_matches(wrong, valid, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(sorted(valid))}"
+    """Return ``did you mean 'x'?``, or a list of the valid names if none is similar."""
+    close = difflib.get_close_matches(wrong.lower(), valid, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    names = sorted(valid)
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"valid: {', '.join(names[:MOST_NAMES])}{more}"
 
 
 def _check_integers(values: Any, name: str) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from postnms.boxes import at_least_float32
 from postnms.checks import check_boxes, check_finite
+from postnms.errors import shown
 from postnms.ops.checks import (
     FLOATING,
     INTEGER,
@@ -197,7 +198,7 @@ def _check_threshold(iou_threshold: float) -> None:
 def _check_name(backend: object) -> None:
     """Raise ValueError unless this is the name of a backend."""
     if not isinstance(backend, str) or backend not in BACKENDS:
-        came = repr(backend) if isinstance(backend, str) else type(backend).__name__
+        came = shown(backend) if isinstance(backend, str) else type(backend).__name__
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)} or None, got {came}")
 
 
