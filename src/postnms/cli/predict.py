@@ -23,7 +23,7 @@ def predict(
         float, typer.Option(min=0, max=1, help="Detections that score less are not drawn.")
     ] = 0.3,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Larger images are left out; default: 400,000,000.")
+        int | None, typer.Option(min=1, help="Larger images are left out; default: 200,000,000.")
     ] = None,
 ) -> None:
     """Detect objects in images, and write pictures and COCO results.

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
+from postnms.data.image_modes import to_rgb
 from postnms.errors import UserError, shown_path
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -31,16 +30,13 @@ EXTENSIONS = (
 )
 """Endings of the image files that are searched for in folders, in lower case."""
 
-MAX_PIXELS = 400_000_000
-"""Default of the largest number of pixels of an image: that of 20,000 x 20,000.
+MAX_PIXELS = 200_000_000
+"""Default of the largest number of pixels of an image: that of 14,000 x 14,000.
 
-As RGB it takes 1.2 GB. A small file can hold a much larger image.
+A small file can hold a much larger image. While it is read, a pixel takes up to 8 bytes: 4 as RGB
+and 4 as it was stored. So an image takes at most 1.6 GB.
 """
 
-_RANGES = (255, 4095, 65535, 2**32 - 1)
-"""Largest values of integers of 8, 12, 16 and 32 bits."""
-_FLOAT_RANGES = (1.0, 255.0, 65535.0)
-"""Largest values of floats in the scales that are in use."""
 _TURNED = (5, 6, 7, 8)
 """Values of the EXIF orientation that swap width and height."""
 _LIMIT = threading.Lock()
@@ -86,11 +82,12 @@ def load_image(
     """
     with _open_image(path, max_pixels) as file:
         file.load()
-        image = file
         stored = (file.height, file.width)
+        rgb = to_rgb(file)
         if size is None or stored != size:
-            image = ImageOps.exif_transpose(file)
-        rgb = _to_rgb(image)
+            # The orientation is a tag of the file, which the converted image does not have.
+            rgb.getexif().update(file.getexif())
+            ImageOps.exif_transpose(rgb, in_place=True)
     if size is not None and (rgb.height, rgb.width) != size:
         raise UserError(_wrong_size(path, size, stored))
     return rgb
@@ -110,13 +107,42 @@ def check_image(path: Path, size: tuple[int, int], *, max_pixels: int = MAX_PIXE
         raise UserError(_wrong_size(path, size, stored))
 
 
+class _QuietDecoders:
+    """Silences Pillow's warnings in a ``with`` block, in several threads at once.
+
+    Decoders warn of odd files that they can read. ``warnings.catch_warnings`` alone would restore
+    another thread's filters, so that a filter could stay for ever.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.blocks = 0
+        """Number of blocks that are open."""
+        self.before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.blocks == 0:
+                self.before = warnings.catch_warnings()
+                self.before.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self.blocks += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.blocks -= 1
+            if self.blocks == 0:
+                self.before.__exit__(None, None, None)
+
+
+_QUIET = _QuietDecoders()
+
+
 @contextmanager
 def _open_image(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     """Open an image file for the ``with`` block. Raise UserError for whatever goes wrong in it."""
     try:
-        with warnings.catch_warnings(), _header(path) as file:
-            # Decoders warn of odd files that they can read.
-            warnings.simplefilter("ignore")
+        with _QUIET, _header(path) as file:
             if file.width * file.height > max_pixels:
                 raise UserError(
                     f"{shown_path(path)}: expected at most {max_pixels:,} pixels, got "
@@ -199,26 +225,3 @@ def find_images(inputs: list[Path], leave_out: Path | None = None) -> FoundImage
 def _lies_in(path: Path, folder: Path) -> bool:
     """Return whether a path lies inside a folder, at any depth."""
     return folder.resolve() in path.resolve().parents
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any of Pillow's modes to 8-bit RGB."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _in_8_bits(np.asarray(image).astype(np.float64), image.mode == "F").convert("RGB")
-    # Pillow warns when it converts a palette with transparency to RGB without this step.
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def _in_8_bits(values: NDArray[np.float64], is_float: bool) -> Image.Image:
-    """Return a grey image of 8 bits from values in the scale that :func:`load_image` describes.
-
-    Raises ValueError if a value is not finite or is beyond every scale.
-    """
-    most = float(values.max(initial=0))
-    scales = _FLOAT_RANGES if is_float else _RANGES
-    top = next((float(scale) for scale in scales if most <= scale), None)
-    if top is None or not np.isfinite(values).all():
-        raise ValueError(f"expected finite values up to {scales[-1]:g}, got up to {most:g}")
-    return Image.fromarray((values.clip(0) * (255 / top) + 0.5).astype(np.uint8))
