@@ -8,24 +8,39 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
-from postnms.config import Config, Fraction, Positive
+from postnms.config import Config, Fraction, Positive, nearest
 
 BLOCKS = 5
 """Number of blocks of a backbone that can be frozen one by one: the stem and four stages."""
 
-BackboneName = Literal[
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnext101_32x4d",
-    "resnext101_32x8d",
-    "resnext101_64x4d",
-    "mobilenet_v3_large",
-]
-"""Names of the classification networks that can be a backbone.
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation of ImageNet's pixels in [0, 1], in the order red, green, blue."""
+
+TIMM_PREFIX = "timm/"
+"""What comes before timm's name of a classification network."""
+
+BACKBONES = (
+    *("resnet18", "resnet34", "resnet50", "resnet101"),
+    *("resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d", "mobilenet_v3_large"),
+)
+"""Names of the classification networks that can be a backbone, beside those of timm.
 
 They are torchvision's, except for ``resnext101_32x4d``, of which torchvision has no weights."""
+
+
+def _backbone_name(name: str) -> str:
+    if name not in BACKBONES and not name.startswith(TIMM_PREFIX):
+        raise ValueError(
+            f"expected {', '.join(BACKBONES)} or {TIMM_PREFIX}NAME "
+            f"({nearest(name, list(BACKBONES))}), got {name!r}"
+        )
+    return name
+
+
+BackboneName = Annotated[str, AfterValidator(_backbone_name)]
+"""One of :data:`BACKBONES`, or ``timm/`` and the name of a network of timm, for example
+``timm/tf_efficientnet_lite0``. It must have feature maps of strides 4 to 32, for images of any
+size."""
 
 
 def _one_a_level(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -58,8 +73,10 @@ class BackboneConfig(Config):
     name: BackboneName = "resnet50"
     """Architecture of the classification network."""
     weights: str | None = None
-    """Weights of the classification network. None: random. ``imagenet``: torchvision's file, from
-    its server or cache. Any other text: path of a local state-dict file."""
+    """Weights of the classification network. None: random. ``imagenet``: the file of torchvision or
+    timm, from its server or cache. ``package``: the file of an installed pip package, which needs
+    no server (extra ``pretrained``, for ``timm/tf_efficientnet_lite0``). Any other text: path of a
+    local state-dict file."""
     fpn_channels: Positive = 256
     """Number of channels of every pyramid level."""
     norm: Literal["frozen", "trained"] = "trained"

@@ -13,12 +13,8 @@ from torch.nn.functional import pad
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from postnms.detectors.config import DetectorConfig
 from postnms.distributed.collectives import max_over_processes
 from postnms.structures import Scored, Targets, rescale
-
-IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and standard deviation of ImageNet's pixels in [0, 1], in the order red, green, blue."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +53,6 @@ class ImageBatch:
         # CPU.
         with torch.device("cpu"):
             return generator(ImageList(self.pixels.float(), self.sizes), exact)
-
-
-def build_transform(config: DetectorConfig) -> GeneralizedRCNNTransform:
-    """Build the module that normalises, resizes and pads images as the settings say."""
-    return GeneralizedRCNNTransform(
-        config.min_size, config.max_size, list(IMAGE_MEAN), list(IMAGE_STD)
-    )
 
 
 def check_images(images: Sequence[Tensor]) -> None:

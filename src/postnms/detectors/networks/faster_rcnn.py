@@ -14,11 +14,11 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from postnms.config import Fraction
 from postnms.detectors.config import TORCHVISION_BETA, TwoStageConfig
-from postnms.detectors.image_batch import ImageBatch, build_transform
+from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.modes import as_at_test
 from postnms.detectors.network import Selection
 from postnms.detectors.parts import box_head
-from postnms.detectors.parts.backbone import build_backbone, levels_of
+from postnms.detectors.parts.backbone import build_backbone, build_transform, levels_of
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
 from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.detectors.parts.proposals import build_rpn, propose

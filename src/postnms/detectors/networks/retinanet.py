@@ -18,11 +18,11 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from postnms.checks import check_outputs
 from postnms.config import Fraction, Positive
 from postnms.detectors.config import AnchorSizes, PyramidConfig, SmoothL1Beta
-from postnms.detectors.image_batch import ImageBatch, build_transform
+from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.network import Selection
 from postnms.detectors.parts import dense_head
 from postnms.detectors.parts.assignment import assign
-from postnms.detectors.parts.backbone import build_backbone, levels_of
+from postnms.detectors.parts.backbone import build_backbone, build_transform, levels_of
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
 from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.structures import Candidates, Targets

@@ -15,11 +15,24 @@ from urllib.error import URLError
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.resnet import Bottleneck, ResNet
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import (
+    ExtraFPNBlock,
+    FeaturePyramidNetwork,
+    LastLevelMaxPool,
+    LastLevelP6P7,
+)
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from postnms.detectors.config import BackboneConfig
+from postnms.detectors.config import (
+    IMAGE_MEAN,
+    IMAGE_STD,
+    TIMM_PREFIX,
+    BackboneConfig,
+    PyramidConfig,
+)
+from postnms.detectors.parts.timm_body import TimmBody, build_timm_body, timm_normalisation
 from postnms.errors import UserError
 from postnms.files.state_dicts import load_weights, read_state_dict
 from postnms.structures import Level
@@ -86,10 +99,44 @@ ARCHITECTURES: dict[str, Architecture] = {
     "resnext101_64x4d": _resnet(torchvision.models.resnext101_64x4d, 4),
     "mobilenet_v3_large": _MOBILENET_V3_LARGE,
 }
-"""Architectures by the names that :data:`postnms.detectors.config.BackboneName` lists."""
+"""Architectures by the names that :data:`postnms.detectors.config.BACKBONES` lists."""
 
 
-def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN:
+class TimmPyramid(nn.Module):
+    """A feature pyramid on a network of timm, with the names of torchvision's ``BackboneWithFPN``.
+
+    Args:
+        body: gives the feature maps of the network by name.
+        widths: number of channels of each of these.
+        width: number of channels of every level.
+        further: makes the levels above the last feature map.
+    """
+
+    def __init__(
+        self, body: TimmBody, widths: list[int], width: int, further: ExtraFPNBlock
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.fpn = FeaturePyramidNetwork(widths, width, further)
+        self.out_channels = width
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Return the levels (B, C, H, W) of images (B, 3, H, W) by name, fine first."""
+        return self.fpn(self.body(pixels))
+
+
+def build_transform(config: PyramidConfig) -> GeneralizedRCNNTransform:
+    """Build the module that normalises, resizes and pads images as the settings say.
+
+    Images are normalised as those that the backbone was trained on by its authors.
+    """
+    name = config.backbone.name
+    is_timm = name.startswith(TIMM_PREFIX)
+    mean, std = timm_normalisation(name) if is_timm else (IMAGE_MEAN, IMAGE_STD)
+    return GeneralizedRCNNTransform(config.min_size, config.max_size, list(mean), list(std))
+
+
+def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN | TimmPyramid:
     """Build a classification network without its classifier, and a pyramid on it.
 
     Args:
@@ -101,6 +148,11 @@ def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN:
     Raises:
         UserError: the weights cannot be read or do not fit.
     """
+    width = config.fpn_channels
+    further = LastLevelMaxPool() if first_level == 2 else LastLevelP6P7(width, width)
+    if config.name.startswith(TIMM_PREFIX):
+        body, widths = build_timm_body(config, tuple(str(i) for i in range(6 - first_level)))
+        return TimmPyramid(body, widths, width, further)
     architecture = ARCHITECTURES[config.name]
     body = architecture.build(norm_layer=_norm(config, architecture.norm_epsilon))
     if isinstance(body, ResNet):
@@ -116,8 +168,6 @@ def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN:
     stages = architecture.stages[first_level - 2 :]
     widths = architecture.widths[first_level - 2 :]
     names = {stage: str(index) for index, stage in enumerate(stages)}
-    width = config.fpn_channels
-    further = LastLevelMaxPool() if first_level == 2 else LastLevelP6P7(width, width)
     return BackboneWithFPN(body, names, list(widths), width, further)
 
 
@@ -144,7 +194,8 @@ def load_backbone_weights(body: nn.Module, name: str, weights: str) -> None:
     Args:
         body: the network without its classifier, which is changed in place.
         name: its architecture.
-        weights: ``imagenet``, or the path of a state-dict file.
+        weights: ``imagenet``, or the path of a state-dict file. There are no packages with weights
+            of these networks.
 
     Raises:
         UserError: there are no such weights, they cannot be fetched or read, or they do not fit.

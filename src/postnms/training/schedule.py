@@ -1,0 +1,84 @@
+"""The schedule of a run in iterations: how long it is, its learning rates, and its intervals."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from postnms.recipes import TrainingConfig
+from postnms.recipes.lengths import in_iterations
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The lengths of a run, all in iterations, and its learning rate in each iteration.
+
+    Example:
+        >>> from postnms.recipes import TrainingConfig
+        >>> config = TrainingConfig(
+        ...     iterations=5, lr=1.0, warmup_iterations=2, warmup_factor=0.5, steps=(3,), gamma=0.5
+        ... )
+        >>> [schedule_of(config, per_epoch=5).learning_rate(i) for i in range(5)]
+        [0.5, 0.75, 1.0, 0.5, 0.5]
+    """
+
+    per_epoch: int
+    """Number of iterations of an epoch."""
+    iterations: int
+    """Number of iterations of the whole run."""
+    log_every: int
+    checkpoint_every: int
+    evaluate_every: int
+    kind: Literal["steps", "cosine"]
+    base: float
+    """The learning rate after warm-up."""
+    warmup: int
+    """Number of iterations in which the rate rises linearly to ``base``. 0: no warm-up."""
+    warmup_factor: float
+    """Share of ``base`` that iteration 0 has."""
+    steps: tuple[int, ...]
+    """Iterations from which on the rate is multiplied by ``gamma``, once for each."""
+    gamma: float
+    final_factor: float
+    """Share of ``base`` that a cosine ends with."""
+
+    def learning_rate(self, iteration: int) -> float:
+        """Return the learning rate of the detector in an iteration, which is counted from 0.
+
+        A cosine falls from ``base``, in the first iteration after warm-up, to ``final_factor`` of
+        it, after the last one (arXiv 1608.03983, Eq. 5, without restarts).
+        """
+        share = min(iteration / self.warmup, 1.0) if self.warmup else 1.0
+        rate = self.base * (self.warmup_factor * (1 - share) + share)
+        rate *= self.gamma ** sum(iteration >= step for step in self.steps)
+        if self.kind == "steps":
+            return rate
+        length = max(self.iterations - self.warmup, 1)
+        progress = min(max(iteration - self.warmup, 0) / length, 1.0)
+        cosine = (1 + math.cos(math.pi * progress)) / 2
+        return rate * (self.final_factor + (1 - self.final_factor) * cosine)
+
+    def is_evaluated(self, finished: int) -> bool:
+        """Return whether the detector is evaluated after so many iterations, before the last."""
+        return finished % self.evaluate_every == 0 and finished < self.iterations
+
+    def is_saved(self, finished: int) -> bool:
+        """Return whether a checkpoint is written after so many iterations."""
+        return finished % self.checkpoint_every == 0 or finished == self.iterations
+
+
+def schedule_of(config: TrainingConfig, per_epoch: int) -> Schedule:
+    """Return the schedule of a run. ``per_epoch`` is the number of iterations of an epoch."""
+    return Schedule(
+        per_epoch=per_epoch,
+        iterations=in_iterations(config.iterations, per_epoch),
+        log_every=config.log_every,
+        checkpoint_every=in_iterations(config.checkpoint_every, per_epoch),
+        evaluate_every=in_iterations(config.evaluate_every, per_epoch),
+        kind=config.schedule,
+        base=config.lr,
+        warmup=in_iterations(config.warmup_iterations, per_epoch),
+        warmup_factor=config.warmup_factor,
+        steps=tuple(in_iterations(step, per_epoch) for step in config.steps),
+        gamma=config.gamma,
+        final_factor=config.final_lr_factor,
+    )
