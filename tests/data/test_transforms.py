@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from postnms.data.transforms import (
+    FILL,
     AugmentationConfig,
     Sample,
     augment,
@@ -20,6 +21,7 @@ from postnms.data.transforms import (
     transpose,
     vflip,
 )
+from postnms.errors import UserError
 
 
 def sample():
@@ -119,3 +121,100 @@ def test_colour_changes_stay_bytes_within_their_strength():
         assert found.dtype == torch.uint8
         assert found.min() >= 79
         assert found.max() <= 121
+
+
+def picture(height=40, width=60):
+    """A dark image with one bright rectangle, which the box is drawn around."""
+    image = torch.full((3, height, width), 10, dtype=torch.uint8)
+    image[:, 10:20, 20:40] = 250
+    boxes = torch.tensor([[20.0, 10, 40, 20]])
+    return Sample(image, boxes, torch.tensor([3]), torch.tensor([False]), 1, (height, width))
+
+
+def bright(found):
+    """The box around the bright pixels of an image, whatever its annotations say."""
+    rows, columns = (found.image[0] > 180).nonzero(as_tuple=True)
+    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+
+
+@pytest.mark.parametrize("scale", [(0.5, 0.5), (0.4, 0.9), (1.0, 1.0001), (1.5, 1.5), (0.5, 2.0)])
+def test_the_box_stays_on_its_object_at_any_scale(scale):
+    config = AugmentationConfig(horizontal_flip=0, scale=scale)
+    larger = config.largest_scale
+    limits = (round(40 * larger), round(60 * larger))
+    image = resize(Image.fromarray(picture().image.permute(1, 2, 0).numpy()), *limits)
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+    stored = dataclasses.replace(picture(), image=pixels, boxes=picture().boxes * larger)
+    widths = set()
+    for seed in range(30):
+        found = augment(stored, config, torch.Generator().manual_seed(seed))
+        assert found.image.shape == (3, 40, 60)
+        assert found.image.dtype == torch.uint8
+        if not len(found.labels):
+            continue
+        assert torch.allclose(found.boxes[0], torch.tensor(bright(found)).float(), atol=1.6)
+        left, top, right, bottom = found.boxes[0].tolist()
+        if left > 1 and right < 59 and top > 1 and bottom < 39:  # not cut by the border
+            widths.add(right - left)
+    assert min(widths) >= 20 * scale[0] * 0.95
+    assert max(widths) <= 20 * scale[1] * 1.05
+
+
+def test_a_smaller_image_lies_on_grey():
+    config = AugmentationConfig(horizontal_flip=0, scale=(0.5, 0.5))
+    found = augment(picture(), config, torch.Generator().manual_seed(1))
+    grey = (found.image == torch.tensor(FILL, dtype=torch.uint8)[:, None, None]).all(dim=0)
+    assert int(grey.sum()) == 40 * 60 - 20 * 30
+
+
+def test_boxes_that_a_crop_leaves_nothing_of_are_left_out():
+    config = AugmentationConfig(horizontal_flip=0, scale=(2.0, 2.0))
+    kept = {
+        len(augment(picture(), config, torch.Generator().manual_seed(seed)).labels)
+        for seed in range(40)
+    }
+    assert kept == {0, 1}
+    for seed in range(40):
+        found = augment(picture(), config, torch.Generator().manual_seed(seed))
+        assert len(found.labels) == len(found.boxes) == len(found.crowd)
+        assert ((found.boxes[:, 2:] - found.boxes[:, :2]) >= 1).all()
+
+
+def test_a_crop_keeps_boxes_on_their_objects_and_has_the_limits_of_the_size():
+    config = AugmentationConfig(horizontal_flip=0, crop=1.0)
+    changed = 0
+    for seed in range(40):
+        found = augment(picture(), config, torch.Generator().manual_seed(seed), (32, 48))
+        height, width = found.image.shape[1:]
+        assert min(height, width) == 32 or max(height, width) == 48
+        assert torch.allclose(found.boxes[0], torch.tensor(bright(found)).float(), atol=2.1)
+        changed += found.image.shape != (3, 32, 48)
+    assert changed > 10
+
+
+def test_crops_leave_torchs_own_generator_as_it_is():
+    config = AugmentationConfig(crop=1.0, scale=(0.5, 2.0))
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first = augment(picture(), config, torch.Generator().manual_seed(3))
+    assert torch.equal(torch.rand(1), expected)
+    again = augment(picture(), config, torch.Generator().manual_seed(3))
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.boxes, again.boxes)
+
+
+def test_images_without_objects_and_tiny_ones_are_not_cropped():
+    config = AugmentationConfig(horizontal_flip=0, crop=1.0)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    empty = dataclasses.replace(
+        picture(), boxes=torch.zeros(0, 4), labels=nothing, crowd=nothing.bool()
+    )
+    for given_sample in (empty, sample()):
+        found = augment(given_sample, config, torch.Generator().manual_seed(2))
+        assert torch.equal(found.image, given_sample.image)
+
+
+def test_the_smaller_factor_comes_first():
+    with pytest.raises(UserError, match="scale: expected the smaller limit first"):
+        AugmentationConfig.parse({"scale": [2.0, 1.0]}, "augmentation")

@@ -19,7 +19,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from postnms.data.dataset import Dataset, ImageId
 from postnms.data.image_files import MAX_PIXELS
 from postnms.data.transforms import AugmentationConfig, Sample, augment, resize
-from postnms.structures import Targets
+from postnms.structures import Targets, take
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,16 @@ class Batch:
             (width / image.shape[2], height / image.shape[1]) for image, (height, width) in pairs
         ]
         return torch.tensor(factors, dtype=torch.float64, device="cpu").view(-1, 2)
+
+    def images_from(self, rows: slice) -> "Batch":
+        """Return some of the images with their objects, as a batch of their own."""
+        chosen = range(len(self.images))[rows]
+        targets = take(
+            self.targets,
+            (self.targets.image >= chosen.start) & (self.targets.image < chosen.stop),
+        )
+        shifted = replace(targets, image=targets.image - chosen.start, num_images=len(chosen))
+        return Batch(self.images[rows], shifted, self.image_ids[rows], self.original_sizes[rows])
 
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory, from where copies to a GPU need no wait.
@@ -97,7 +107,7 @@ class DetectionData(torch_data.Dataset[Sample]):
         self.augmentation = augmentation
         self.seed = seed
         self.max_pixels = max_pixels
-        self.cache: dict[int, Tensor] | None = {} if cache else None
+        self.cache: dict[tuple[int, float], Tensor] | None = {} if cache else None
 
     def __len__(self) -> int:
         return len(self.dataset.records)
@@ -113,7 +123,9 @@ class DetectionData(torch_data.Dataset[Sample]):
     def __getitem__(self, item: int | tuple[int, int]) -> Sample:
         epoch, index = item if isinstance(item, tuple) else (None, item)
         record = self.dataset.records[index]
-        image = self._image(index)
+        augmentation = None if epoch is None else self.augmentation
+        enlarged = 1.0 if augmentation is None else augmentation.largest_scale
+        image = self._image(index, enlarged)
         # Rounding gives the two axes slightly different factors.
         factors = (image.shape[2] / record.width, image.shape[1] / record.height)
         factor = torch.tensor(factors, dtype=torch.float32, device="cpu")
@@ -125,18 +137,24 @@ class DetectionData(torch_data.Dataset[Sample]):
             image_id=record.id,
             original_size=(record.height, record.width),
         )
-        if epoch is None or self.augmentation is None:
+        if epoch is None or augmentation is None:
             return sample
-        return augment(sample, self.augmentation, seeded_generator(self.seed, epoch, index))
+        generator = seeded_generator(self.seed, epoch, index)
+        return augment(sample, augmentation, generator, (self.min_size, self.max_size))
 
-    def _image(self, index: int) -> Tensor:
-        """Return the resized image (3, height, width), from the cache if it is there."""
-        if self.cache is not None and index in self.cache:
-            return self.cache[index]
+    def _image(self, index: int, enlarged: float) -> Tensor:
+        """Return the image (3, height, width), resized to ``enlarged`` times the limits.
+
+        It is taken from the cache if it is there.
+        """
+        key = (index, enlarged)
+        if self.cache is not None and key in self.cache:
+            return self.cache[key]
         whole = self.dataset.records[index].load(self.max_pixels)
-        image = pil_to_tensor(resize(whole, self.min_size, self.max_size))
+        limits = (round(side * enlarged) for side in (self.min_size, self.max_size))
+        image = pil_to_tensor(resize(whole, *limits))
         if self.cache is not None:
-            self.cache[index] = image
+            self.cache[key] = image
         return image
 
 
