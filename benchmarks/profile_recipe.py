@@ -20,8 +20,9 @@ from postnms.data.splits import open_splits
 from postnms.distributed.processes import get_accelerator
 from postnms.recipes import get_recipe
 from postnms.runs.loading import build_run_detector
-from postnms.training.loop import training_batches
+from postnms.training.loop import batches_per_epoch, training_batches
 from postnms.training.optimizer import build_optimizer, set_learning_rate
+from postnms.training.schedule import schedule_of
 from postnms.training.step import training_step
 
 WARMUP = 10
@@ -72,12 +73,15 @@ def main() -> None:
     detector = build_run_detector(recipe, len(splits.train.dataset.categories)).to(
         accelerator.device
     )
-    batches = training_batches(recipe, splits.train, 0, accelerator)
-    steps = iter(range(recipe.training.iterations))
+    schedule = schedule_of(
+        recipe.training, batches_per_epoch(splits.train, recipe.training.batch_size)
+    )
+    batches = training_batches(recipe, splits.train, schedule.iterations, 0, accelerator)
+    steps = iter(range(schedule.iterations))
     optimizer = build_optimizer(detector.train(), recipe.training)
 
     def train() -> None:
-        set_learning_rate(optimizer, next(steps), recipe.training)
+        set_learning_rate(optimizer, schedule.learning_rate(next(steps)))
         training_step(detector, optimizer, next(batches), recipe.training, accelerator)
 
     print_shares("a training step", train, given.rounds, given.least)

@@ -26,8 +26,9 @@ from postnms.runs.checkpoints import own_state
 from postnms.runs.folder import RunFolder, read_recipe
 from postnms.runs.loading import build_run_detector
 from postnms.runs.provenance import provenance
-from postnms.training.loop import training_batches
+from postnms.training.loop import batches_per_epoch, training_batches
 from postnms.training.optimizer import build_optimizer, set_learning_rate
+from postnms.training.schedule import schedule_of
 from postnms.training.step import training_step
 
 
@@ -75,15 +76,17 @@ def main() -> None:
         side = override(recipe, changes)
         detector = build(side, len(splits.train.dataset.categories), run).to(accelerator.device)
         sides[name] = (detector, build_optimizer(detector, side.training))
-    first = recipe.training.iterations - 1 if run else 0
+    config = recipe.training
+    schedule = schedule_of(config, batches_per_epoch(splits.train, config.batch_size))
+    first = schedule.iterations - 1 if run else 0
     seconds: dict[str, list[float]] = {name: [] for name in ("loading", *sides)}
-    batches = training_batches(recipe, splits.train, 0, accelerator)
+    batches = training_batches(recipe, splits.train, schedule.iterations, 0, accelerator)
     for iteration in range(arguments.warmup + arguments.rounds):
         begin = time.perf_counter()
         batch = next(batches)
         taken = {"loading": time.perf_counter() - begin}
         for name, (detector, optimizer) in sides.items():
-            set_learning_rate(optimizer, max(iteration, first), recipe.training)
+            set_learning_rate(optimizer, schedule.learning_rate(max(iteration, first)))
             begin = time.perf_counter()
             training_step(detector, optimizer, batch, recipe.training, accelerator)
             taken[name] = time.perf_counter() - begin

@@ -72,6 +72,8 @@ AUGMENTATION = {
     "brightness": 0.1,
     "contrast": 0.2,
     "saturation": 0.3,
+    "scale": [0.5, 2.0],
+    "crop": 0.5,
 }
 FASTER = {**TWO_STAGE, "box_fg_iou_thresh": 0.6, "box_bg_iou_thresh": 0.4}
 DATA = {
@@ -114,6 +116,7 @@ TRAINING = {
     "freeze": "detector",
     "iterations": 7,
     "batch_size": 2,
+    "accumulation": 2,
     "optimizer": "adamw",
     "lr": 0.001,
     "momentum": 0.5,
@@ -121,14 +124,19 @@ TRAINING = {
     "stage_lr_factor": 2.0,
     "warmup_iterations": 1,
     "warmup_factor": 0.5,
-    "steps": [3, 5],
+    "schedule": "cosine",
+    "steps": [3, "2 epochs"],
     "gamma": 0.5,
+    "final_lr_factor": 0.5,
+    "average_decay": 0.9,
     "clip_norm": 1.0,
     "precision": "bf16",
     "channels_last": True,
     "log_every": 1,
     "checkpoint_every": 2,
-    "evaluate_every": 3,
+    "evaluate_every": "1 epoch",
+    "final_weights": "best",
+    "trackers": ["mlflow"],
 }
 EVALUATION = {"batch_size": 3, "bootstrap": 5}
 VALUES = {

@@ -97,7 +97,7 @@ def test_every_row_of_table_1_builds_and_trains(name):
     assert not any("bn" in part for part in trained)
     accelerator = get_accelerator()
     optimizer = build_optimizer(detector, recipe.training)
-    set_learning_rate(optimizer, 1000, recipe.training)
+    set_learning_rate(optimizer, recipe.training.lr)
     pyramid = next(detector.network.backbone.fpn.parameters())
     before = pyramid.clone()
     targets = truths([(8, 8, 40, 50), (30, 10, 90, 60)], [3, 70], [0, 1], num_images=2)

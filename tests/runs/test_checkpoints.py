@@ -52,7 +52,7 @@ def test_training_goes_on_from_a_file_as_if_nothing_had_been(tmp_path, kind):
 def a_run(folder, *iterations, damaged=()):
     """A run folder with checkpoints of the given iterations, the last one first."""
     run = RunFolder(folder)
-    about = {"recipe": {"training": {"iterations": 4}}}
+    about = {"iterations": 4}
     for file, finished in zip((run.checkpoint, run.older_checkpoint), iterations, strict=False):
         tensors = {"model.network.a": torch.tensor([finished])}
         save_tensors(file, tensors, {**about, "finished": finished})

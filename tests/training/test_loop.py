@@ -61,8 +61,8 @@ def test_a_val_split_without_objects_has_no_ap_and_stops_nothing(tmp_path, capsy
 def test_batches_do_not_depend_on_where_the_run_began():
     recipe = tiny("training.iterations=9")
     data, accelerator = splits_of(recipe).train, Accelerator(cpu=True)
-    whole = list(training.training_batches(recipe, data, 0, accelerator))
-    tail = list(training.training_batches(recipe, data, 4, accelerator))
+    whole = list(training.training_batches(recipe, data, 9, 0, accelerator))
+    tail = list(training.training_batches(recipe, data, 9, 4, accelerator))
     assert len(whole) == 9
     for first, second in zip(whole[4:], tail, strict=True):
         assert first.image_ids == second.image_ids

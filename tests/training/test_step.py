@@ -10,7 +10,7 @@ from postnms.runs.folder import RunFolder
 from postnms.runs.loading import build_run_detector
 from postnms.training import loop as training
 from postnms.training.optimizer import build_optimizer, set_learning_rate
-from postnms.training.step import training_step
+from postnms.training.step import step_generators, training_step
 from tests.support.runs import run, splits_of, tiny
 
 
@@ -20,13 +20,62 @@ def test_clipping_bounds_the_step():
     accelerator = Accelerator(cpu=True)
     detector = build_run_detector(recipe, 5).train()
     optimizer = build_optimizer(detector, recipe.training)
-    set_learning_rate(optimizer, 2, recipe.training)
-    batch = next(training.training_batches(recipe, splits_of(recipe).train, 0, accelerator))
+    set_learning_rate(optimizer, 0.02)
+    batch = next(training.training_batches(recipe, splits_of(recipe).train, 1, 0, accelerator))
     before = [parameter.detach().clone() for parameter in detector.parameters()]
     training_step(detector, optimizer, batch, recipe.training, accelerator)
     pairs = zip(detector.parameters(), before, strict=True)
     moved = sum((now - then).square().sum() for now, then in pairs).sqrt()
     assert moved.item() == pytest.approx(0.02 * 0.001, rel=1e-2)
+
+
+def test_the_gradient_of_parts_is_the_mean_of_theirs():
+    recipe = tiny("training.iterations=1", "training.batch_size=4", "training.clip_norm=null")
+    accelerator = Accelerator(cpu=True)
+    splits = splits_of(recipe)
+    batch = next(training.training_batches(recipe, splits.train, 1, 0, accelerator))
+    torch.manual_seed(0)
+    detector = build_run_detector(recipe, 5).train()
+    optimizer = build_optimizer(detector, recipe.training)
+    set_learning_rate(optimizer, 0.0)  # the weights stay, so the gradients can be compared
+
+    def gradients(part, accumulation, first=0):
+        draws = step_generators(0, 0, 4, accelerator)[first : first + len(part.images)]
+        config = recipe.training.model_copy(update={"accumulation": accumulation})
+        losses = training_step(detector, optimizer, part, config, accelerator, draws)
+        parameters = dict(detector.named_parameters())
+        return {n: p.grad.clone() for n, p in parameters.items() if p.grad is not None}, losses
+
+    together, losses = gradients(batch, 2)
+    parts = [gradients(batch.images_from(slice(i, i + 2)), 1, i) for i in (0, 2)]
+    assert together.keys() == parts[0][0].keys() | parts[1][0].keys()
+    for name, gradient in together.items():
+        mean = sum(part.get(name, torch.zeros(())) for part, _ in parts) / 2
+        torch.testing.assert_close(gradient, mean, rtol=1e-4, atol=1e-6)
+    for name, loss in losses.items():
+        assert loss == pytest.approx(float(sum(part[name] for _, part in parts)) / 2)
+
+
+def test_a_part_of_a_batch_has_the_objects_of_its_images():
+    recipe = tiny("training.iterations=1", "training.batch_size=4")
+    batch = next(training.training_batches(recipe, splits_of(recipe).train, 1, 0, Accelerator()))
+    part = batch.images_from(slice(1, 3))
+    assert part.image_ids == batch.image_ids[1:3]
+    assert len(part.images) == len(part.original_sizes) == part.targets.num_images == 2
+    for position, image in enumerate((1, 2)):
+        whole = batch.targets.boxes[batch.targets.image == image]
+        assert torch.equal(part.targets.boxes[part.targets.image == position], whole)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(4, 3), (2, 4)])
+def test_parts_of_a_batch_are_equal(tmp_path, batch_size, accumulation):
+    recipe = tiny(
+        "training.iterations=1",
+        f"training.batch_size={batch_size}",
+        f"training.accumulation={accumulation}",
+    )
+    with pytest.raises(UserError, match=r"training\.accumulation: expected a divisor of the"):
+        run(tmp_path, recipe)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path, before_steps):

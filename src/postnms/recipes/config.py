@@ -12,6 +12,7 @@ from postnms.config import Config, Fraction, Positive, json_or_text, nearest
 from postnms.data.config import DataConfig
 from postnms.detectors import AnyDetectorConfig, FasterRCNNConfig
 from postnms.errors import UserError, shown, shown_name
+from postnms.recipes.lengths import Length, LengthOrNone
 from postnms.stage import StageConfig
 
 NonNegative = Annotated[float, Field(ge=0)]
@@ -21,7 +22,8 @@ Count = Annotated[int, Field(ge=0)]
 class TrainingConfig(Config):
     """Optimizer, schedule, precision, and how often to log, save and evaluate.
 
-    All intervals are in iterations.
+    Lengths and intervals are numbers of iterations, or texts such as ``20 epochs``. An epoch is as
+    many iterations as it takes to see every image once.
     """
 
     start_from: str | None = None
@@ -33,10 +35,14 @@ class TrainingConfig(Config):
     detector, must fit exactly in any case."""
     freeze: Literal["none", "detector"] = "none"
     """``detector``: train only the stage, on a detector that stays as it is."""
-    iterations: Positive
-    """Number of training steps."""
+    iterations: Length
+    """Number of training steps, or of epochs: ``20 epochs``."""
     batch_size: Positive = 16
     """Number of images in one step over all processes."""
+    accumulation: Positive = 1
+    """Number of parts of a batch that are computed one after another, to use less memory. The
+    weights change once, by the mean of the gradients of the parts. Every process must get a
+    multiple of it."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate of the detector after warm-up."""
@@ -48,13 +54,20 @@ class TrainingConfig(Config):
 
     Beta scales the stage's loss down, and with it the stage's updates. This compensates for the
     stage alone and leaves its gradient into the shared features as it is."""
-    warmup_iterations: Count = 500
+    warmup_iterations: LengthOrNone = 500
     """Number of iterations in which the rate rises linearly."""
     warmup_factor: Fraction = 0.001
     """Share of the rate that the first iteration has."""
-    steps: tuple[int, ...] = ()
+    schedule: Literal["steps", "cosine"] = "steps"
+    """How the rate falls after warm-up: at ``steps`` alone, or as half a cosine wave as well."""
+    steps: tuple[Length, ...] = ()
     """Iterations at which the rate is multiplied by ``gamma``."""
     gamma: Annotated[float, Field(gt=0)] = 0.1
+    final_lr_factor: Fraction = 0.0
+    """Share of the rate that a cosine ends with."""
+    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of a moving average of the weights, for example 0.998. The averaged weights are
+    evaluated and kept. None: no average."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of the gradient of all parameters together. None: no limit."""
     precision: Literal["float32", "bf16"] = "float32"
@@ -62,8 +75,15 @@ class TrainingConfig(Config):
     channels_last: bool = False
     """Keep images and weights with the channels innermost."""
     log_every: Positive = 20
-    checkpoint_every: Positive = 1000
-    evaluate_every: Positive = 10000
+    """Number of iterations between two lines of the log."""
+    checkpoint_every: Length = 1000
+    evaluate_every: Length = 10000
+    final_weights: Literal["last", "best"] = "last"
+    """Weights that the run ends with: the last ones, or those with the best AP among all
+    evaluations on the val split. The AP of the best ones is too good for a split that they were
+    chosen on. The best ones are kept in ``best.safetensors`` in any case."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """Programs that show the curves of the run. The last two need the extra ``trackers``."""
 
 
 class EvaluationConfig(Config):

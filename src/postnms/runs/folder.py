@@ -57,6 +57,11 @@ class RunFolder:
         return self.root / "weights.safetensors"
 
     @property
+    def best(self) -> Path:
+        """The weights of the evaluation with the best AP."""
+        return self.root / "best.safetensors"
+
+    @property
     def newest_weights(self) -> Path:
         """The weights of the trained detector, or its last checkpoint while it is trained."""
         return self.weights if self.weights.is_file() else self.checkpoint
@@ -221,7 +226,7 @@ def _read_provenance(folder: RunFolder) -> dict[str, Any]:
 
 
 def _remove_earlier_run(folder: RunFolder) -> None:
-    earlier = [folder.checkpoint, folder.older_checkpoint, folder.weights, folder.log]
+    earlier = [folder.checkpoint, folder.older_checkpoint, folder.weights, folder.best, folder.log]
     earlier += [folder.metrics, folder.evaluation, *(folder.results(row) for row in ROW_TITLES)]
     if folder.pictures.is_file():
         names = _read(folder.pictures)

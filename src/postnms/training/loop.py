@@ -10,8 +10,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from postnms.data.digest import digest_of
@@ -27,10 +25,15 @@ from postnms.recipes import Recipe, TrainingConfig
 from postnms.runs.checkpoints import model_state
 from postnms.runs.folder import RunFolder, begin_run, hold_run, write_results
 from postnms.runs.loading import build_run_detector, start_from, without_weights
+from postnms.training.averaging import WeightAverage
+from postnms.training.best import BestWeights, load_best
 from postnms.training.optimizer import build_optimizer, set_learning_rate
 from postnms.training.report import TrainingReport
 from postnms.training.resume import resume_training, save_checkpoint
+from postnms.training.schedule import Schedule, schedule_of
+from postnms.training.state import Trained
 from postnms.training.step import step_generators, stop_unless_finite, training_step
+from postnms.training.trackers import check_trackers
 
 
 def train(
@@ -60,9 +63,7 @@ def train(
             the last checkpoint is kept. With ``resume`` also if the checkpoint is damaged or not
             whole, or if it belongs to another recipe, other classes or other data.
     """
-    accelerator = get_accelerator(
-        mixed_precision="no", log_with="tensorboard", project_dir=folder.root
-    )
+    accelerator = get_accelerator(mixed_precision="no")
     with hold_run(folder, command) if accelerator.is_main_process else nullcontext():
         return _train(recipe, splits, folder, accelerator, resume=resume, command=command)
 
@@ -78,49 +79,82 @@ def _train(
 ) -> tuple[Detector, Evaluation]:
     """Train in a folder that the main process holds, see :func:`train`."""
     config = recipe.training
+    check_trackers(config.trackers)
+    schedule = schedule_of(config, batches_per_epoch(splits.train, config.batch_size))
     digest = digest_of(splits.train.dataset, splits.val.dataset)
-    detector, model, optimizer, start = _set_up(
-        recipe, splits, digest, folder, accelerator, resume=resume
-    )
+    trained, start = _set_up(recipe, splits, schedule, digest, folder, accelerator, resume=resume)
     if accelerator.is_main_process:
         categories = splits.train.dataset.categories
         begin_run(folder, recipe, categories, splits.folder, resume=resume, command=command)
-    batches = training_batches(recipe, splits.train, start, accelerator)
-    with TrainingReport(folder, config, accelerator, start) as report:
+    best = BestWeights(folder) if accelerator.is_main_process else None
+    batches = training_batches(recipe, splits.train, schedule.iterations, start, accelerator)
+    with TrainingReport(folder, config, schedule, accelerator, start) as report:
         for iteration, batch in enumerate(batches, start):
-            rate = set_learning_rate(optimizer, iteration, config)
+            rate = schedule.learning_rate(iteration)
+            set_learning_rate(trained.optimizer, rate)
             draws = step_generators(recipe.seed, iteration, len(batch.images), accelerator)
-            losses = training_step(model, optimizer, batch, config, accelerator, draws)
+            losses = training_step(
+                trained.model, trained.optimizer, batch, config, accelerator, draws
+            )
             stop_unless_finite(losses, iteration, folder)
+            trained.update_average()
             report.step(iteration, losses, rate)
             finished = iteration + 1
-            if finished % config.evaluate_every == 0 and finished < config.iterations:
-                report.metrics(finished, _evaluate(detector, splits, recipe, accelerator)[0])
-            if finished % config.checkpoint_every == 0 or finished == config.iterations:
-                save_checkpoint(folder, recipe, digest, finished, detector, optimizer, accelerator)
-        if accelerator.is_main_process:
-            save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
-        evaluation, results = _evaluate(detector, splits, recipe, accelerator)
-        report.metrics(config.iterations, evaluation)
+            if schedule.is_evaluated(finished):
+                evaluation, _ = _evaluate(trained.result, splits, recipe, accelerator)
+                report.metrics(finished, evaluation)
+                if best is not None:
+                    best.offer(trained.result, evaluation, finished)
+            if schedule.is_saved(finished):
+                save_checkpoint(folder, recipe, digest, schedule, finished, trained, accelerator)
+        evaluation, results = _finish(
+            trained.result, recipe, splits, schedule, folder, best, report, accelerator
+        )
     if accelerator.is_main_process:
         folder.evaluation.unlink(missing_ok=True)
         write_results(folder, evaluation, results)
-    return detector, evaluation
+    return trained.result, evaluation
+
+
+def _finish(
+    detector: Detector,
+    recipe: Recipe,
+    splits: Splits,
+    schedule: Schedule,
+    folder: RunFolder,
+    best: BestWeights | None,
+    report: TrainingReport,
+    accelerator: Accelerator,
+) -> tuple[Evaluation, Results]:
+    """Evaluate after the last iteration, and write the weights that the recipe asks for."""
+    keeps_last = recipe.training.final_weights == "last"
+    if accelerator.is_main_process and keeps_last:
+        save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
+    evaluation, results = _evaluate(detector, splits, recipe, accelerator)
+    report.metrics(schedule.iterations, evaluation)
+    if best is not None:
+        best.offer(detector, evaluation, schedule.iterations)
+    if keeps_last:
+        return evaluation, results
+    accelerator.wait_for_everyone()  # Process 0 has written the best weights by then.
+    if load_best(folder, detector, schedule.iterations):
+        evaluation, results = _evaluate(detector, splits, recipe, accelerator)
+    if accelerator.is_main_process:
+        save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
+    return evaluation, results
 
 
 def _set_up(
     recipe: Recipe,
     splits: Splits,
+    schedule: Schedule,
     digest: str,
     folder: RunFolder,
     accelerator: Accelerator,
     *,
     resume: bool,
-) -> tuple[Detector, nn.Module, Optimizer, int]:
-    """Return the detector, the model that wraps it, its optimizer, and the first iteration.
-
-    The wrapped model is for training steps: it shares the gradients of several processes.
-    """
+) -> tuple[Trained, int]:
+    """Return what is trained, and the first iteration."""
     config = recipe.training
     categories = splits.train.dataset.categories
     set_seed(recipe.seed, device_specific=True)
@@ -132,28 +166,40 @@ def _set_up(
         start_from(detector, where, categories, exact=config.exact_weights)
     model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
     check_batch_size(config, accelerator)
+    decay = config.average_decay
+    average = None if decay is None else WeightAverage(detector, decay)
+    trained = Trained(detector, model, optimizer, average)
     start = 0
     if resume:
-        start = resume_training(
-            recipe, digest, folder, categories, detector, optimizer, accelerator
-        )
-    return detector, model, optimizer, start
+        start = resume_training(recipe, digest, schedule, folder, categories, trained, accelerator)
+    return trained, start
 
 
 def check_batch_size(config: TrainingConfig, accelerator: Accelerator) -> None:
-    """Raise UserError unless every process gets the same share of a batch."""
+    """Raise UserError unless every process gets the same share of a batch, in equal parts."""
     world = accelerator.num_processes
     if config.batch_size % world:
         raise UserError(
             f"training.batch_size: expected a multiple of the {world} processes, "
             f"got {config.batch_size}"
         )
+    share = config.batch_size // world
+    if share % config.accumulation:
+        raise UserError(
+            f"training.accumulation: expected a divisor of the {share} images of a process, "
+            f"got {config.accumulation}"
+        )
+
+
+def batches_per_epoch(data: DetectionData, batch_size: int) -> int:
+    """Return the number of batches in which every image comes at least once."""
+    return TrainBatches(data.aspect_groups, batch_size, seed=0).per_epoch
 
 
 def training_batches(
-    recipe: Recipe, data: DetectionData, start: int, accelerator: Accelerator
+    recipe: Recipe, data: DetectionData, iterations: int, start: int, accelerator: Accelerator
 ) -> Iterator[Batch]:
-    """Yield the batches of iterations ``start`` to the last.
+    """Yield the batches of iterations ``start`` to ``iterations - 1``.
 
     A batch depends on its iteration alone, not on whether the run was interrupted before it.
     """
@@ -176,7 +222,7 @@ def training_batches(
         generator=torch.Generator(),
     )
     try:
-        for _, batch in zip(range(start, config.iterations), loader, strict=False):
+        for _, batch in zip(range(start, iterations), loader, strict=False):
             yield batch
     except UserError as error:
         # A worker of the loader puts its traceback before the message and a line break behind it.

@@ -28,6 +28,8 @@ from postnms.evaluation.results import Evaluation
 from postnms.files.atomic import write_text
 from postnms.recipes import TrainingConfig
 from postnms.runs.folder import RunFolder
+from postnms.training.schedule import Schedule
+from postnms.training.trackers import start_trackers
 
 
 class TrainingReport:
@@ -37,24 +39,28 @@ class TrainingReport:
 
     Args:
         folder: the folder of the run. Lines of its log after iteration ``start`` are removed.
-        config: the number of iterations, and how often to log.
-        accelerator: the processes that train together, with a TensorBoard tracker.
+        config: the trackers.
+        schedule: the number of iterations, and how often to log.
+        accelerator: the processes that train together.
         start: number of iterations that are finished already.
     """
 
     def __init__(
-        self, folder: RunFolder, config: TrainingConfig, accelerator: Accelerator, start: int
+        self,
+        folder: RunFolder,
+        config: TrainingConfig,
+        schedule: Schedule,
+        accelerator: Accelerator,
+        start: int,
     ) -> None:
         self.folder = folder
-        self.config = config
+        self.schedule = schedule
         self.accelerator = accelerator
         self.main = accelerator.is_main_process
         self.last = (time.perf_counter(), start)
         if self.main:
             _cut_log(folder, start)
-        accelerator.init_trackers(
-            "tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}}
-        )
+        self.trackers = start_trackers(config.trackers, folder, start) if self.main else []
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -63,7 +69,7 @@ class TrainingReport:
             TextColumn("eta"),
             TimeRemainingColumn(),
         )
-        self.task = self.progress.add_task("training", total=config.iterations, completed=start)
+        self.task = self.progress.add_task("training", total=schedule.iterations, completed=start)
         self.losses = Text()
         self.live = Live(Group(self.progress, self.losses), console=Console(stderr=True))
 
@@ -82,8 +88,7 @@ class TrainingReport:
         if self.main and not self.live.console.is_terminal:
             # Rich ends the last line on terminals only.
             self.live.console.print()
-        # ``Accelerator.end_training`` would end the process group too, so it is not called here.
-        for tracker in self.accelerator.trackers:
+        for tracker in self.trackers:
             tracker.finish()
 
     def step(self, iteration: int, losses: Mapping[str, Tensor], rate: float) -> None:
@@ -98,7 +103,7 @@ class TrainingReport:
             rate: the learning rate of the detector.
         """
         self.progress.advance(self.task)
-        if (iteration + 1) % self.config.log_every and iteration + 1 != self.config.iterations:
+        if (iteration + 1) % self.schedule.log_every and iteration + 1 != self.schedule.iterations:
             return
         means = self.accelerator.reduce(
             {name: loss.float() for name, loss in losses.items()}, reduction="mean"
@@ -136,10 +141,11 @@ class TrainingReport:
         self._write(finished, {name: value for name, value in figures.items() if value is not None})
 
     def _write(self, finished: int, values: dict[str, Any]) -> None:
-        """Append a line to the log, and send its values to TensorBoard."""
+        """Append a line to the log, and send its values to the trackers."""
         with self.folder.log.open("a") as file:
             file.write(json.dumps({"iteration": finished, **values}) + "\n")
-        self.accelerator.log(values, step=finished)
+        for tracker in self.trackers:
+            tracker.log(values, step=finished)
 
 
 def _cut_log(folder: RunFolder, start: int) -> None:

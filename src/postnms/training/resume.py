@@ -9,10 +9,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.optim import Optimizer
 
 from postnms.data.dataset import Category
-from postnms.detectors import Detector
 from postnms.errors import UserError, shown
 from postnms.files.tensor_files import save_tensors
 from postnms.recipes import Recipe, TrainingConfig
@@ -23,7 +21,8 @@ from postnms.runs.checkpoints import (
     training_state,
 )
 from postnms.runs.folder import RunFolder, read_categories
-from postnms.training.optimizer import configured_rate
+from postnms.training.schedule import Schedule, schedule_of
+from postnms.training.state import Trained
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +34,8 @@ FREE_TO_CHANGE = (
     "training.log_every",
     "training.checkpoint_every",
     "training.evaluate_every",
+    "training.final_weights",
+    "training.trackers",
     "evaluation.batch_size",
     "evaluation.bootstrap",
 )
@@ -48,9 +49,9 @@ def save_checkpoint(
     folder: RunFolder,
     recipe: Recipe,
     data_digest: str,
+    schedule: Schedule,
     finished: int,
-    detector: Detector,
-    optimizer: Optimizer,
+    trained: Trained,
     accelerator: Accelerator,
 ) -> None:
     """Write the checkpoint of a run after ``finished`` iterations, and keep the one before it.
@@ -67,24 +68,27 @@ def save_checkpoint(
     if accelerator.is_main_process:
         about = {
             "finished": finished,
+            "iterations": schedule.iterations,
+            "final_weights": recipe.training.final_weights,
             "recipe": recipe.model_dump(mode="json"),
             "data_digest": data_digest,
             "time": time.time(),
         }
-        tensors = training_state(detector, optimizer, states)
+        tensors = training_state(trained.detector, trained.optimizer, states)
+        tensors |= {} if trained.average is None else trained.average.state()
         save_tensors(folder.checkpoint, tensors, about, older=folder.older_checkpoint)
 
 
 def resume_training(
     recipe: Recipe,
     data_digest: str,
+    schedule: Schedule,
     folder: RunFolder,
     categories: tuple[Category, ...],
-    detector: Detector,
-    optimizer: Optimizer,
+    trained: Trained,
     accelerator: Accelerator,
 ) -> int:
-    """Restore the checkpoint of a run into the detector, the optimizer and the random generators.
+    """Restore the checkpoint of a run into what is trained and into the random generators.
 
     The recipe and the number of processes may differ from those of the checkpoint as far as no
     finished iteration depends on it. A line in the log says what differs.
@@ -92,10 +96,10 @@ def resume_training(
     Args:
         recipe: the recipe to go on with. :data:`FREE_TO_CHANGE` may differ from the run's recipe.
         data_digest: tells the data from others. They must be those of the run.
+        schedule: the schedule of ``recipe`` on these data.
         folder: the folder of the run.
         categories: the classes of the data, in the order of the labels.
-        detector: the detector, which is changed in place.
-        optimizer: the optimizer, which is changed in place.
+        trained: detector, optimizer and average, which are changed in place.
         accelerator: the processes that train together.
 
     Returns:
@@ -114,13 +118,18 @@ def resume_training(
         raise UserError(
             f"{folder.labels}: the run was trained on other classes than those of the data"
         )
-    finished = _check_whole(tensors, about, recipe.training, detector, source)
-    changes = _check_recipe(recipe, before, finished, source)
+    finished = _check_whole(tensors, about, recipe.training, schedule, trained, source)
+    changes = _check_recipe(recipe, before, source)
     if about.get("data_digest") != data_digest:
         raise UserError(
             f"{source}: the run was trained on other images or annotations than those of the data"
         )
-    states = restore_training_state(tensors, detector, optimizer, source)
+    # The same data have the same length of an epoch.
+    earlier = schedule_of(before.training, schedule.per_epoch)
+    _check_rates(schedule, earlier, finished, source)
+    states = restore_training_state(tensors, trained.detector, trained.optimizer, source)
+    if trained.average is not None:
+        trained.average.restore(tensors)
     processes = sum(name.endswith(".cpu") for name in states)
     if processes != accelerator.num_processes:
         changes.append(f"processes: {accelerator.num_processes} here, {processes} there")
@@ -130,28 +139,33 @@ def resume_training(
     return finished
 
 
-def _check_recipe(recipe: Recipe, before: Recipe, finished: int, source: str) -> list[str]:
+def _check_recipe(recipe: Recipe, before: Recipe, source: str) -> list[str]:
     """Return the differences of two recipes. Raise UserError for one that is not free to change."""
     differences = recipe.differences(before)
     fixed = [line for line in differences if line.partition(":")[0] not in FREE_TO_CHANGE]
     if fixed:
         raise UserError(f"{source}: of another recipe: {'; '.join(fixed[:3])}")
+    return differences
+
+
+def _check_rates(schedule: Schedule, before: Schedule, finished: int, source: str) -> None:
+    """Raise UserError if a finished iteration would have had another learning rate."""
     for iteration in range(finished):
-        here = configured_rate(iteration, recipe.training)
-        there = configured_rate(iteration, before.training)
+        here, there = schedule.learning_rate(iteration), before.learning_rate(iteration)
         if here != there:
+            changed = "iterations" if schedule.kind == "cosine" else "steps"
             raise UserError(
-                f"{source}: training.steps: the learning rate of the finished iteration "
+                f"{source}: training.{changed}: the learning rate of the finished iteration "
                 f"{iteration} would be {here:g}, and it was {there:g}"
             )
-    return differences
 
 
 def _check_whole(
     tensors: Mapping[str, Tensor],
     about: Mapping[str, Any],
     config: TrainingConfig,
-    detector: Detector,
+    schedule: Schedule,
+    trained: Trained,
     source: str,
 ) -> int:
     """Return the number of finished iterations. Raise UserError if a part of the state is missing.
@@ -159,13 +173,13 @@ def _check_whole(
     torch would fill up or cast a state that is not whole, and the run would go on to other results.
     """
     finished = about.get("finished")
-    if type(finished) is not int or not 0 <= finished <= config.iterations:
+    if type(finished) is not int or not 0 <= finished <= schedule.iterations:
         raise UserError(
-            f"{source}: finished: expected 0 to {config.iterations} iterations, "
+            f"{source}: finished: expected 0 to {schedule.iterations} iterations, "
             f"got {shown(finished)}"
         )
     weights = own_state(tensors)
-    for name, value in detector.state_dict().items():
+    for name, value in trained.detector.state_dict().items():
         if name in weights and weights[name].dtype != value.dtype:
             raise UserError(
                 f"{source}: model.{name}: expected {value.dtype}, got {weights[name].dtype}"
@@ -173,6 +187,8 @@ def _check_whole(
     has_state = config.optimizer == "adamw" or config.momentum > 0
     if finished and has_state and not any(name.startswith("optimizer.") for name in tensors):
         raise UserError(f"{source}: expected the state of the optimizer, got none")
+    if trained.average is not None and trained.average.state().keys() - tensors.keys():
+        raise UserError(f"{source}: expected the average of the weights, got none or a part of it")
     if "rng.0.cpu" not in tensors:
         raise UserError(f"{source}: expected the states of the random generators, got none")
     return finished

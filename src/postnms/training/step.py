@@ -1,7 +1,8 @@
 """One training step, the source of its random draws, and the check of its losses."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -36,17 +37,16 @@ def training_step(
         generators: the source of the random draws, one for each image. None: torch's own generator.
 
     Returns:
-        The losses before the update by name, as detached scalars. If the norm of the gradient is
-        not finite, it is among them as ``gradient_norm``.
+        The losses before the update by name, as detached scalars: means over the parts of the
+        batch. If the norm of the gradient is not finite, it is among them as ``gradient_norm``.
     """
-    device = accelerator.device
-    images = [image.to(device, non_blocking=True) for image in batch.images]
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        losses = model(images, move(batch.targets, device), generators=generators).losses
-    total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
-    accelerator.backward(total)
-    values = {name: loss.detach() for name, loss in losses.items()}
+    parts = [
+        _backward(model, part, own, config, accelerator, last=last)
+        for part, own, last in _parts(batch, generators, config.accumulation)
+    ]
+    values = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+    total = torch.stack(list(values.values())).sum()
     # An infinite limit clips nothing and still gives the norm.
     norm = accelerator.clip_grad_norm_(
         model.parameters(), math.inf if config.clip_norm is None else config.clip_norm
@@ -57,6 +57,40 @@ def training_step(
     if bool(torch.isfinite(total)):
         optimizer.step()
     return values
+
+
+def _parts(
+    batch: Batch, generators: Sequence[torch.Generator] | None, count: int
+) -> Iterator[tuple[Batch, Sequence[torch.Generator] | None, bool]]:
+    """Yield parts of a batch with the generators of their images, and whether each is the last."""
+    size = len(batch.images) // count
+    for start in range(0, count * size, size):
+        rows = slice(start, start + size)
+        own = None if generators is None else generators[rows]
+        yield (batch if count == 1 else batch.images_from(rows)), own, start + size == count * size
+
+
+def _backward(
+    model: torch.nn.Module,
+    batch: Batch,
+    generators: Sequence[torch.Generator] | None,
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    *,
+    last: bool,
+) -> dict[str, Tensor]:
+    """Add the gradient of one part of a batch. Return its losses by name, detached.
+
+    Gradients are shared among the processes with the last part alone.
+    """
+    device = accelerator.device
+    images = [image.to(device, non_blocking=True) for image in batch.images]
+    with nullcontext() if last else accelerator.no_sync(model):
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            losses = model(images, move(batch.targets, device), generators=generators).losses
+        total = torch.stack(list(losses.values())).sum()
+        accelerator.backward(total / config.accumulation)
+    return {name: loss.detach() for name, loss in losses.items()}
 
 
 def step_generators(
