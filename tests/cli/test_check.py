@@ -46,7 +46,7 @@ def test_a_split_that_is_not_there_is_told_after_the_other(postnms, scenes):
     assert "--set data.val_fraction=0.2" in errors
     other = ("--set", "data.val_annotations=instances_train.json")
     status, shown, _ = postnms("check", scenes, *other)
-    assert (status, "4 images are in both splits" in shown) == (0, True)
+    assert (status, "4 images are in train and val" in shown) == (0, True)
 
 
 @pytest.mark.parametrize("name", ["train_00003.png", "val_00001.png"])

@@ -66,7 +66,9 @@ def test_the_validation_split_takes_the_labels_of_the_training_split(folder):
 
 
 def test_without_a_folder_there_must_be_scenes():
-    with pytest.raises(UserError, match=r"^data: the recipe has no built-in data; name a data folder"):
+    with pytest.raises(
+        UserError, match=r"^data: the recipe has no built-in data; name a data folder"
+    ):
         open_dataset(ON_DISK, None, "train")
 
 

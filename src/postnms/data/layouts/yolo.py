@@ -41,11 +41,14 @@ class _Images:
 
     def strays(self) -> list[Path]:
         """Return the label files in the folders of labels that belong to no image."""
-        used = set(self.labels.values())
-        beside = {path.parent for path in self.paths}
-        # Among the images, a text file may be anything.
-        folders = {path.parent for path in used} - beside
-        return sorted(f for folder in folders for f in folder.glob("*.txt") if f not in used)
+        folders = {label.parent: image.parent for image, label in self.labels.items()}
+        strays = []
+        for folder, images in folders.items():
+            # Among the images, a text file may be anything. Other images may be of other splits.
+            if folder != images:
+                stems = {path.stem for path in images.iterdir() if path.suffix != ".txt"}
+                strays += [label for label in folder.glob("*.txt") if label.stem not in stems]
+        return sorted(strays)
 
 
 def yaml_file(root: Path) -> Path | None:

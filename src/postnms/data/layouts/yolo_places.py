@@ -39,7 +39,7 @@ def find_place(place: str, folders: Sequence[Path]) -> Place | None:
             path = folder.joinpath(*parts[first:])
             if path.exists():
                 # Roboflow writes ../train/images for the folder beside the file.
-                return Place(path, moved=first > 0 or not place.startswith(".."))
+                return Place(path, moved=first > 0 or bool(PureWindowsPath(place).anchor))
     return None
 
 
