@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from postnms.data.dataset import Category, Truth
 from postnms.data.image_files import read_size
-from postnms.errors import UserError
+from postnms.errors import UserError, shown_name
 
 
 class AnnotatedBox(NamedTuple):
@@ -93,12 +93,12 @@ def sizes_of(paths: Sequence[Path], source: str) -> list[tuple[int, int]]:
     for path in paths:
         try:
             sizes.append(read_size(path))
-        except UserError as error:
-            wrong.append(str(error))
+        except UserError:
+            wrong.append(shown_name(path.name))
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(
             f"{source}: of {len(paths)} images {len(wrong)} are missing or unreadable "
-            f"({'; '.join(wrong[:3])}{more})"
+            f"({', '.join(wrong[:3])}{more})"
         )
     return sizes

@@ -4,6 +4,7 @@ Roboflow writes the same XML files among the images of the folders ``train``, ``
 ``test``. In both layouts an XML file and its image have the same name but for the ending.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,7 +15,7 @@ from postnms.data.formats.annotated import AnnotatedBox, AnnotatedImage, sizes_o
 from postnms.data.formats.voc import VocFile, VocObject, counts_from_zero, read_voc
 from postnms.data.image_files import EXTENSIONS
 from postnms.data.layouts.found import FoundData, FoundSplit, canonical
-from postnms.errors import UserError, shown
+from postnms.errors import UserError, shown, shown_name
 
 LISTS = ("train", "val", "trainval", "test")
 """Lists in ``ImageSets/Main`` that are splits. The others tell which images have a class."""
@@ -94,7 +95,7 @@ def _read_list(file: Path, annotations: Path) -> list[Path]:
     # Names may have spaces. A list of one class has 1 or -1 behind each name; these are not read.
     names = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
     paths = [annotations / f"{name.removesuffix('.xml')}.xml" for name in names]
-    missing = [path.name for path in paths if not path.is_file()]
+    missing = [shown_name(path.name) for path in paths if not os.path.isfile(path)]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise UserError(

@@ -31,13 +31,13 @@ def find_place(place: str, folders: Sequence[Path]) -> Place | None:
     if "\0" in place:
         return None
     for folder in folders:
-        if (folder / place).exists():
+        if os.path.exists(folder / place):
             return Place(_plain(folder / place), moved=False)
     parts = [part for part in _parts(place) if part not in ("..", ".")]
     for first in range(len(parts)):
         for folder in folders:
             path = folder.joinpath(*parts[first:])
-            if path.exists():
+            if os.path.exists(path):
                 # Roboflow writes ../train/images for the folder beside the file.
                 return Place(path, moved=first > 0 or bool(PureWindowsPath(place).anchor))
     return None
