@@ -19,6 +19,7 @@ def test_a_good_data_set_can_be_trained_on(postnms, scenes, tmp_path):
     assert status == 0
     assert shown.splitlines()[-1] == "training can start"
     counts = {line.split("  ")[0].strip(): line.split()[-2:] for line in shown.splitlines()[1:]}
+    assert shown.splitlines()[0].startswith("COCO: train 4, val 2 images, ")
     assert counts["images"] == ["4", "2"]
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert counts["boxes"] == [str(facts[split]["objects"]) for split in ("train", "val")]
@@ -41,10 +42,11 @@ def test_a_split_that_is_not_there_is_told_after_the_other(postnms, scenes):
     assert status == 2
     assert "images" in shown
     assert "val: " in errors
-    assert "no such annotation file" in errors
+    assert "has no split val, only train" in errors
+    assert "--set data.val_fraction=0.2" in errors
     other = ("--set", "data.val_annotations=instances_train.json")
     status, shown, _ = postnms("check", scenes, *other)
-    assert (status, "4 images are in both splits" in shown) == (0, True)
+    assert (status, "4 images are in train and val" in shown) == (0, True)
 
 
 @pytest.mark.parametrize("name", ["train_00003.png", "val_00001.png"])

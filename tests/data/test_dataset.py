@@ -1,5 +1,6 @@
 """Splits with the labels of another split."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,30 @@ def test_another_split_takes_the_label_map_of_the_first():
     assert (mapped.source, mapped.annotated) == ("train.json", False)
     assert mapped.truth.content is given.truth.content
     assert [record.labels.tolist() for record in given.records] == [[2, 0], [1], []]
+
+
+def test_names_decide_where_ids_differ():
+    """Class x is 17 here and 2 there: annotations, categories and labels follow the name."""
+    given = split([2, 0], [1])
+    entries = [{"category_id": 17, "id": 1}, {"category_id": 90, "id": 2}]
+    content = {
+        "annotations": entries,
+        "categories": [{"id": 17, "name": "x", "supercategory": "s"}],
+    }
+    given = Dataset(dataclasses.replace(given.truth, content=content), given.records)
+    other = (Category(1, "z"), Category(2, "x"), Category(17, "y"))
+    mapped = given.with_label_map(other)
+    assert mapped.categories == other
+    assert [record.labels.tolist() for record in mapped.records] == [[0, 2], [1]]
+    assert [entry["category_id"] for entry in mapped.truth.annotations] == [2, 1]
+    assert mapped.truth.content["categories"] == [{"id": 2, "name": "x", "supercategory": "s"}]
+    assert entries[0]["category_id"] == 17
+
+
+def test_a_name_of_two_classes_decides_nothing():
+    twice = (Category(1, "x"), Category(2, "y"), Category(4, "z"), Category(5, "z"))
+    with pytest.raises(UserError, match=r"got also 3 'y', 17 'x', 90 'z'"):
+        split([0]).with_label_map(twice)
 
 
 @pytest.mark.parametrize(

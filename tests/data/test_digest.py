@@ -1,11 +1,13 @@
 """The digest of data tells data from others, whatever the form and place of their files."""
 
+import dataclasses
 import json
 
 import pytest
 
-from postnms.data.digest import digest_of
-from postnms.data.formats.coco import read_coco
+from postnms.data.digest import annotations_hash, digest_of
+from postnms.data.formats.coco import read_coco, read_truth
+from postnms.files.atomic import hash_of
 
 CONTENT = {
     "images": [
@@ -53,3 +55,16 @@ def test_what_a_run_or_its_figures_depend_on_counts(tmp_path, part, index, field
     if (part, field) == ("images", "id"):
         content["annotations"][0]["image_id"] = value
     assert digest(tmp_path, content) != digest(tmp_path, CONTENT)
+
+
+def test_annotations_of_one_file_have_its_hash_and_others_that_of_their_content(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(CONTENT))
+    truth = read_truth(path)
+    assert annotations_hash(truth) == hash_of(path)
+    other = dataclasses.replace(truth, source=f"{tmp_path}/data.yaml: val")
+    first = annotations_hash(other)
+    assert first == annotations_hash(dataclasses.replace(other, source="elsewhere"))
+    for change in ({"annotations": truth.annotations[:1]}, {"images": truth.images[::-1]}):
+        changed = dataclasses.replace(other, content={**truth.content, **change})
+        assert annotations_hash(changed) != first

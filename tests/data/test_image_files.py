@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from postnms.data import image_modes
-from postnms.data.image_files import check_image, find_images, load_image
+from postnms.data.image_files import check_image, find_images, load_image, read_size
 from postnms.errors import UserError
 
 
@@ -288,3 +288,16 @@ def test_a_header_tells_what_loading_would(tmp_path):
         check_image(tmp_path / "text.png", (1, 1))
     with pytest.raises(UserError, match=r"none\.png: no such image"):
         check_image(tmp_path / "none.png", (1, 1))
+
+
+def test_the_size_is_that_of_the_image_as_it_is_shown(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    path = save(Image.new("RGB", (30, 20)), tmp_path / "a.jpg", exif=turned)
+    assert read_size(path) == (30, 20) == load_image(path).size[::-1]
+    assert read_size(save(Image.new("RGB", (30, 20)), tmp_path / "b.png")) == (20, 30)
+    (tmp_path / "c.png").write_text("text")
+    with pytest.raises(UserError, match=r"c\.png: cannot be read as an image"):
+        read_size(tmp_path / "c.png")
+    with pytest.raises(UserError, match=r"no\.png: no such image"):
+        read_size(tmp_path / "no.png")

@@ -8,7 +8,7 @@ import torch
 from postnms.data.config import DataConfig
 from postnms.data.dataset import Category
 from postnms.data.scenes.generator import CATEGORIES, ScenesConfig, write_scenes
-from postnms.data.splits import open_dataset, open_splits, open_val
+from postnms.data.splits import find_truth, open_dataset, open_splits, open_val
 from postnms.data.transforms import AugmentationConfig
 from postnms.errors import UserError
 
@@ -66,8 +66,38 @@ def test_the_validation_split_takes_the_labels_of_the_training_split(folder):
 
 
 def test_without_a_folder_there_must_be_scenes():
-    with pytest.raises(UserError, match=r"^data: the recipe has no built-in data; name a folder"):
+    with pytest.raises(
+        UserError, match=r"^data: the recipe has no built-in data; name a data folder"
+    ):
         open_dataset(ON_DISK, None, "train")
+
+
+def test_files_that_are_named_need_no_known_layout(folder):
+    """Settings of older recipes name all files."""
+    for split in ("train", "val"):
+        (folder / f"instances_{split}.json").rename(folder / f"{split} labels.json")
+    (folder / "images").rename(folder / "mine")
+    named = {f"{s}_annotations": f"{s} labels.json" for s in ("train", "val")}
+    config = DataConfig(**named, train_images="mine", val_images="mine")
+    splits = open_splits(config, folder, (48, 48))
+    assert (len(splits.train), len(splits.val)) == (3, 2)
+    (folder / "mine").rename(folder / "images")
+    assert len(open_splits(DataConfig(**named), folder, (48, 48)).train) == 3
+
+
+def test_one_split_may_be_named_and_the_other_recognised(folder):
+    (folder / "instances_val.json").rename(folder / "labels.json")
+    splits = open_splits(DataConfig(val_annotations="labels.json"), folder, (48, 48))
+    assert (len(splits.train), len(splits.val)) == (3, 2)
+    assert splits.found.describe() == "COCO: train 3, val 2 images, 5 classes"
+
+
+def test_a_truth_is_that_of_a_file_or_of_a_split(folder):
+    file = folder / "instances_train.json"
+    assert len(find_truth(file).images) == len(find_truth(folder, "train").images) == 3
+    assert len(find_truth(folder).images) == 2
+    with pytest.raises(UserError, match=r"none\.json: no such annotation file"):
+        find_truth(folder / "none.json")
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -148,9 +148,13 @@ class Cases:
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-        for path in (self.undamaged / name).iterdir():
-            if path.name != file:
-                (folder / path.name).symlink_to(path)
+        for path in (self.undamaged / name).rglob("*"):
+            copy = folder / path.relative_to(self.undamaged / name)
+            if path.is_dir():
+                copy.mkdir(parents=True, exist_ok=True)
+            elif copy != folder / file:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.symlink_to(path)
         (folder / file).write_bytes(damaged)
 
 

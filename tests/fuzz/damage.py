@@ -5,6 +5,7 @@ returns the damaged bytes, and a text that says what was done. The same generato
 damage.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -101,6 +102,21 @@ OF_ANY_FILE = (
 def damage_bytes(data, rng, others):
     """Damage a file without regard to its format."""
     return pick(rng, OF_ANY_FILE)(data, rng, others)
+
+
+WORDS = (
+    *(b"nan", b"inf", b"-1", b"1e308", b"9" * 5000, b"0", b"1.5", b"", b"\t", b"\r\n", b"\0"),
+    *(b"\xef\xbb\xbf", b"\xff", b"&b;", b"<object>", b"</object>", b"[", b"{", b": ", b"- ", b"*a"),
+    *(b"&a ", b"!!int ''", b"..", b"/", b"C:\\a", b"no such", b"null", b"true"),
+)
+
+
+def damage_words(data, rng, others):
+    """Put another word in the place of one: a number, a name or a mark."""
+    spans = [found.span() for found in re.finditer(rb"[\w.+-]+|[^\w\s]", data)]
+    start, end = pick(rng, spans) if spans else (0, 0)
+    word = pick(rng, WORDS)
+    return data[:start] + word + data[end:], f"bytes {start} to {end} become {word[:10]}"
 
 
 def mixture(*damages):

@@ -18,12 +18,15 @@ from postnms.analysis.study import open_study
 from postnms.candidate_files import import_results, open_candidates
 from postnms.data.formats.coco import read_coco, read_truth
 from postnms.data.image_files import load_image
+from postnms.data.layouts import recognise
 from postnms.data.loader import DetectionData
 from postnms.data.scenes.generator import ScenesConfig, write_scenes
 from postnms.data.targets import group_by_image, targets_of
 from postnms.errors import UserError
 from tests.fuzz.cases import WrongResultError
 
+FOLDERS = ("data_yaml", "yolo_labels", "voc_xml", "metadata_lines", "data_card")
+"""Kinds of files in data folders of formats besides COCO."""
 GZIP = b"\x1f\x8b"
 
 
@@ -53,6 +56,22 @@ def read_annotations(path, undamaged):
         sample = data[index]
         require(bool(sample.boxes.isfinite().all()), "a box of a sample")
         require(sample.image.shape[0] == 3 and max(sample.image.shape) <= 64, "size of a sample")
+
+
+def read_data_folder(path, undamaged):
+    """Recognise a data folder, read all splits, and make targets of all objects."""
+    names = undamaged.relative_to(next(p for p in undamaged.parents if p.name in FOLDERS)).parts
+    found = recognise(path.parents[len(names) - 1])
+    require("\n" not in found.describe(), "line breaks in the description")
+    for split in found.splits:
+        dataset = found.read(split)
+        truth = dataset.truth
+        ids = [record.id for record in dataset.records]
+        require(len(set(ids)) == len(ids), "an id of two images")
+        for record in dataset.records:
+            check_record(record, len(dataset.categories))
+        targets = targets_of(truth, ids, group_by_image(truth))
+        require(bool(targets.boxes.isfinite().all()), "a box of the targets")
 
 
 def check_record(record, classes):

@@ -26,6 +26,7 @@ from postnms.suppression import get_suppressor
 from tests.fuzz.damage_tensors import METADATA, join, split
 from tests.fuzz.models import LABELS, tiny_model, tiny_optimizer
 from tests.support.builders import random_candidates
+from tests.support.data_folders import write_image_folder, write_voc, write_yolo
 from tests.support.runs import run, tiny
 from tests.support.studies import small_study
 
@@ -54,6 +55,7 @@ ENDINGS = {"JPEG2000": "jp2", "JPEG": "jpg"}
 def write_seeds(folder):
     """Write the files of every kind. Training the tiny run takes most of the time."""
     write_annotations(folder / "annotations")
+    write_data_folders(folder)
     write_results(folder)
     write_candidates(folder / "candidates")
     (folder / "study").mkdir()
@@ -165,6 +167,18 @@ def write_annotations(folder):
     write_json(make(folder) / "instances_val.json", content, indent=None)
     for number in (1, 2, 3):
         picture().save(make(folder / "images") / f"{number}.png")
+
+
+def write_data_folders(folder):
+    """Write a data folder of each format besides COCO.
+
+    The file that is damaged lies in a folder of its own, so that its neighbours are copied with it.
+    """
+    for name in ("data_yaml", "yolo_labels"):
+        write_yolo(make(folder / name))
+    write_voc(make(folder / "voc_xml"))
+    for name in ("metadata_lines", "data_card"):
+        write_image_folder(make(folder / name))
 
 
 def write_results(folder):

@@ -6,11 +6,12 @@ from postnms.data.image_files import FORMATS
 from tests.fuzz import damage_gzip, damage_images, damage_tensors
 from tests.fuzz.calls import VARIANTS, damage_call, read_call
 from tests.fuzz.cases import Kind
-from tests.fuzz.damage import damage_bytes, mixture
+from tests.fuzz.damage import damage_bytes, damage_words, mixture
 from tests.fuzz.damage_json import damage_structure, damage_text
 from tests.fuzz.read_data import (
     read_annotations,
     read_candidates,
+    read_data_folder,
     read_image,
     read_results,
     read_scenes,
@@ -32,6 +33,7 @@ from tests.fuzz.seeds import DETECTORS, image_files
 torch.set_num_threads(1)
 
 OF_JSON = mixture(*[damage_structure] * 6, damage_text, damage_bytes)
+OF_LINES = mixture(*[damage_words] * 6, damage_bytes)
 OF_GZIP = mixture(
     *[damage_gzip.damage_packed] * 4, damage_gzip.damage_members, damage_gzip.bomb, damage_bytes
 )
@@ -66,6 +68,13 @@ def by_content(data, rng, others):
 
 KINDS = {
     "annotations": Kind(("instances_val.json",), OF_JSON, read_annotations, 8, blames="images"),
+    "data_yaml": Kind(("data.yaml",), OF_LINES, read_data_folder, 2, blames="val|train"),
+    "yolo_labels": Kind(("train/labels/a b.txt",), OF_LINES, read_data_folder, 2, blames="images"),
+    "voc_xml": Kind(("Annotations/a b.xml",), OF_LINES, read_data_folder, 2, blames="Pascal"),
+    "metadata_lines": Kind(
+        ("train/metadata.jsonl",), OF_LINES, read_data_folder, 2, blames="metadata|README"
+    ),
+    "data_card": Kind(("README.md",), OF_LINES, read_data_folder, blames="metadata"),
     "results": Kind(("results.json",), OF_JSON, read_results, 5),
     "results_gzip": Kind(("results.json.gz",), OF_GZIP, read_results, 2),
     "candidates": Kind(("candidates.safetensors",), OF_TENSORS, read_candidates, 6),

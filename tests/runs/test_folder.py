@@ -95,6 +95,36 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path, file, text, read):
         read(RunFolder(tmp_path))
 
 
+def test_a_new_run_removes_the_figures_of_all_splits(tmp_path):
+    begin(tmp_path)
+    folder = RunFolder(tmp_path)
+    for split in ("val", "test", "night"):
+        write_results(folder, None, {"nms": []}, split)
+        folder.metrics_of(split).write_text("{}")
+    own = ["metrics.json", "metrics.test.json", "results_nms.json", "results_nms.night.json"]
+    assert all((tmp_path / name).is_file() for name in own)
+    (tmp_path / "metrics.mine.json").write_text("{}")
+    begin(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == [
+        "labels.json",
+        "metrics.mine.json",
+        "provenance.json",
+        "recipe.json",
+    ]
+
+
+@pytest.mark.parametrize("names", [["../../x"], [3], {"a": 1}, ["a/b"], [""]])
+def test_a_damaged_list_of_splits_removes_nothing(tmp_path, names):
+    begin(tmp_path)
+    (tmp_path / "splits.json").write_text(json.dumps(names))
+    before = contents(tmp_path)
+    with pytest.raises(
+        UserError, match=r"splits\.json: expected a list of splits, got another form"
+    ):
+        begin(tmp_path)
+    assert contents(tmp_path) == before
+
+
 def test_a_damaged_list_of_pictures_removes_nothing(tmp_path):
     run = RunFolder(tmp_path)
     begin(tmp_path)

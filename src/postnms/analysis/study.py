@@ -6,7 +6,7 @@ from pathlib import Path
 from postnms.candidate_files.reader import CandidateFile, open_candidates
 from postnms.candidate_files.truth import open_truth
 from postnms.data.dataset import Truth
-from postnms.files.atomic import hash_of
+from postnms.data.digest import annotations_hash
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Study:
     candidates: CandidateFile
     truth: Truth
     data: Path | None = None
-    """The annotation file or the folder with it. None: the built-in scenes."""
+    """The annotation file, the data folder, or its ``data.yaml``. None: the built-in scenes."""
 
     @property
     def has_other_annotations(self) -> bool:
@@ -24,14 +24,14 @@ class Study:
         dumped = self.candidates.provenance.get("annotations_sha256")
         if self.data is None or dumped is None:
             return False
-        return dumped != hash_of(Path(self.truth.source))
+        return dumped != annotations_hash(self.truth)
 
 
-def open_study(path: Path, data: Path | None = None) -> Study:
+def open_study(path: Path, data: Path | None = None, split: str | None = None) -> Study:
     """Open a file of candidates and its truth.
 
-    ``data`` is the annotation file or the folder with it. None: the built-in scenes. Raises
-    UserError if a file is missing or broken, or if the two do not belong together.
+    ``data`` and ``split`` are those of :func:`open_truth`. Raises UserError if a file is missing or
+    broken, or if the two do not belong together.
     """
     candidates = open_candidates(path)
-    return Study(candidates, open_truth(candidates, data), data)
+    return Study(candidates, open_truth(candidates, data, split), data)

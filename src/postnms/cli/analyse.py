@@ -8,7 +8,7 @@ from rich.table import Column, Table
 
 from postnms.cli.compare import about_study, open_named_study
 from postnms.cli.console import command_line, print_wide, progress_bar, say, visible
-from postnms.cli.options import Annotations, Candidates, Suppressors
+from postnms.cli.options import Annotations, AnySplit, Candidates, Suppressors
 from postnms.cli.suppressors import read_choices
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def analyse(
         ),
     ],
     data: Annotations = None,
+    split: AnySplit = None,
     suppressor: Suppressors = None,
     recall: Annotated[
         float | None,
@@ -39,7 +40,7 @@ def analyse(
     from postnms.analysis.reports import MARKERS, PLACEMENT, write_analysis
     from postnms.files.folders import own_folder
 
-    study = open_named_study(file, data)
+    study = open_named_study(file, data, split)
     candidates = study.candidates
     choices = read_choices(suppressor or "nms", candidates)
     with own_folder(folder, "a folder of reports", *MARKERS, command=command_line()):

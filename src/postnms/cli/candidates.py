@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from postnms.cli.console import command_line, progress_bar, say
-from postnms.cli.options import CandidatesOut, Changes, Data, Run
+from postnms.cli.data import open_named_split
+from postnms.cli.options import CandidatesOut, Changes, Data, Run, Split
 from postnms.errors import UserError
 
 
@@ -14,6 +15,7 @@ def dump(
     run: Run,
     file: CandidatesOut,
     data: Data = None,
+    split: Split = "val",
     score_threshold: Annotated[
         float | None,
         typer.Option(
@@ -30,15 +32,17 @@ def dump(
     ] = None,
     changes: Changes = None,
 ) -> None:
-    """Write the candidates of a run on the val split to a file, before suppression."""
+    """Write the candidates of a run on a split to a file, before suppression."""
     from postnms.candidate_files.dump import dump_candidates
     from postnms.candidate_files.writer import CandidateWriter
-    from postnms.data.splits import open_val
+    from postnms.data.digest import annotations_hash
+    from postnms.data.formats.annotated import name_of
+    from postnms.data.layouts import canonical
     from postnms.detectors import Selection
     from postnms.distributed.processes import this_device, this_process
     from postnms.files.atomic import hash_of
     from postnms.recipes import override, parse_changes
-    from postnms.runs.folder import RunFolder, read_categories, read_data_folder, read_recipe
+    from postnms.runs.folder import RunFolder, read_recipe
     from postnms.runs.loading import load_detector
     from postnms.runs.provenance import provenance
 
@@ -47,29 +51,28 @@ def dump(
         raise UserError("dump: expected one process, got several; a split is written in one piece")
     folder = RunFolder(run)
     recipe = override(read_recipe(folder), parse_changes(changes or []))
-    data = read_data_folder(folder) if data is None else data
-    split = open_val(
-        recipe.data, data, read_categories(folder), recipe.detector.input_size, recipe.seed
-    )
+    opened, data = open_named_split(folder, recipe, data, split)
     detector = load_detector(folder, recipe, this_device())
     about = {
         **provenance(recipe.seed, data, command_line()),
         "recipe": recipe.model_dump(mode="json"),
+        "split": canonical(split),
         "weights_sha256": hash_of(folder.newest_weights),
     }
     annotations = None
     if data is not None:
-        annotations = recipe.data.val_annotations
-        about["annotations_sha256"] = hash_of(data / annotations)
+        truth = opened.dataset.truth
+        annotations = name_of(Path(truth.source), data.parent if data.is_file() else data)
+        about["annotations_sha256"] = annotations_hash(truth)
     selection = Selection(most=most, score_threshold=score_threshold)
     with (
-        CandidateWriter(file, split.dataset.categories, annotations, about) as writer,
-        progress_bar("images", len(split)) as done,
+        CandidateWriter(file, opened.dataset.categories, annotations, about) as writer,
+        progress_bar("images", len(opened)) as done,
     ):
         count = dump_candidates(
-            detector, split, writer, recipe.evaluation.batch_size, selection, done
+            detector, opened, writer, recipe.evaluation.batch_size, selection, done
         )
-    say(f"{count} candidates of {len(split)} images in {file}")
+    say(f"{count} candidates of {len(opened)} images in {file}")
 
 
 def import_candidates(
@@ -78,20 +81,21 @@ def import_candidates(
     ],
     data: Annotated[
         Path,
-        typer.Option(
-            help="Annotation file of the images, or the folder with its instances_val.json."
-        ),
+        typer.Option(help="COCO annotation file of the images, data folder, or data.yaml."),
     ],
     file: CandidatesOut,
+    split: Split = "val",
 ) -> None:
     """Write the boxes of another detector, before suppression, as a file of candidates."""
     from postnms.candidate_files.coco_import import import_results
-    from postnms.data.formats.coco import open_annotations
+    from postnms.data.digest import annotations_hash
+    from postnms.data.layouts import canonical
+    from postnms.data.splits import find_truth
     from postnms.files.atomic import hash_of
     from postnms.runs.provenance import provenance
 
     _check_output(file)
-    truth = open_annotations(data)
+    truth = find_truth(data, split)
     annotations = Path(truth.source)
     if not results.is_file():
         raise UserError(f"{results}: no such file")
@@ -99,7 +103,8 @@ def import_candidates(
         **provenance(0, data, command_line()),
         "results": results.name,
         "results_sha256": hash_of(results),
-        "annotations_sha256": hash_of(annotations),
+        "split": canonical(split),
+        "annotations_sha256": annotations_hash(truth),
     }
     with progress_bar("images", len(truth.images)) as done:
         images, count = import_results(results, truth, annotations.name, file, about, done)

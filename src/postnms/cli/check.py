@@ -1,6 +1,7 @@
 """``postnms check``: look at a data set before it is trained on."""
 
 import dataclasses
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder with the images and the annotations.")],
+    folder: Annotated[Path, typer.Argument(help="Data folder or data.yaml.")],
     changes: Changes = None,
     out: Annotated[
         Path | None, typer.Option("--json", help="File to write the same facts to.")
@@ -25,33 +26,40 @@ def check(
 ) -> None:
     """Look at a data set: what it holds, what looks like a mistake, and what cannot be trained on.
 
-    The exit status is 0 if both splits are there and every image file is as annotated.
+    The exit status is 0 if train and val are there and every image file is as annotated.
     """
     from postnms.data.config import DataConfig
-    from postnms.data.splits import open_dataset
+    from postnms.data.splits import find_data
     from postnms.data.summary import shared_images, summarise
     from postnms.files.atomic import write_json
     from postnms.recipes import parse_changes
 
     given = {path.removeprefix("data."): v for path, v in parse_changes(changes or []).items()}
     config = DataConfig.parse(given, "data")
+    found = find_data(config, folder)
     datasets: dict[str, Dataset] = {}
     missing = {}
-    for split in ("train", "val"):
+    for split in dict.fromkeys(("train", "val", *found.splits)):
         try:
-            datasets[split] = open_dataset(config, folder, split)
+            datasets[split] = found.read(split)
         except UserError as error:
             missing[split] = str(error)
     summaries: dict[str, SplitSummary] = {}
     for split, dataset in datasets.items():
         with progress_bar(split, len(dataset.records), patience=2) as done:
             summaries[split] = summarise(dataset, config.max_pixels, done)
-    shared = shared_images(*datasets.values()) if len(datasets) == 2 else []
-    say(f"{folder}: annotations in COCO format")
+    shared = {
+        pair: names
+        for pair in combinations(datasets, 2)
+        if (names := shared_images(*(datasets[split] for split in pair)))
+    }
+    if datasets:
+        say(found.describe())
     _print(summaries, shared)
     if out is not None:
         described = {name: dataclasses.asdict(facts) for name, facts in summaries.items()}
-        write_json(out, {**described, "missing": missing, "in_both_splits": shared})
+        both = {" and ".join(pair): names for pair, names in shared.items()}
+        write_json(out, {**described, "missing": missing, "in_both_splits": both})
     wrong = [f"{split}: {text}" for split, text in missing.items()]
     wrong += [f"{n}: {problem}" for n, facts in summaries.items() for problem in facts.problems]
     if wrong:
@@ -59,7 +67,7 @@ def check(
     say("training can start")
 
 
-def _print(summaries: "dict[str, SplitSummary]", shared: list[str]) -> None:
+def _print(summaries: "dict[str, SplitSummary]", shared: dict[tuple[str, str], list[str]]) -> None:
     """Print the numbers of all splits side by side, and then what looks like a mistake."""
     facts = list(summaries.values())
     if not facts:
@@ -86,8 +94,8 @@ def _print(summaries: "dict[str, SplitSummary]", shared: list[str]) -> None:
     for split, fact in summaries.items():
         for line in _doubts(fact):
             say(f"note: {split}: {line}")
-    if shared:
-        say(f"note: {len(shared)} images are in both splits: {', '.join(shared[:3])}")
+    for pair, names in shared.items():
+        say(f"note: {len(names)} images are in {' and '.join(pair)}: {', '.join(names[:3])}")
 
 
 def _doubts(fact: "SplitSummary") -> list[str]:

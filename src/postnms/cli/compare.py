@@ -8,7 +8,7 @@ import typer
 from rich.table import Column, Table
 
 from postnms.cli.console import command_line, print_wide, progress_bar, say, visible
-from postnms.cli.options import Annotations, Candidates, Suppressors
+from postnms.cli.options import Annotations, AnySplit, Candidates, Suppressors
 from postnms.cli.suppressors import every_choice, read_choices
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def compare(
         typer.Option("--out", help="Folder to write compare.csv, compare.json and compare.png to."),
     ],
     data: Annotations = None,
+    split: AnySplit = None,
     suppressor: Suppressors = None,
     sweeps: Annotated[
         list[str] | None,
@@ -45,7 +46,7 @@ def compare(
     from postnms.analysis.sweeps import sweep
     from postnms.files.folders import own_folder
 
-    study = open_named_study(file, data)
+    study = open_named_study(file, data, split)
     candidates = study.candidates
     choices = (
         every_choice(candidates) if suppressor is None else read_choices(suppressor, candidates)
@@ -60,14 +61,14 @@ def compare(
     say(f"{', '.join(names[:-1])} and {names[-1]} in {folder}")
 
 
-def open_named_study(file: Path, data: Path | None) -> "Study":
+def open_named_study(file: Path, data: Path | None, split: str | None) -> "Study":
     """Open candidates and annotations, and say so if the annotations have changed since.
 
     The annotations of another split may have the same image ids.
     """
     from postnms.analysis.study import open_study
 
-    study = open_study(file, data)
+    study = open_study(file, data, split)
     if study.has_other_annotations:
         name = study.candidates.path.name
         say(f"note: {study.truth.source} is not the file that {name} was made with")

@@ -13,13 +13,21 @@ Changes = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder with the images and the COCO annotations that the recipe names."),
+    typer.Option(help="Data folder or data.yaml: COCO, YOLO, Pascal VOC, Hugging Face."),
 ]
 Annotations = Annotated[
     Path | None,
     typer.Option(
-        "--data", help="Annotation file, or the folder with it; not needed for the built-in scenes."
+        "--data",
+        help="COCO annotation file, data folder or data.yaml; not needed for the built-in scenes.",
     ),
+]
+Split = Annotated[
+    str, typer.Option(help="Split of the data: val, test, train, or another name that they have.")
+]
+AnySplit = Annotated[
+    str | None,
+    typer.Option("--split", help="Split of the data folder; default: that of the dump, or val."),
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that 'train' has made.")]
 Candidates = Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from postnms.cli.console import command_line, print_evaluation, progress_bar
+from postnms.cli.data import say_found
 from postnms.cli.options import Changes, Data
 from postnms.errors import UserError
 
@@ -91,6 +92,7 @@ def run_training(
     from postnms.training import train as train_recipe
 
     splits = open_splits(recipe.data, data, recipe.detector.input_size, recipe.seed)
+    say_found(splits.found)
     datasets = [splits.train.dataset, splits.val.dataset]
     # The other processes wait for the look of the first one.
     with this_process().main_process_first():

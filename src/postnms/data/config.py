@@ -17,14 +17,27 @@ class DataConfig(Config):
     :mod:`postnms.data.splits`.
     """
 
-    train_annotations: str = "instances_train.json"
-    """Path of the annotation file of the training split, relative to the data folder."""
-    train_images: str = "images"
-    """Path of the folder with the images of the training split, relative to the data folder."""
-    val_annotations: str = "instances_val.json"
-    """Path of the annotation file of the validation split, relative to the data folder."""
-    val_images: str = "images"
-    """Path of the folder with the images of the validation split, relative to the data folder."""
+    train_annotations: str | None = None
+    """Path of the COCO annotation file of the training split, relative to the data folder.
+
+    None: the files are found by the layout of the folder (:mod:`postnms.data.layouts`).
+    """
+    train_images: str | None = None
+    """Path of the folder with the images of the training split, relative to the data folder.
+
+    It goes with ``train_annotations``. If one of the two is given and the other is None, the other
+    is ``instances_train.json`` or ``images``.
+    """
+    val_annotations: str | None = None
+    """Path of the COCO annotation file of the validation split. None: as for the training split."""
+    val_images: str | None = None
+    """Path of the folder with the images of the validation split. None: as for training."""
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the training images that are set aside as the validation split, in (0, 1).
+
+    It is for data without a validation split, and is refused for others. The recipe's seed and the
+    file name of an image alone decide on which side the image is. None: nothing is set aside.
+    """
     scenes: ScenesConfig | None = None
     """Settings of the built-in data set, which is generated in memory if no data folder is given.
 

@@ -7,7 +7,7 @@ come in (``postnms.data.formats``, ``postnms.data.targets``) and in the evaluati
 m: objects of an image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,59 @@ class Truth:
     def annotations(self) -> list[dict[str, Any]]:
         """Entries of the objects, in the order of the file."""
         return self.content["annotations"]
+
+    def with_categories(self, categories: Sequence[Category]) -> "Truth":
+        """Return the truth with the classes, and so with the labels, of another split.
+
+        A class is the same if its id and its name are. Where the ids differ, the names decide, as
+        long as no name is used twice: several exports of one data set number its classes anew. The
+        annotations then get the ids of ``categories``.
+
+        Raises UserError unless ``categories`` has all classes of this truth.
+        """
+        known = tuple(categories)
+        if set(self.categories) <= set(known):
+            return replace(self, categories=known)
+        by_name = {category.name: category.id for category in known}
+        own = [category.name for category in self.categories]
+        strangers = [category for category in self.categories if category.name not in by_name]
+        if strangers or len(by_name) < len(known) or len(set(own)) < len(own):
+            odd = strangers or [category for category in self.categories if category not in known]
+            named = ", ".join(f"{shown(c.id)} {shown(c.name)}" for c in odd[:3])
+            raise UserError(
+                f"{self.source}: categories: expected a subset of "
+                f"{shown([f'{c.id} {c.name}' for c in known])}, got also {named}"
+            )
+        id_of = {category.id: by_name[category.name] for category in self.categories}
+        content = {
+            **self.content,
+            "categories": [
+                {**entry, "id": id_of[entry["id"]]}
+                for entry in self.content["categories"]
+                if entry["id"] in id_of
+            ],
+            "annotations": [
+                {**entry, "category_id": id_of[entry["category_id"]]} for entry in self.annotations
+            ],
+        }
+        return replace(self, categories=known, content=content)
+
+    def without_category(self, name: str) -> "Truth":
+        """Return the truth without the classes of a name, which have no object."""
+        content = {
+            **self.content,
+            "categories": [e for e in self.content["categories"] if e["name"] != name],
+        }
+        kept = tuple(category for category in self.categories if category.name != name)
+        return replace(self, categories=kept, content=content)
+
+    def part(self, keep: Callable[[dict[str, Any]], bool]) -> "Truth":
+        """Return the truth of the images for whose entries ``keep`` is true."""
+        images = [entry for entry in self.images if keep(entry)]
+        ids = {entry["id"] for entry in images}
+        annotations = [entry for entry in self.annotations if entry["image_id"] in ids]
+        content = {**self.content, "images": images, "annotations": annotations}
+        return replace(self, content=content)
 
 
 @dataclass(frozen=True)
@@ -113,19 +166,15 @@ class Dataset:
         return self.truth.annotated
 
     def with_label_map(self, categories: Sequence[Category]) -> "Dataset":
-        """Return the split with the labels of another split.
+        """Return the split with the labels of another split, see :meth:`Truth.with_categories`.
 
-        Raises UserError unless ``categories`` has all classes of this split, with the same ids
-        and names.
+        Raises UserError unless ``categories`` has all classes of this split.
         """
-        label_of = {category: label for label, category in enumerate(categories)}
-        strangers = [category for category in self.categories if category not in label_of]
-        if strangers:
-            named = ", ".join(f"{shown(c.id)} {shown(c.name)}" for c in strangers[:3])
-            raise UserError(
-                f"{self.source}: categories: expected a subset of "
-                f"{shown([f'{c.id} {c.name}' for c in categories])}, got also {named}"
-            )
-        table = np.array([label_of[category] for category in self.categories], np.int64)
+        truth = self.truth.with_categories(categories)
+        label_of = {category: label for label, category in enumerate(truth.categories)}
+        label_by_name = {category.name: label for category, label in label_of.items()}
+        table = np.array(
+            [label_of.get(own, label_by_name[own.name]) for own in self.categories], np.int64
+        )
         records = tuple(replace(record, labels=table[record.labels]) for record in self.records)
-        return Dataset(replace(self.truth, categories=tuple(categories)), records)
+        return Dataset(truth, records)

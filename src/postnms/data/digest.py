@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 
 from postnms.data.dataset import Dataset, Truth
+from postnms.files.atomic import hash_of
 
 
 def digest_of(train: Dataset, val: Dataset) -> str:
@@ -24,6 +26,22 @@ def digest_of(train: Dataset, val: Dataset) -> str:
             for column in (record.boxes, record.labels, record.crowd):
                 digest.update(column.tobytes())
     digest.update(_figures_of(val.truth).tobytes())
+    return digest.hexdigest()
+
+
+def annotations_hash(truth: Truth) -> str:
+    """Return a hash, in hexadecimal, of the annotations of a split.
+
+    It is that of the file where they are one COCO file, and otherwise that of the ids of images,
+    the classes and the numbers of all objects.
+    """
+    source = Path(truth.source)
+    if source.suffix == ".json" and source.is_file():
+        return hash_of(source)
+    named = [[category.id, category.name] for category in truth.categories]
+    about = [named, [entry["id"] for entry in truth.images]]
+    digest = hashlib.sha256(json.dumps(about).encode())
+    digest.update(_figures_of(truth).tobytes())
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ Every image of the library is read here: in the formats that are named, up to a 
 and with one rule for images of more than 8 bits.
 """
 
+import sys
 import threading
 import warnings
 from collections import Counter
@@ -105,6 +106,17 @@ def check_image(path: Path, size: tuple[int, int], *, max_pixels: int = MAX_PIXE
         turned = file.getexif().get(ExifTags.Base.Orientation) in _TURNED
     if not turned or stored[::-1] != size:
         raise UserError(_wrong_size(path, size, stored))
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return (height, width) of an image in pixels, as it is shown: after its EXIF rotation.
+
+    The header alone is read. Raises UserError if the file is missing or is no image.
+    """
+    # The limit of pixels belongs to whoever decodes the image.
+    with _open_image(path, max_pixels=sys.maxsize) as file:
+        turned = file.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        return (file.width, file.height) if turned else (file.height, file.width)
 
 
 class _QuietDecoders:

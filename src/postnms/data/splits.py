@@ -1,18 +1,23 @@
-"""The training and the validation split of a run.
+"""The splits of a run.
 
-They come from the data folder in COCO format, or from the built-in scenes if there is no folder.
+They come from a data folder, whose layout is recognised (:mod:`postnms.data.layouts`), or from the
+built-in scenes if there is no folder.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from postnms.data.config import DataConfig
-from postnms.data.dataset import Category, Dataset
-from postnms.data.formats.coco import read_coco
+from postnms.data.dataset import Category, Dataset, Truth
+from postnms.data.formats.coco import read_truth
+from postnms.data.layouts import FoundData, FoundSplit, canonical, recognise
 from postnms.data.loader import DetectionData
 from postnms.data.scenes.generator import scenes_dataset
 from postnms.data.transforms import AugmentationConfig, InputSize
-from postnms.errors import UserError
+from postnms.errors import UserError, shown_name
+from postnms.files.json_files import LIMITS, JsonLimits
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,25 @@ class Splits:
     """The validation split. It is never augmented."""
     folder: Path | None = None
     """The data folder. None: the data are the built-in scenes."""
+    found: FoundData | None = None
+    """What was found in the data folder. None: the data are the built-in scenes."""
+
+
+def find_data(config: DataConfig, root: Path, seed: int = 0) -> FoundData:
+    """Return what the data folder ``root`` holds.
+
+    Splits whose files are named in ``config`` are those files, in COCO format. All others are
+    recognised. ``seed`` decides which images ``config.val_fraction`` sets aside.
+
+    Raises UserError if the folder is not recognised, or as :meth:`FoundData.set_aside` does.
+    """
+    named = _named_splits(config, root.parent if root.is_file() else root)
+    if {"train", "val"} <= named.keys():
+        found = FoundData("COCO", root, named)
+    else:
+        found = recognise(root)
+        found = FoundData(found.kind, root, {**found.splits, **named}, found.notes)
+    return found if config.val_fraction is None else found.set_aside(config.val_fraction, seed)
 
 
 def open_splits(config: DataConfig, root: Path | None, size: InputSize, seed: int = 0) -> Splits:
@@ -32,13 +56,13 @@ def open_splits(config: DataConfig, root: Path | None, size: InputSize, seed: in
 
     Args:
         config: the names of the files, and how they are read.
-        root: the data folder.
+        root: the data folder, or a ``data.yaml``.
         size: limits of the image size in pixels, see :data:`InputSize`.
         seed: seed of the scenes and of the augmentation.
 
     Raises:
-        UserError: a split has no image or no annotations, a file is not as it must be, or the
-            validation split has a class that the training split lacks.
+        UserError: a split is missing, has no image or no annotations, a file is not as it must be,
+            or the validation split has a class that the training split lacks.
 
     Example:
         >>> from postnms.data.scenes.generator import ScenesConfig
@@ -47,15 +71,42 @@ def open_splits(config: DataConfig, root: Path | None, size: InputSize, seed: in
         >>> len(splits.train), len(splits.val)
         (3, 2)
     """
-    dataset = open_dataset(config, root, "train", seed)
+    found = None if root is None else find_data(config, root, seed)
+    dataset = read_split(config, found, "train", seed)
     train = _prepare(dataset, config, size, config.augmentation, seed)
-    val = open_val(config, root, dataset.categories, size, seed)
+    val = open_split(config, found, "val", dataset.categories, size, seed)
     for split in (train, val):
         if not split.dataset.annotated:
             raise UserError(f"{split.dataset.source}: annotations: expected a list, got nothing")
         if not len(split):
             raise UserError(f"{split.dataset.source}: images: expected at least one, got none")
-    return Splits(train, val, root)
+    return Splits(train, val, root, found)
+
+
+def open_split(
+    config: DataConfig,
+    found: FoundData | None,
+    split: str,
+    categories: tuple[Category, ...],
+    size: InputSize,
+    seed: int = 0,
+) -> DetectionData:
+    """Open a split without augmentation, with labels that are positions in ``categories``.
+
+    Args:
+        config: how the images are read.
+        found: the data, see :func:`find_data`. None: the built-in scenes.
+        split: its name: ``train``, ``val``, ``test`` or another one that the data have.
+        categories: the classes, in the order of the labels.
+        size: limits of the image size in pixels, see :data:`InputSize`.
+        seed: seed of the scenes.
+
+    Raises:
+        UserError: there is no such split, a file is not as it must be, or the split has a class
+            that is not one of ``categories``.
+    """
+    dataset = read_split(config, found, split, seed).with_label_map(categories)
+    return _prepare(dataset, config, size, None, seed)
 
 
 def open_val(
@@ -65,32 +116,76 @@ def open_val(
     size: InputSize,
     seed: int = 0,
 ) -> DetectionData:
-    """Open the validation split, without augmentation.
-
-    Its labels are positions in ``categories``. Raises UserError unless ``categories`` has all
-    classes of the split. The other arguments are those of :func:`open_splits`.
-    """
-    dataset = open_dataset(config, root, "val", seed).with_label_map(categories)
-    return _prepare(dataset, config, size, None, seed)
+    """Open the validation split of the data folder ``root``, see :func:`open_split`."""
+    found = None if root is None else find_data(config, root, seed)
+    return open_split(config, found, "val", categories, size, seed)
 
 
 def open_dataset(config: DataConfig, root: Path | None, split: str, seed: int = 0) -> Dataset:
-    """Read the split ``train`` or ``val``, whose files are named in ``config``.
+    """Read a split of the data folder ``root``, or of the built-in scenes if it is None.
 
-    If ``root`` is None, the split is generated from ``config.scenes``. Raises UserError if that is
-    None too, or if a file is not as it must be.
+    Raises UserError as :func:`read_split` does.
     """
-    if root is None:
-        if config.scenes is None:
-            raise UserError(
-                "the recipe has no built-in data; name a folder in COCO format", argument="data"
-            )
-        return scenes_dataset(config.scenes, seed, split)
-    annotations, images = {
+    found = None if root is None else find_data(config, root, seed)
+    return read_split(config, found, split, seed)
+
+
+def find_truth(
+    data: Path,
+    split: str | None = None,
+    config: DataConfig | None = None,
+    seed: int = 0,
+    limits: JsonLimits = LIMITS,
+) -> Truth:
+    """Return annotations without their images.
+
+    Args:
+        data: a COCO annotation file, a data folder, or its ``data.yaml``.
+        split: name of the split in the folder. None: ``val``. An annotation file has no splits.
+        config: how the folder is read. None: its layout is recognised.
+        seed: decides which images ``config.val_fraction`` sets aside.
+        limits: the largest size of an annotation file.
+
+    Raises:
+        UserError: as :func:`find_data` and :meth:`FoundData.truth` do.
+    """
+    if data.is_dir() or data.suffix in (".yaml", ".yml"):
+        return find_data(config or DataConfig(), data, seed).truth(split or "val")
+    return read_truth(data, limits)
+
+
+def read_split(config: DataConfig, found: FoundData | None, split: str, seed: int = 0) -> Dataset:
+    """Read a split. If ``found`` is None, it is generated from ``config.scenes``.
+
+    Raises UserError if that is None too, if there is no such split, or if a file is not as it must
+    be.
+    """
+    if found is not None:
+        return found.read(split)
+    if config.scenes is None:
+        raise UserError("the recipe has no built-in data; name a data folder", argument="data")
+    if canonical(split) not in ("train", "val"):
+        raise UserError(
+            f"expected train or val, the splits of the built-in scenes, got {shown_name(split)}",
+            argument="split",
+        )
+    return scenes_dataset(config.scenes, seed, canonical(split))
+
+
+def _named_splits(config: DataConfig, root: Path) -> Mapping[str, FoundSplit]:
+    """Return the splits whose files are named in the settings."""
+    names = {
         "train": (config.train_annotations, config.train_images),
         "val": (config.val_annotations, config.val_images),
-    }[split]
-    return read_coco(root / annotations, root / images)
+    }
+    splits = {}
+    for split, (annotations, images) in names.items():
+        if annotations is not None or images is not None:
+            file = root / (annotations or f"instances_{split}.json")
+            splits[split] = FoundSplit(
+                split, partial(read_truth, file), root / (images or "images")
+            )
+    return splits
 
 
 def _prepare(

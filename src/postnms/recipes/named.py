@@ -315,12 +315,6 @@ def _on_coco(detector: AnyDetectorConfig) -> Recipe:
     iteration 60,000 and again at 80,000.
     """
     return Recipe(
-        data=DataConfig(
-            train_annotations="annotations/instances_train2017.json",
-            train_images="train2017",
-            val_annotations="annotations/instances_val2017.json",
-            val_images="val2017",
-        ),
         detector=detector,
         training=TrainingConfig(
             iterations=90_000, batch_size=16, lr=0.02, momentum=0.9, steps=(60_000, 80_000)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from postnms.data.dataset import Category
+from postnms.data.formats.fields import is_text
 from postnms.detectors.detector import ROW_TITLES
 from postnms.errors import UserError, shown
 from postnms.evaluation.results import Evaluation, Results
@@ -76,8 +77,8 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """The figures of all rows in the last evaluation, and the gain."""
-        return self.root / "metrics.json"
+        """The figures of all rows in the last evaluation on the val split, and the gain."""
+        return self.metrics_of("val")
 
     @property
     def evaluation(self) -> Path:
@@ -85,16 +86,34 @@ class RunFolder:
 
         The file does not exist if the metrics are those at the end of the training.
         """
-        return self.root / "evaluation.json"
+        return self.evaluation_of("val")
+
+    @property
+    def other_splits(self) -> Path:
+        """Names of the splits besides ``val`` that the run was evaluated on."""
+        return self.root / "splits.json"
+
+    def metrics_of(self, split: str) -> Path:
+        """Return the path of the figures on a split, for example ``metrics.test.json``."""
+        return self.root / f"metrics{_ending(split)}.json"
+
+    def evaluation_of(self, split: str) -> Path:
+        """Return the path of the provenance of the metrics on a split."""
+        return self.root / f"evaluation{_ending(split)}.json"
 
     @property
     def pictures(self) -> Path:
         """Paths of the pictures that ``postnms demo`` has drawn, relative to the folder."""
         return self.root / "pictures.json"
 
-    def results(self, row: str) -> Path:
-        """Return the path of the COCO results of one row."""
-        return self.root / f"results_{row}.json"
+    def results(self, row: str, split: str = "val") -> Path:
+        """Return the path of the COCO results of one row on a split."""
+        return self.root / f"results_{row}{_ending(split)}.json"
+
+
+def _ending(split: str) -> str:
+    """Return what the files of a split have before ``.json``: nothing for the val split."""
+    return "" if split == "val" else f".{split}"
 
 
 def hold_run(folder: RunFolder, command: str | None = None) -> AbstractContextManager[None]:
@@ -147,28 +166,38 @@ def begin_run(
 
 
 def write_evaluation(
-    folder: RunFolder, recipe: Recipe, data: Path | None, command: str | None = None
+    folder: RunFolder,
+    recipe: Recipe,
+    data: Path | None,
+    command: str | None = None,
+    split: str = "val",
 ) -> None:
     """Write the provenance of metrics that are not those at the end of the training.
 
     ``data`` is the data folder, None the built-in data. ``command`` is the command line that
-    started the evaluation.
+    started the evaluation, and ``split`` is the split that it was on.
     """
-    about = provenance(recipe.seed, data, command)
-    write_json(folder.evaluation, {**about, "recipe": recipe.model_dump(mode="json")})
+    about = {**provenance(recipe.seed, data, command), "split": split}
+    write_json(folder.evaluation_of(split), {**about, "recipe": recipe.model_dump(mode="json")})
 
 
-def write_results(folder: RunFolder, evaluation: Evaluation | None, results: Results) -> None:
-    """Write one COCO results file for each row, and ``metrics.json`` if there is an evaluation.
+def write_results(
+    folder: RunFolder, evaluation: Evaluation | None, results: Results, split: str = "val"
+) -> None:
+    """Write one COCO results file for each row, and the metrics if there is an evaluation.
 
-    The results files of an earlier evaluation are replaced.
+    The results files of an earlier evaluation on the same split are replaced.
     """
+    if split != "val":
+        # The list comes first, so that no file is left behind that it does not name.
+        others = {*_read_other_splits(folder), split}
+        write_json(folder.other_splits, sorted(others))
     for row, entries in results.items():
-        write_json(folder.results(row), entries, indent=None)
+        write_json(folder.results(row, split), entries, indent=None)
     for row in ROW_TITLES.keys() - results.keys():
-        folder.results(row).unlink(missing_ok=True)
+        folder.results(row, split).unlink(missing_ok=True)
     if evaluation is not None:
-        write_json(folder.metrics, evaluation.to_json())
+        write_json(folder.metrics_of(split), evaluation.to_json())
 
 
 def read_recipe(folder: RunFolder) -> Recipe:
@@ -227,7 +256,10 @@ def _read_provenance(folder: RunFolder) -> dict[str, Any]:
 
 def _remove_earlier_run(folder: RunFolder) -> None:
     earlier = [folder.checkpoint, folder.older_checkpoint, folder.weights, folder.best, folder.log]
-    earlier += [folder.metrics, folder.evaluation, *(folder.results(row) for row in ROW_TITLES)]
+    for split in ("val", *_read_other_splits(folder)):
+        earlier += [folder.metrics_of(split), folder.evaluation_of(split)]
+        earlier += [folder.results(row, split) for row in ROW_TITLES]
+    earlier.append(folder.other_splits)
     if folder.pictures.is_file():
         names = _read(folder.pictures)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -239,6 +271,21 @@ def _remove_earlier_run(folder: RunFolder) -> None:
         earlier.append(folder.pictures)
     for file in earlier:
         file.unlink(missing_ok=True)
+
+
+def _read_other_splits(folder: RunFolder) -> list[str]:
+    """Return the names of the splits besides ``val`` that the run was evaluated on."""
+    if not folder.other_splits.is_file():
+        return []
+    names = _read(folder.other_splits)
+    # A name is part of the names of files, which are removed: it must not lead out of the folder.
+    if not isinstance(names, list) or not all(_is_plain(name) for name in names):
+        raise UserError(f"{folder.other_splits}: expected a list of splits, got another form")
+    return names
+
+
+def _is_plain(name: Any) -> bool:
+    return is_text(name) and bool(name) and not any(mark in name for mark in "/\\\0")
 
 
 def _read(path: Path) -> Any:

@@ -115,8 +115,16 @@ def read_coco(annotations: Path, images: Path, limits: JsonLimits = LIMITS) -> D
         UserError: as for :func:`read_truth`, and also if the folder does not exist or an image has
             no file name or no size.
     """
-    truth = read_truth(annotations, limits)
-    name = annotations.name
+    return add_images(read_truth(annotations, limits), images)
+
+
+def add_images(truth: Truth, images: Path) -> Dataset:
+    """Return the data set of a truth, whatever format it was read from, as :func:`read_coco` does.
+
+    The images lie in the folder ``images``. Raises UserError if the folder does not exist or an
+    image has no file name or no size.
+    """
+    name = Path(truth.source).name
     if not images.is_dir():
         raise UserError(f"{images}: no such folder of images (for {name})")
     objects = _objects(truth)

@@ -1,0 +1,6 @@
+"""What a data folder is: one file for each layout, and what was found in a folder."""
+
+from postnms.data.layouts.found import FoundData, FoundSplit, canonical
+from postnms.data.layouts.recognise import recognise
+
+__all__ = ["FoundData", "FoundSplit", "canonical", "recognise"]
