@@ -38,11 +38,13 @@ class TrainingConfig(Config):
     batch_size: Positive = 16
     """Number of images in one step over all processes."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    """``sgd`` with momentum, or ``adamw``."""
     lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate of the detector after warm-up."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD. AdamW keeps torch's betas."""
     weight_decay: NonNegative = 1e-4
+    """Weight decay of all trained parameters, at least 0."""
     stage_lr_factor: Annotated[float, Field(gt=0)] = 1.0
     """Learning-rate multiplier of the stage's parameters.
 
@@ -55,6 +57,7 @@ class TrainingConfig(Config):
     steps: tuple[int, ...] = ()
     """Iterations at which the rate is multiplied by ``gamma``."""
     gamma: Annotated[float, Field(gt=0)] = 0.1
+    """Factor of the rate at each of ``steps``, above 0."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of the gradient of all parameters together. None: no limit."""
     precision: Literal["float32", "bf16"] = "float32"
@@ -62,8 +65,11 @@ class TrainingConfig(Config):
     channels_last: bool = False
     """Keep images and weights with the channels innermost."""
     log_every: Positive = 20
+    """Iterations between two lines of the log."""
     checkpoint_every: Positive = 1000
+    """Iterations between two checkpoints, from which an interrupted run goes on."""
     evaluate_every: Positive = 10000
+    """Iterations between two evaluations on the val split."""
 
 
 class EvaluationConfig(Config):
