@@ -3,6 +3,7 @@
 A run that was interrupted continues exactly as if it had not stopped.
 """
 
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -31,6 +32,7 @@ from postnms.training.optimizer import build_optimizer, set_learning_rate
 from postnms.training.report import TrainingReport
 from postnms.training.resume import resume_training, save_checkpoint
 from postnms.training.step import step_generators, stop_unless_finite, training_step
+from postnms.training.stopping import Stop, TrainingStopped, is_stopped, never
 
 
 def train(
@@ -40,6 +42,7 @@ def train(
     *,
     resume: bool = False,
     command: str | None = None,
+    stop: Stop = never,
 ) -> tuple[Detector, Evaluation]:
     """Train a detector as a recipe says, and evaluate it on the val split.
 
@@ -51,6 +54,8 @@ def train(
         resume: continue from the folder's checkpoint exactly as if the run had not stopped. The
             recipe may differ in fields on which no finished iteration depends.
         command: the command line that started the run, for its provenance.
+        stop: asked after every iteration whether the training is to stop there. Several processes
+            stop at the same iteration, at the next line of the log.
 
     Returns:
         The trained detector and its evaluation.
@@ -59,12 +64,13 @@ def train(
         UserError: the folder holds other files, or another process holds it. A loss is not finite;
             the last checkpoint is kept. With ``resume`` also if the checkpoint is damaged or not
             whole, or if it belongs to another recipe, other classes or other data.
+        TrainingStopped: ``stop`` returned True. The checkpoint of that iteration is written.
     """
     accelerator = get_accelerator(
         mixed_precision="no", log_with="tensorboard", project_dir=folder.root
     )
     with hold_run(folder, command) if accelerator.is_main_process else nullcontext():
-        return _train(recipe, splits, folder, accelerator, resume=resume, command=command)
+        return _train(recipe, splits, folder, accelerator, resume, command, stop)
 
 
 def _train(
@@ -72,9 +78,9 @@ def _train(
     splits: Splits,
     folder: RunFolder,
     accelerator: Accelerator,
-    *,
     resume: bool,
     command: str | None,
+    stop: Stop,
 ) -> tuple[Detector, Evaluation]:
     """Train in a folder that the main process holds, see :func:`train`."""
     config = recipe.training
@@ -96,8 +102,12 @@ def _train(
             finished = iteration + 1
             if finished % config.evaluate_every == 0 and finished < config.iterations:
                 report.metrics(finished, _evaluate(detector, splits, recipe, accelerator)[0])
-            if finished % config.checkpoint_every == 0 or finished == config.iterations:
+            stopped = is_stopped(stop, finished, config, accelerator)
+            due = finished % config.checkpoint_every == 0 or finished == config.iterations
+            if due or stopped:
                 save_checkpoint(folder, recipe, digest, finished, detector, optimizer, accelerator)
+            if stopped:
+                raise TrainingStopped(finished, config.iterations)
         if accelerator.is_main_process:
             save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
         evaluation, results = _evaluate(detector, splits, recipe, accelerator)
@@ -171,6 +181,7 @@ def training_batches(
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=recipe.data.workers,
+        worker_init_fn=_leave_interrupts,
         pin_memory=accelerator.device.type == "cuda",
         # With a generator of its own the loader does not draw from the one that samplers use.
         generator=torch.Generator(),
@@ -182,6 +193,14 @@ def training_batches(
         # A worker of the loader puts its traceback before the message and a line break behind it.
         message = str(error).rpartition("UserError: ")[2]
         raise UserError(message.removesuffix(r"\n")) from error
+
+
+def _leave_interrupts(_: int) -> None:
+    """Let a worker of the loader ignore Ctrl-C, which the terminal sends to all processes.
+
+    The training still needs the worker for the iteration that it finishes before it stops.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _evaluate(

@@ -1,14 +1,18 @@
 """The report of a training run while it lasts.
 
-It has a progress bar with losses and the remaining time, a log in JSON lines, and TensorBoard.
+It has a progress bar with losses, speed and the remaining time, a log in JSON lines, and
+TensorBoard.
 """
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+import torch
 from accelerate import Accelerator
 from rich.console import Console, Group
 from rich.live import Live
@@ -28,6 +32,7 @@ from postnms.evaluation.results import Evaluation
 from postnms.files.atomic import write_text
 from postnms.recipes import TrainingConfig
 from postnms.runs.folder import RunFolder
+from postnms.structures import NMS_ROW, POST_NMS_ROW
 
 
 class TrainingReport:
@@ -50,8 +55,9 @@ class TrainingReport:
         self.accelerator = accelerator
         self.main = accelerator.is_main_process
         self.last = (time.perf_counter(), start)
+        self.best: float | None = None
         if self.main:
-            _cut_log(folder, start)
+            self.best = _best_ap(_cut_log(folder, start))
         accelerator.init_trackers(
             "tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}}
         )
@@ -113,10 +119,18 @@ class TrainingReport:
         shown = ", ".join(
             f"{name.removeprefix('loss_')} {value:.3f}" for name, value in values.items()
         )
-        self.losses.plain = f"loss {total:.3f}: {shown}"
-        self._write(
-            iteration + 1, {"loss": total, **values, "lr": rate, "seconds_per_iteration": seconds}
+        speed = {
+            "lr": rate,
+            "seconds_per_iteration": seconds,
+            "images_per_second": self.config.batch_size / seconds,
+            "memory_mib": memory_mib(self.accelerator.device),
+        }
+        best = "" if self.best is None else f", best AP {self.best:.2f}"
+        self.losses.plain = (
+            f"loss {total:.3f}: {shown}\n{speed['images_per_second']:.1f} images/s, lr {rate:.2g}"
+            f"{best}, memory {speed['memory_mib']:.0f} MiB"
         )
+        self._write(iteration + 1, {"loss": total, **values, **speed})
 
     def metrics(self, finished: int, evaluation: Evaluation) -> None:
         """Show and write the evaluation after ``finished`` iterations."""
@@ -124,11 +138,16 @@ class TrainingReport:
         self.last = (time.perf_counter(), finished)
         if not self.main:
             return
+        parts = dict(evaluation.rows)
+        if evaluation.gain is not None:
+            parts["gain"] = asdict(evaluation.gain)
         figures = {
             f"{row}/{name}": value
-            for row, values in evaluation.to_json().items()
+            for row, values in parts.items()
             for name, value in values.items()
         }
+        self.best = _best_ap([{"best_ap": self.best}, figures])
+        figures["best_ap"] = self.best
         shown = ", ".join(
             f"{row} AP {show(values['AP'], 2)}" for row, values in evaluation.rows.items()
         )
@@ -142,16 +161,36 @@ class TrainingReport:
         self.accelerator.log(values, step=finished)
 
 
-def _cut_log(folder: RunFolder, start: int) -> None:
-    """Remove the lines of the log after iteration ``start``.
+def memory_mib(device: torch.device) -> float:
+    """Return memory in MiB: the peak of this process on a GPU, or what it holds now on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def _best_ap(lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the best AP among lines of a log, of the stage's row where there is one."""
+    found = []
+    for line in lines:
+        aps = (line.get(name) for name in ("best_ap", f"{POST_NMS_ROW}/AP", f"{NMS_ROW}/AP"))
+        found += [ap for ap in aps if isinstance(ap, int | float)][:1]
+    return max(found, default=None)
+
+
+def _cut_log(folder: RunFolder, start: int) -> list[dict[str, Any]]:
+    """Remove the lines of the log after iteration ``start``, and return the others.
 
     Lines that are damaged, such as a last one that is half written, are removed too.
     """
     kept = []
+    lines = []
     for line in folder.log.read_bytes().splitlines() if folder.log.is_file() else []:
         try:
-            if json.loads(line)["iteration"] <= start:
+            entry = json.loads(line)
+            if entry["iteration"] <= start:
                 kept.append(line.decode() + "\n")
+                lines.append(entry)
         except (ValueError, RecursionError, LookupError, TypeError):
             continue
     write_text(folder.log, "".join(kept))
+    return lines
