@@ -1,19 +1,42 @@
 """``postnms eval``: measure the detector of a run."""
 
+import math
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from postnms.cli.console import command_line, print_evaluation, progress_bar, say
+import typer
+
+from postnms.cli.console import (
+    command_line,
+    print_classes,
+    print_evaluation,
+    progress_bar,
+    say,
+)
 from postnms.cli.options import Changes, Data, Run
 
 if TYPE_CHECKING:
+    from postnms.data.dataset import Truth
+    from postnms.evaluation.results import Results
     from postnms.recipes import Recipe
     from postnms.runs.folder import RunFolder
 
 
-def evaluate(folder: Run, data: Data = None, changes: Changes = None) -> None:
-    """Evaluate a run on the val split: COCO's figures of every row, the gain, results files."""
+def evaluate(
+    folder: Run,
+    data: Data = None,
+    changes: Changes = None,
+    plots: Annotated[
+        bool,
+        typer.Option(
+            "--plots",
+            help="Write curves.png and curves.json into the run: precision over recall, and AP "
+            "and F1 against the score threshold.",
+        ),
+    ] = False,
+) -> None:
+    """Evaluate a run on the val split: COCO's figures of every row and class, and results files."""
     from postnms.distributed.processes import this_process
     from postnms.recipes import override, parse_changes
     from postnms.runs.folder import RunFolder, hold_run, read_recipe
@@ -21,10 +44,10 @@ def evaluate(folder: Run, data: Data = None, changes: Changes = None) -> None:
     run = RunFolder(folder)
     recipe = read_recipe(run)
     with hold_run(run, command_line()) if this_process().is_main_process else nullcontext():
-        _evaluate(run, override(recipe, parse_changes(changes or [])), data)
+        _evaluate(run, override(recipe, parse_changes(changes or [])), data, plots=plots)
 
 
-def _evaluate(run: "RunFolder", recipe: "Recipe", data: Path | None) -> None:
+def _evaluate(run: "RunFolder", recipe: "Recipe", data: Path | None, *, plots: bool) -> None:
     """Evaluate a run whose folder the main process holds."""
     from postnms.data.splits import open_val
     from postnms.distributed.processes import end_processes, get_accelerator
@@ -61,7 +84,26 @@ def _evaluate(run: "RunFolder", recipe: "Recipe", data: Path | None) -> None:
     if evaluation is not None:
         write_evaluation(run, recipe, data, command_line())
         print_evaluation(evaluation)
+        print_classes(evaluation)
+        if plots:
+            _write_curves(run, split.dataset.truth, results)
     else:
         # A test split, as of COCO, has no annotations: there are results but no figures.
         written = ", ".join(str(run.results(row)) for row in results)
         say(f"{split.dataset.source} has no annotations; results to hand in: {written}")
+
+
+def _write_curves(run: "RunFolder", truth: "Truth", results: "Results") -> None:
+    """Write the curves of every row as numbers and as a chart, and name the best thresholds."""
+    from postnms.analysis.plots import plot_curves
+    from postnms.evaluation.curves import curves
+    from postnms.files.atomic import write_json
+
+    of_rows = {row: curves(truth, entries) for row, entries in results.items()}
+    write_json(run.curves, {row: lines.to_json() for row, lines in of_rows.items()}, indent=None)
+    plot_curves(of_rows, run.curves_chart)
+    for row, lines in of_rows.items():
+        score, best = lines.best
+        if not math.isnan(best):
+            say(f"{row}: best F1 {best:.3f} at score {score:.2f}")
+    say(f"curves in {run.curves_chart} and {run.curves}")

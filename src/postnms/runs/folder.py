@@ -87,6 +87,16 @@ class RunFolder:
         """Paths of the pictures that ``postnms demo`` has drawn, relative to the folder."""
         return self.root / "pictures.json"
 
+    @property
+    def curves(self) -> Path:
+        """The curves of all rows in the last evaluation, if ``postnms eval --plots`` gave it."""
+        return self.root / "curves.json"
+
+    @property
+    def curves_chart(self) -> Path:
+        """A chart of these curves."""
+        return self.root / "curves.png"
+
     def results(self, row: str) -> Path:
         """Return the path of the COCO results of one row."""
         return self.root / f"results_{row}.json"
@@ -156,8 +166,10 @@ def write_evaluation(
 def write_results(folder: RunFolder, evaluation: Evaluation | None, results: Results) -> None:
     """Write one COCO results file for each row, and ``metrics.json`` if there is an evaluation.
 
-    The results files of an earlier evaluation are replaced.
+    The results files of an earlier evaluation are replaced, and its curves are removed.
     """
+    for file in (folder.curves, folder.curves_chart):
+        file.unlink(missing_ok=True)
     for row, entries in results.items():
         write_json(folder.results(row), entries, indent=None)
     for row in ROW_TITLES.keys() - results.keys():
@@ -222,6 +234,7 @@ def _read_provenance(folder: RunFolder) -> dict[str, Any]:
 
 def _remove_earlier_run(folder: RunFolder) -> None:
     earlier = [folder.checkpoint, folder.older_checkpoint, folder.weights, folder.log]
+    earlier += [folder.curves, folder.curves_chart]
     earlier += [folder.metrics, folder.evaluation, *(folder.results(row) for row in ROW_TITLES)]
     if folder.pictures.is_file():
         names = _read(folder.pictures)
