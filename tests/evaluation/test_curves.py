@@ -37,7 +37,7 @@ def one_image(boxes, scored):
 def test_a_table_by_hand():
     """Two objects at 0 and 50. The boxes: right (0.9), wrong (0.6), and off (0.3).
 
-    The last one is 2 pixels off its object. Its IoU is 8 / 12, so it is right at 0.5 and not at 0.75.
+    The last one is 2 pixels off its object. Its IoU is 8 / 12: right at 0.5 and wrong at 0.75.
     """
     truth, results = one_image([0, 50], [(0, 0.9), (80, 0.6), (52, 0.3)])
     found = curves(truth, results)

@@ -14,6 +14,7 @@ from postnms.cli.console import (
     progress_bar,
     say,
 )
+from postnms.cli.limits import limit_setting, say_cut, say_uncounted
 from postnms.cli.options import Changes, Data, Run
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def _evaluate(run: "RunFolder", recipe: "Recipe", data: Path | None, *, plots: b
     )
     accelerator = get_accelerator()
     detector = load_detector(run, recipe, accelerator.device)
+    cut: list[int] = []
     with progress_bar("images", len(split), shown=accelerator.is_main_process) as done:
         evaluation, results = evaluate_detector(
             detector,
@@ -75,16 +77,20 @@ def _evaluate(run: "RunFolder", recipe: "Recipe", data: Path | None, *, plots: b
             seed=recipe.seed,
             accelerator=accelerator,
             done=done,
+            cut=cut.append,
         )
     is_main = accelerator.is_main_process
     end_processes()
     if not is_main:
         return
     write_results(run, evaluation, results)
+    limit = detector.network.max_detections
+    say_cut(sum(cut), len(split), limit, f"--set {limit_setting(recipe)}=N keeps more")
     if evaluation is not None:
         write_evaluation(run, recipe, data, command_line())
         print_evaluation(evaluation)
         print_classes(evaluation)
+        say_uncounted(results, len(split))
         if plots:
             _write_curves(run, split.dataset.truth, results)
     else:
