@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check install clean
+.PHONY: demo test check package install clean
 
 install: .venv/.installed
 
@@ -19,10 +19,13 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n logical --dist worksteal
 
-check: install
+check: install package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+package: install
+	$(BIN)/python -m tests.package
 
 clean:
 	rm -rf .venv runs build dist

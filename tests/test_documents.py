@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+import yaml
 
 from tests.support.pages import PAGES, README, ROOT, run_examples
 
@@ -92,6 +93,13 @@ def test_the_results_table_of_the_readme_is_that_of_the_records(seed):
         f"| {gain['AP']:+.2f} ({interval}) |"
     )
     assert line in README.read_text().splitlines()
+
+
+def test_the_citation_is_that_of_the_readme():
+    """CITATION.cff and the BibTeX of the README name the same paper."""
+    paper = yaml.safe_load((ROOT / "CITATION.cff").read_text())["preferred-citation"]
+    authors = " and ".join(author["family-names"] for author in paper["authors"])
+    assert f"title = {{{paper['title']}}}, author = {{{authors}}}" in README.read_text()
 
 
 def test_the_readme_is_short():

@@ -5,7 +5,8 @@ The types of settings and of progress that all rooms share are here too.
 
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -26,6 +27,24 @@ _LONGEST = 400
 MOST_MISTAKES = 3
 """Largest number of mistakes that one message names."""
 
+Lines = Callable[[Sequence[str]], int]
+"""Gives the line of a file that a value stands in, by the path to the value."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where values come from: the name of the settings, and the lines of a file if it is one."""
+
+    name: str
+    lines: Lines | None
+
+    def of(self, path: Sequence[str]) -> str:
+        """Return how a message calls the value at a path."""
+        if self.lines is None:
+            return ".".join([self.name, *map(shown_name, path)])
+        where = f"{self.name}, line {self.lines(path)}"
+        return f"{where}: {'.'.join(map(shown_name, path))}" if path else where
+
 
 def no_progress(steps: int) -> None:
     """Do nothing: the default of every ``done`` argument."""
@@ -39,29 +58,31 @@ class Config(BaseModel):
     )
 
     @classmethod
-    def parse(cls, values: dict[str, Any], name: str) -> Self:
+    def parse(cls, values: dict[str, Any], name: str, lines: Lines | None = None) -> Self:
         """Build the settings from values that JSON can hold.
 
-        ``name`` is how the user calls these settings. Raises UserError that names every mistake,
-        or the first :data:`MOST_MISTAKES` of many.
+        ``name`` is how the user calls these settings, and ``lines`` gives the line of each value
+        where they come from a file. Raises UserError that names every mistake, or the first
+        :data:`MOST_MISTAKES` of many.
         """
+        place = _Place(name, lines)
         try:  # By way of JSON, where a list may stand for a tuple.
             text = json.dumps(values)
-            _check_integers(values, name)
+            _check_integers(values, place)
             return cls.model_validate_json(text)
         except RecursionError as error:
             raise UserError(f"{name}: nests too deeply") from error
         except ValidationError as error:
             mistakes = error.errors(include_url=False)
-            lines: list[str] = []
+            named: list[str] = []
             for mistake in mistakes[:MOST_MISTAKES]:
-                line = _explain(cls, name, mistake)
-                if lines and len("; ".join([*lines, line])) > _LONGEST:
+                text = _explain(cls, place, mistake)
+                if named and len("; ".join([*named, text])) > _LONGEST:
                     break
-                lines.append(line)
-            if len(mistakes) > len(lines):
-                lines.append(f"and {len(mistakes) - len(lines)} more mistakes")
-            raise UserError("; ".join(lines)) from error
+                named.append(text)
+            if len(mistakes) > len(named):
+                named.append(f"and {len(mistakes) - len(named)} more mistakes")
+            raise UserError("; ".join(named)) from error
 
 
 def json_or_text(value: str) -> Any:
@@ -82,32 +103,34 @@ def nearest(wrong: str, valid: list[str]) -> str:
     return f"valid: {', '.join(names[:MOST_NAMES])}{more}"
 
 
-def _check_integers(values: Any, name: str) -> None:
+def _check_integers(values: Any, place: _Place, path: tuple[str, ...] = ()) -> None:
     """Raise UserError if nested values hold an integer that 64 bits cannot hold.
 
     JSON has integers of any length, but no setting is larger, and they overflow where they are
-    used. ``name`` is the path to the values.
+    used. ``path`` leads to the values.
     """
     if isinstance(values, dict):
         for key, value in values.items():
-            _check_integers(value, f"{name}.{shown_name(str(key))}")
+            _check_integers(value, place, (*path, str(key)))
     elif isinstance(values, list | tuple):
         for index, value in enumerate(values):
-            _check_integers(value, f"{name}.{index}")
+            _check_integers(value, place, (*path, str(index)))
     elif isinstance(values, int) and not -(2**63) <= values < 2**63:
-        raise UserError(f"{name}: expected an integer of at most 64 bits, got {shown(values)}")
+        where = place.of(path)
+        raise UserError(f"{where}: expected an integer of at most 64 bits, got {shown(values)}")
 
 
-def _explain(config: type[BaseModel], name: str, mistake: Any) -> str:
+def _explain(config: type[BaseModel], place: _Place, mistake: Any) -> str:
     path, fields = _resolve(config, mistake["loc"])
-    where = ".".join([name, *map(shown_name, path)])
+    where = place.of(path)
     if mistake["type"] == "extra_forbidden":
         return f"{where}: no such field ({nearest(path[-1], fields)})"
     if mistake["type"] == "union_tag_invalid":
         context = mistake["ctx"]
         kind = context["discriminator"].strip("'")
         tags = context["expected_tags"]
-        return f"{where}.{kind}: expected one of {tags}, got {shown(context['tag'])}"
+        where = place.of([*path, kind])
+        return f"{where}: expected one of {tags}, got {shown(context['tag'])}"
     if mistake["type"] == "union_tag_not_found":
         return f"{where}: expected a field {mistake['ctx']['discriminator']} that says which"
     if mistake["type"] == "value_error":  # Raised by this library; its message says what came.

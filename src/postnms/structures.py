@@ -273,6 +273,14 @@ def top_per_image(scores: Tensor, image: Tensor, num_images: int, most: int) -> 
     return order[rank < most]
 
 
+def cut_images(image: Tensor, num_images: int, most: int) -> Tensor:
+    """Return for each image whether more than ``most`` entries are of it: (B,) bool.
+
+    ``image`` (n,) int64 is the image of each entry, 0..B-1.
+    """
+    return torch.bincount(image, minlength=num_images) > most
+
+
 def limit(candidates: Candidates, most: int | None) -> Candidates:
     """Return at most ``most`` candidates of each image, chosen and ordered by score.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,8 @@ from postnms.analysis import plots
 from postnms.analysis.comparison import ComparedRow
 from postnms.analysis.diagnosis import AnalysedRow, Analysis
 from postnms.analysis.placement import ClusterIoUs
+from postnms.evaluation.average_precision import RECALLS
+from postnms.evaluation.curves import Curves
 from postnms.evaluation.metrics import FIGURES
 from postnms.evaluation.tide import ERROR_TYPES, ErrorTypes
 
@@ -101,3 +104,27 @@ def test_without_clusters_there_is_no_mean(drawn, tmp_path):
     none = ClusterIoUs(*[torch.zeros(0)] * 3)
     plots.plot_placement(Analysis({}, 0.5, none, None), tmp_path / "placement.png")
     assert drawn[0].axes[0].get_title() == "KeyIoU: mean -"
+
+
+def test_curves_have_a_line_for_each_row_and_name_the_best_threshold(drawn, tmp_path):
+    scores = np.linspace(0, 1, 100)
+    rows = {
+        "nms": Curves(np.stack([RECALLS, RECALLS / 2]), 40 * scores, scores / 2),
+        "post_nms": Curves(np.ones((2, 101)), 50 * scores, scores[::-1]),
+    }
+    plots.plot_curves(rows, tmp_path / "curves.png")
+    (figure,) = drawn
+    pr, ap, f1 = figure.axes
+    assert [line.get_label() for line in pr.lines] == [
+        "nms, IoU 0.5",
+        "nms, IoU 0.75",
+        "post_nms, IoU 0.5",
+        "post_nms, IoU 0.75",
+    ]
+    assert pr.lines[1].get_ydata().tolist() == (RECALLS / 2).tolist()
+    assert ap.lines[1].get_ydata().tolist() == (50 * scores).tolist()
+    assert [line.get_label() for line in f1.lines] == [
+        "nms: 0.50 at 0.99",
+        "post_nms: 1.00 at 0.00",
+    ]
+    assert (tmp_path / "curves.png").stat().st_size > 1000

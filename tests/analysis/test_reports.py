@@ -41,7 +41,7 @@ def test_a_comparison_is_a_table_a_description_and_a_chart(study, tmp_path):
     assert table[-1]["milliseconds"] == ""
     assert described["rows"][2]["settings"]["iou_threshold"] == 0.4
     assert described["rows"][0].keys() == {
-        "name", "figures", "gain", "low", "high", "milliseconds", "settings",
+        "name", "figures", "gain", "low", "high", "milliseconds", "settings", "cut", "uncounted",
     }  # fmt: skip
     assert picture_width(tmp_path / "out" / "compare.png") > 1000
 

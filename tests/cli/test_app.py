@@ -1,8 +1,13 @@
 """The command line as a whole: its help, and mistakes of a user as one line."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from PIL import Image
 
+import postnms as postnms_package
 from postnms.cli import app as cli_app
 from postnms.cli.app import OPTIONS
 from postnms.errors import UserError
@@ -33,6 +38,28 @@ def test_help_names_the_verbs(postnms):
     assert all(verb in shown for verb in VERBS)
 
 
+def test_the_version_is_that_of_the_package(postnms):
+    assert postnms("--version") == (0, f"postnms {postnms_package.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("postnms train faster_rcnn_r18", "faster_rcnn_r18_small"),
+        ("postnms recipes show dem", "demo"),
+        ("postnms compare c.safetensors --suppressor diou", "diou_nms"),
+    ],
+)
+def test_the_shell_can_complete_names(line, expected):
+    """The variables are those that the completion script of a shell sets."""
+    code = "import sys; sys.argv = ['postnms']; from postnms.cli import main; main()"
+    asked = {"_POSTNMS_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True
+    )
+    assert (shown.returncode, f'"{expected}"' in shown.stdout) == (0, True), shown
+
+
 def bad_lines(run, tmp_path):
     """Command lines with a mistake, and what the user is told."""
     text = tmp_path / "text.png"
@@ -50,9 +77,9 @@ def bad_lines(run, tmp_path):
             "--data: the recipe has no built-in data; name a folder in COCO format",
         ),
         (["train", "demo", *new, "--data", tmp_path / "no"], "no such annotation file"),
-        (["train", "demo", "--out", run], "holds a run already; pass --resume"),
+        (["train", "demo", "--out", run], "holds a run already; continue it with --resume"),
         (["demo", "--out", other], "other: holds a run that is no demo; name another --out"),
-        (["train", "demo", *new, "--resume"], "has no checkpoint to resume from"),
+        (["train", "--resume", tmp_path / "x"], "has no checkpoint to resume from"),
         (["eval", tmp_path], "not a run folder (no recipe.json)"),
         (
             ["predict", run, tmp_path / "no", "--out", tmp_path / "o"],

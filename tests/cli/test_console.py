@@ -7,9 +7,9 @@ import sys
 import pytest
 from rich.console import Console
 
-from postnms.cli.console import print_evaluation, say
+from postnms.cli.console import print_classes, print_evaluation, say
 from postnms.evaluation.metrics import FIGURES
-from postnms.evaluation.results import Evaluation, Gain
+from postnms.evaluation.results import ClassFigures, Evaluation, Gain
 
 
 @pytest.mark.parametrize("columns", ["60", "80"])
@@ -19,6 +19,19 @@ def test_the_table_names_its_rows_in_a_narrow_terminal(columns):
     print_evaluation(Evaluation(rows, Gain(None)), Console(file=shown, width=int(columns)))
     first_words = [line.split()[0] for line in shown.getvalue().splitlines()]
     assert first_words == ["row", "nms", "post_nms"]
+
+
+def test_many_classes_are_counted_and_few_are_all_shown():
+    for count in (2, 25):
+        classes = tuple(ClassFigures(f"class\x1b{i}", 10.0 + i, None) for i in range(count))
+        shown = io.StringIO()
+        evaluation = Evaluation({}, None, {"nms": classes, "post_nms": classes})
+        print_classes(evaluation, Console(file=shown, width=80))
+        lines = shown.getvalue().splitlines()
+        assert " ".join(lines[0].split()) == "class nms AP nms AP50 post_nms AP post_nms AP50"
+        assert lines[1].split() == ["class\\x1b0", "10.0", "-", "10.0", "-"]
+        more = ["and 5 more classes, in metrics.json"] if count > 20 else []
+        assert lines[1 + min(count, 20) :] == more
 
 
 def test_control_characters_are_shown_and_not_sent(capsys):

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from PIL import Image
 
 from postnms.files.tensor_files import load_tensors, save_tensors
@@ -89,3 +90,24 @@ def test_weights_that_are_not_finite_are_one_line_in_eval_predict_and_dump(
         assert "stage: objectness: " in shown
         assert "outputs are NaN or infinite: the weights have diverged" in shown
         assert "Traceback" not in shown
+
+
+def test_eval_shows_each_class_and_draws_curves_that_the_next_eval_removes(postnms, run_folder):
+    folder = RunFolder(run_folder)
+    status, shown, _ = postnms("eval", run_folder, "--plots")
+    assert status == 0
+    metrics = json.loads(folder.metrics.read_text())
+    names = [entry["name"] for entry in json.loads(folder.labels.read_text())]
+    first_words = [line.split()[0] for line in shown.splitlines()]
+    for row in ("nms", "post_nms"):
+        assert [entry["name"] for entry in metrics["classes"][row]] == names
+        aps = [entry["AP"] for entry in metrics["classes"][row] if entry["AP"] is not None]
+        assert sum(aps) / len(aps) == pytest.approx(metrics[row]["AP"])
+        assert f"{row}: best F1 " in shown
+    assert set(names) <= set(first_words)
+    lines = json.loads(folder.curves().read_text())
+    assert lines["nms"]["AP"][0] == pytest.approx(metrics["nms"]["AP"], abs=1e-5)
+    assert folder.curves_chart().read_bytes().startswith(b"\x89PNG")
+    assert postnms("eval", run_folder)[0] == 0
+    assert not folder.curves().exists()
+    assert not folder.curves_chart().exists()

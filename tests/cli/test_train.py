@@ -1,9 +1,17 @@
 """``postnms train`` begins runs, and continues them on the data that they began with."""
 
 import json
+import signal
 
+import psutil
+import pytest
+import torch
+import yaml
+
+from postnms.cli.stopping import stop_on_signals
 from postnms.runs.folder import RunFolder
-from tests.support.runs import SETS, contents, weights_of
+from postnms.training import loop as training
+from tests.support.runs import SETS, TINY, contents, logged, weights_of
 
 
 def test_a_run_is_resumed_on_its_own_data_and_classes(postnms, tmp_path):
@@ -13,15 +21,15 @@ def test_a_run_is_resumed_on_its_own_data_and_classes(postnms, tmp_path):
     assert (status, "gain of post-NMS over NMS" in shown) == (0, True)
     before = contents(run)
     (run / "evaluation.json").write_text("{}")
-    assert postnms("train", "demo", "--out", run, *SETS, "--resume")[0] == 0
+    assert postnms("train", "--resume", run)[0] == 0
     assert contents(run) == before
     assert not (run / "evaluation.json").exists()
     about = json.loads((run / "provenance.json").read_text())
     assert about["data"] == about["resumed"][0]["data"] == "s"
-    assert about["resumed"][0]["command"].endswith("--resume")
+    assert about["resumed"][0]["command"].endswith(f"--resume {run}")
     labels = run / "labels.json"
     labels.write_text(labels.read_text().replace("disc", "disk"))
-    status, _, shown = postnms("train", "demo", "--out", run, *SETS, "--resume")
+    status, _, shown = postnms("train", "--resume", run)
     assert (status, "labels.json: the run was trained on other classes" in shown) == (2, True)
 
 
@@ -65,3 +73,99 @@ def test_train_does_not_write_into_a_folder_that_is_no_run(postnms, tmp_path):
             "holds files, and is not a run (no recipe.json of this library)" in shown,
         ) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_a_recipe_file_is_trained(postnms, tmp_path):
+    file = tmp_path / "mine.yaml"
+    nested = {"base": "demo", "training": {"iterations": 1, "batch_size": 2}, "stage": {"width": 8}}
+    file.write_text(yaml.safe_dump(nested))
+    sets = [part for change in TINY if "stage" not in change for part in ("--set", change)]
+    assert postnms("train", file, "--out", tmp_path / "run", *sets)[0] == 0
+    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert recipe["name"] == "mine"
+    assert recipe["training"]["iterations"] == 1
+    assert recipe["stage"]["width"] == 8
+    file.write_text("base: demo\ntraining:\n  iteratons: 3\n")
+    status, _, shown = postnms("train", file, "--out", tmp_path / "other")
+    hint = "no such field (did you mean 'iterations'?)"
+    assert (status, shown) == (
+        2,
+        f"postnms: {file}, line 3: training.iteratons: {hint}\n",
+    )
+
+
+def test_resume_needs_the_run_and_nothing_else(postnms, run_folder):
+    for words in (("demo", "--out", run_folder, "--resume"), ("demo", "--resume", "--out", "x")):
+        status, _, shown = postnms("train", *words)
+        expected = "--resume: expected the folder of a run: postnms train --resume RUN"
+        assert (status, shown) == (2, f"postnms: {expected}\n")
+    for words, word in ((("demo",), "RECIPE"), (("--out", "x"), "--out")):
+        status, _, shown = postnms("train", *words, "--resume", run_folder)
+        assert (status, f"leave out {word}: postnms train --resume {run_folder}" in shown) == (
+            2,
+            True,
+        )
+    for words in ((), ("demo",), ("--out", "x")):
+        status, _, shown = postnms("train", *words)
+        assert status == 2
+        assert "expected RECIPE and --out RUN for a new run, or --resume RUN" in shown
+
+
+LONG = ["training.iterations=6", "training.evaluate_every=99", "training.checkpoint_every=99"]
+"""A run that makes no checkpoint before its end, unless it is stopped."""
+
+
+def test_a_run_that_a_signal_stops_goes_on_to_the_last_digit(postnms, tmp_path, monkeypatch):
+    sets = [part for change in [*TINY, *LONG] for part in ("--set", change)]
+    assert postnms("train", "demo", "--out", tmp_path / "whole", *sets)[0] == 0
+    step, calls = training.training_step, []
+    signals = {2: signal.SIGINT, 4: signal.SIGTERM}
+
+    def interrupted(*args):
+        calls.append(1)
+        if number := signals.get(len(calls)):
+            # A terminal sends Ctrl-C to the workers of the loader too.
+            workers = psutil.Process().children(recursive=True)
+            assert workers
+            for worker in workers:
+                worker.send_signal(signal.SIGINT)
+            signal.raise_signal(number)
+        return step(*args)
+
+    monkeypatch.setattr(training, "training_step", interrupted)
+    run = tmp_path / "run"
+    resume = ("train", "--resume", run)
+    words = ("train", "demo", "--out", run, *sets, "--set", "data.workers=1")
+    for finished, number in signals.items():
+        status, _, shown = postnms(*words)
+        assert status == 128 + number
+        line = f"stopped after iteration {finished} of 6; go on with: postnms train --resume {run}"
+        assert line in shown.splitlines()
+        assert list(logged(run)) == list(range(1, finished + 1))
+        words = resume
+    assert postnms(*resume)[0] == 0
+    assert logged(run) == logged(tmp_path / "whole")
+    assert contents(run) == contents(tmp_path / "whole")
+    weights = [weights_of(RunFolder(tmp_path / name)) for name in ("run", "whole")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+
+
+def test_a_second_signal_ends_at_once(capsys):
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_signals(several=False) as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop()
+        with pytest.raises(SystemExit) as end:
+            signal.raise_signal(signal.SIGINT)
+    assert end.value.code == 130
+    assert stop.number == signal.SIGTERM
+    assert "once more: stop at once" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_several_processes_leave_a_second_signal_to_their_launcher():
+    with stop_on_signals(several=True) as stop:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert stop()

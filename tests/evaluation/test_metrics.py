@@ -7,9 +7,9 @@ import re
 import pytest
 
 from postnms.errors import shown
-from postnms.evaluation.metrics import FIGURES, coco_metrics, evaluate_rows
+from postnms.evaluation.metrics import FIGURES, coco_metrics, evaluate_rows, measure
 from postnms.evaluation.tide import error_types
-from tests.support.coco import as_truth, pycocotools_metrics, scene
+from tests.support.coco import as_truth, pycocotools_metrics, pycocotools_precision, scene
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -21,6 +21,27 @@ def test_the_twelve_figures_equal_pycocotools(seed):
             assert found[name] is None
         else:
             assert found[name] == pytest.approx(expected[name], abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_figures_of_each_class_equal_pycocotools(seed):
+    """A truth with other categories in the list of its file, so that the order counts."""
+    truth, results = scene(seed)
+    order = [2, 0, 1]
+    categories = [truth.content["categories"][i] for i in order]
+    shuffled = as_truth({**truth.content, "categories": categories})
+    found = measure(shuffled, results).classes
+    precision = pycocotools_precision(truth, results)
+    assert [figures.name for figures in found] == ["c9", "c1", "c5"]
+    for figures, k in zip(found, order, strict=True):
+        expected = precision[:, :, k], precision[0, :, k]
+        for figure, values in zip((figures.AP, figures.AP50), expected, strict=True):
+            if (values < 0).all():
+                assert figure is None
+            else:
+                assert figure == pytest.approx(100 * values.mean(), abs=1e-9)
+    assert found[0].AP is None  # Only results are of class 9.
+    assert all(figures.AP50 > 0 for figures in found[1:])
 
 
 ODD_IDS = {
@@ -111,9 +132,9 @@ def test_results_of_an_unknown_image_are_named(image_id):
 def test_results_that_no_evaluator_can_rank_are_named(change, message):
     truth, results = scene(0)
     wrong = [*results, {**results[0], **change}]
-    for measure in (coco_metrics, error_types):
+    for figures_of in (coco_metrics, error_types):
         with pytest.raises(ValueError, match=message):
-            measure(truth, wrong)
+            figures_of(truth, wrong)
 
 
 def test_fields_of_other_tasks_change_no_figure():
@@ -161,7 +182,7 @@ def test_the_interval_holds_the_gain_and_is_reproducible():
 
 def test_rows_without_a_stage_and_without_an_interval():
     truth, results = scene(1)
-    assert list(evaluate_rows(truth, {"nms": results}).to_json()) == ["nms"]
+    assert list(evaluate_rows(truth, {"nms": results}).to_json()) == ["nms", "classes"]
     both = {"nms": results, "post_nms": results}
     gain = evaluate_rows(truth, both, bootstrap=0).to_json()["gain"]
     assert gain == {"AP": 0.0, "low": None, "high": None}

@@ -2,7 +2,7 @@
 
 import torch
 
-from postnms.evaluation.results import Evaluation, Gain, to_results
+from postnms.evaluation.results import ClassFigures, Evaluation, Gain, to_results
 from postnms.structures import Detections
 
 
@@ -31,5 +31,13 @@ def test_an_evaluation_comes_back_from_its_json():
         {"nms": {"AP": 30.0}, "post_nms": {"AP": 31.0}}, Gain(1.0, low=0.5, high=None)
     )
     assert both.to_json()["gain"] == {"AP": 1.0, "low": 0.5, "high": None}
-    for evaluation in (bare, both):
+    figures = (ClassFigures("a", 30.0, 50.0), ClassFigures("b", None, None))
+    with_classes = Evaluation({"nms": {"AP": 30.0}}, None, {"nms": figures})
+    assert with_classes.to_json()["classes"] == {
+        "nms": [
+            {"name": "a", "AP": 30.0, "AP50": 50.0},
+            {"name": "b", "AP": None, "AP50": None},
+        ]
+    }
+    for evaluation in (bare, both, with_classes):
         assert Evaluation.from_json(evaluation.to_json()) == evaluation

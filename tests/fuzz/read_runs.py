@@ -16,7 +16,7 @@ from postnms.distributed.processes import get_accelerator
 from postnms.errors import UserError
 from postnms.files.state_dicts import load_weights, read_state_dict
 from postnms.files.tensor_files import load_tensors
-from postnms.recipes import Recipe
+from postnms.recipes import Recipe, open_recipe, write_recipe
 from postnms.runs.checkpoints import own_state
 from postnms.runs.folder import (
     RunFolder,
@@ -44,6 +44,18 @@ def read_recipe_file(path, undamaged):
     again = again_of(recipe)
     require(again == recipe, "the recipe written and read again")
     require(recipe.differences(again) == [], "differences to itself")
+
+
+def read_own_recipe(path, undamaged):
+    """Read a recipe file of a user; what was read can be written as a file and read again."""
+    recipe = open_recipe(str(path))
+    other = path.parent / "again"
+    other.mkdir(exist_ok=True)
+    again = other / f"{path.stem}.yaml"
+    again.unlink(missing_ok=True)
+    write_recipe(recipe, again)
+    named = recipe.model_copy(update={"name": path.stem})
+    require(open_recipe(str(again)) == named, "the recipe written and read again")
 
 
 def again_of(recipe):

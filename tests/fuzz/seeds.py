@@ -20,6 +20,7 @@ from postnms.detectors import TorchvisionConfig
 from postnms.files.atomic import write_json
 from postnms.files.tensor_files import load_tensors, save_tensors
 from postnms.recipes import get_recipe
+from postnms.recipes.explained import explain
 from postnms.runs.checkpoints import model_state, training_state
 from postnms.runs.folder import RunFolder
 from postnms.suppression import get_suppressor
@@ -236,6 +237,10 @@ def write_recipes(folder, recipe):
     recipes["torchvision.json"] = recipe.model_copy(update={"detector": detector})
     for file, content in recipes.items():
         write_json(make(folder) / file, content.model_dump(mode="json"))
+    own = make(folder.with_name("recipe_file"))
+    (own / "mine.yaml").write_text(explain(recipe))
+    changes = {"base": "demo", "stage": {"width": 8}, "training": {"steps": [3, 5], "lr": 1e-3}}
+    write_json(own / "changes.json", changes)
 
 
 def write_parts(folder, recipe):

@@ -22,6 +22,7 @@ from tests.fuzz.read_runs import (
     read_foreign_weights,
     read_labels,
     read_log,
+    read_own_recipe,
     read_pictures,
     read_provenance,
     read_recipe_file,
@@ -55,6 +56,13 @@ OF_IMAGES = mixture(
     *[damage_images.damage_frame] * 2,
     damage_images.become_foreign,
 )
+
+
+def settings(data, rng, others):
+    """Damage a file of settings: JSON as such, YAML as bytes."""
+    return (OF_JSON if data[:1] == b"{" else mixture(damage_bytes))(data, rng, others)
+
+
 STUDY = r"c\.safetensors|instances_val\.json"
 RUN = ("recipe.json", "labels.json", "weights.safetensors", "checkpoint.safetensors")
 
@@ -79,6 +87,7 @@ KINDS = {
     "results_gzip": Kind(("results.json.gz",), OF_GZIP, read_results, 2),
     "candidates": Kind(("candidates.safetensors",), OF_TENSORS, read_candidates, 6),
     "recipe": Kind((*DETECTORS, "torchvision.json"), OF_JSON, read_recipe_file, 6, blames="recipe"),
+    "recipe_file": Kind(("mine.yaml", "changes.json"), settings, read_own_recipe, 4),
     "labels": Kind(("labels.json",), OF_JSON, read_labels, 3),
     "provenance": Kind(("provenance.json",), OF_JSON, read_provenance),
     "pictures": Kind(("pictures.json",), OF_JSON, read_pictures),

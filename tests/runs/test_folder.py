@@ -23,7 +23,8 @@ def test_a_run_folder_is_read_back(trained_run):
     assert json.loads(folder.provenance.read_text())["seed"] == 0
     names = [category.name for category in read_categories(folder)]
     assert names == ["disc", "ring", "square", "triangle", "star"]
-    assert sorted(json.loads(folder.metrics.read_text())) == ["gain", "nms", "post_nms"]
+    parts = sorted(json.loads(folder.metrics.read_text()))
+    assert parts == ["classes", "gain", "nms", "post_nms"]
     assert read_recipe(folder) == tiny("training.iterations=2")
     assert read_data_folder(folder) is None
 

@@ -61,6 +61,18 @@ def scene(seed, images=12, crowds=True):
 
 def pycocotools_metrics(truth, results):
     """Return the twelve figures that pycocotools gives the results, by name, in per cent."""
+    return dict(zip(FIGURES, 100 * _evaluated(truth, results).stats, strict=True))
+
+
+def pycocotools_precision(truth, results):
+    """Return pycocotools' precision at each threshold, recall and class, for all sizes of objects.
+
+    It is -1 for a class without objects.
+    """
+    return _evaluated(truth, results).eval["precision"][:, :, :, 0, -1]
+
+
+def _evaluated(truth, results):
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()
         reference.dataset = copy.deepcopy(truth.content)
@@ -69,4 +81,4 @@ def pycocotools_metrics(truth, results):
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
-    return dict(zip(FIGURES, 100 * evaluator.stats, strict=True))
+    return evaluator

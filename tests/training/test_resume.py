@@ -70,8 +70,7 @@ def test_a_killed_run_resumes_to_the_last_digit(tmp_path, postnms, processes):
     kill(running)
     assert not killed.metrics.is_file()
     assert load_tensors(killed.checkpoint)[1]["finished"] == 4
-    sets = [part for change in changes for part in ("--set", change)]
-    resume = ("train", "demo", *sets, "--out", killed.root, "--resume")
+    resume = ("train", "--resume", killed.root)
     with torch_threads(1):
         if processes == 1:
             assert postnms(*resume)[0] == 0
@@ -144,13 +143,14 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path, postnms):
     for name, seed in (("first", 0), ("second", 1)):
         postnms("scenes", "--out", tmp_path / name, *SCENES, "--seed", seed)
     sets = [part for change in (*TINY, "training.iterations=1") for part in ("--set", change)]
-    resume = ("train", "demo", *sets, "--out", tmp_path / "run", "--data")
-    assert postnms(*resume, tmp_path / "first")[0] == 0
-    status, _, shown = postnms(*resume, tmp_path / "second", "--resume")
+    begin = ("train", "demo", *sets, "--out", tmp_path / "run", "--data")
+    assert postnms(*begin, tmp_path / "first")[0] == 0
+    resume = ("train", "--resume", tmp_path / "run", "--data")
+    status, _, shown = postnms(*resume, tmp_path / "second")
     assert (status, "was trained on other images or annotations" in shown) == (2, True)
     # The same data in another place are the same data, and `eval` finds them there.
     moved = (tmp_path / "first").rename(tmp_path / "moved")
-    assert postnms(*resume, moved, "--resume")[0] == 0
+    assert postnms(*resume, moved)[0] == 0
     assert postnms("eval", tmp_path / "run")[0] == 0
 
 

@@ -9,6 +9,7 @@ from postnms.candidate_files.reader import CandidateFile
 from postnms.candidate_files.replays import as_results, replay
 from postnms.config import Progress, no_progress
 from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
+from postnms.evaluation.matching import images_over_limit
 from postnms.evaluation.metrics import coco_metrics
 from postnms.evaluation.results import Figures
 from postnms.structures import NMS_ROW, Detections
@@ -40,6 +41,10 @@ class ComparedRow:
     """The name that the row shares with others that differ in settings alone."""
     is_variant: bool
     """Whether settings differ from the defaults of the family."""
+    cut: int = 0
+    """Number of images with more detections than ``max_detections``. The rest is cut."""
+    uncounted: int = 0
+    """Number of images with more detections of a class than COCO's evaluation counts."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class _Row:
     settings: Mapping[str, object]
     family: str
     is_variant: bool = False
+    cut: int = 0
 
 
 def compare(
@@ -108,6 +114,8 @@ def compare(
                 row.settings,
                 row.family,
                 row.is_variant,
+                row.cut,
+                images_over_limit(results),
             )
         )
         done(1)
@@ -148,6 +156,7 @@ def _rows(study: Study, choices: Sequence[Choice]) -> Iterator[_Row]:
             settings,
             choice.family,
             choice.is_variant,
+            replayed.cut,
         )
     for row in file.rows:
         name = f"run {row}"

@@ -3,7 +3,7 @@
 This file imports Matplotlib, which is slow to load.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from postnms.analysis.comparison import BASELINE, ComparedRow
 from postnms.analysis.diagnosis import Analysis
 from postnms.analysis.placement import histogram
 from postnms.drawing.charts import COLOURS, MARKERS, plain, save_chart
+from postnms.evaluation.average_precision import RECALLS
+from postnms.evaluation.curves import SCORES, SHOWN_IOUS, Curves
 from postnms.evaluation.tide import ERROR_TYPES, ErrorTypes
 
 
@@ -108,6 +110,40 @@ def plot_placement(analysis: Analysis, path: Path) -> None:
             means.append(f"{values.mean():.3f}" if len(values) else "-")
         axes.set_title(f"{title}: mean {' -> '.join(means)}")
         axes.legend(loc="upper left", fontsize=8, frameon=False)
+    save_chart(figure, path)
+
+
+def plot_curves(curves: Mapping[str, Curves], path: Path) -> None:
+    """Write precision over recall, and AP and F1 against the score threshold, of every row.
+
+    Raises UserError if the operating system refuses to write.
+    """
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    pr, ap, f1 = (
+        figure.add_subplot(1, 3, number, title=title, xlabel=x, ylabel=y)
+        for number, (title, x, y) in enumerate(
+            (
+                ("mean over the classes", "recall", "precision"),
+                ("AP of what scores at least this", "score threshold", "AP"),
+                ("F1 at IoU 0.5, all classes together", "score threshold", "F1"),
+            ),
+            1,
+        )
+    )
+    for number, (name, row) in enumerate(curves.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        for iou, line, style in zip(SHOWN_IOUS, row.precision, ("-", "--"), strict=True):
+            label = f"{plain(name)}, IoU {iou}"
+            pr.plot(RECALLS, line, color=colour, linestyle=style, label=label, linewidth=1.4)
+        ap.plot(SCORES, row.ap, color=colour, label=plain(name), linewidth=1.4)
+        score, best = row.best
+        label = f"{plain(name)}: {best:.2f} at {score:.2f}"
+        f1.plot(SCORES, row.f1, color=colour, label=label, linewidth=1.4)
+    for axes in (pr, ap, f1):
+        axes.set_xlim(0, 1)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, frameon=False)
     save_chart(figure, path)
 
 

@@ -25,6 +25,8 @@ class Replayed:
     """``image`` is the position in the file's ``image_ids``."""
     milliseconds: float
     """Mean time of the suppressor alone for one image."""
+    cut: int
+    """Number of images with more detections than ``max_detections``, which has cut the rest."""
 
 
 def replay(file: CandidateFile, suppressor: Suppressor, done: Progress = no_progress) -> Replayed:
@@ -36,20 +38,22 @@ def replay(file: CandidateFile, suppressor: Suppressor, done: Progress = no_prog
     """
     parts = []
     seconds = 0.0
+    cut = 0
     for start, (ids, candidates) in enumerate(file.chunks(IMAGES_AT_ONCE)):
         try:
             if not parts:
                 suppressor(candidates)  # compiles the kernels
             begin = time.perf_counter()
-            detections = suppressor(candidates)
+            detections, cut_here = suppressor.limited(candidates)
             seconds += time.perf_counter() - begin
         except ValueError as error:
             raise UserError(f"{file.path}: {error}") from error
+        cut += int(cut_here.sum())
         image = detections.image + start * IMAGES_AT_ONCE
         parts.append(dataclasses.replace(detections, image=image, num_images=len(file)))
         done(len(ids))
     milliseconds = 1000 * seconds / max(len(file), 1)
-    return Replayed(concatenate_detections(parts, len(file)), milliseconds)
+    return Replayed(concatenate_detections(parts, len(file)), milliseconds, cut)
 
 
 def as_results(detections: Detections, file: CandidateFile) -> list[Result]:

@@ -5,6 +5,8 @@ help. Whatever is slow to import is imported inside the function, so that ``--he
 """
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -20,10 +22,10 @@ from postnms.cli.predict import predict
 from postnms.cli.recipes import list_recipes, show_recipe
 from postnms.cli.scenes import scenes
 from postnms.cli.suppressors import suppressors
-from postnms.cli.train import train
+from postnms.cli.train import check_resume, train
 from postnms.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 recipes = typer.Typer(
     no_args_is_help=True, help="List the named recipes, or show all settings of one."
 )
@@ -54,8 +56,21 @@ OPTIONS = {
 """The option that an argument of the library comes from, by the name of the argument."""
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"postnms {version('postnms')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _about() -> None:
+def _about(
+    asked: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Post-NMS training for object detection: more AP from the boxes that NMS throws away."""
 
 
@@ -67,6 +82,7 @@ def main() -> None:
     """
     show_warnings()
     try:
+        check_resume(sys.argv)
         app()
     except UserError as error:
         print(f"postnms: {visible(_with_option(error))}", file=sys.stderr)

@@ -8,6 +8,7 @@ import typer
 from rich.table import Column, Table
 
 from postnms.cli.console import command_line, print_wide, progress_bar, say, visible
+from postnms.cli.limits import say_compared
 from postnms.cli.options import Annotations, AnySplit, Candidates, Suppressors
 from postnms.cli.suppressors import every_choice, read_choices
 
@@ -57,6 +58,7 @@ def compare(
         with progress_bar("rows", count_rows(candidates, choices)) as done:
             rows = compare_suppressors(study, choices, bootstrap=bootstrap, done=done)
         print_wide(_table(rows))
+        say_compared(rows, len(study.candidates))
         names = write_comparison(rows, about_study(study), folder)
     say(f"{', '.join(names[:-1])} and {names[-1]} in {folder}")
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 out = Console(highlight=False, markup=False)
 """Stdout. File names and other text of the user are printed as they are, in one line."""
 
+MOST_CLASSES = 20
+"""Largest number of classes whose figures are printed."""
+
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that a terminal may obey, and those that it cannot be sent."""
 
@@ -126,6 +129,27 @@ def print_evaluation(evaluation: "Evaluation", console: Console = out) -> None:
         if gain.low is not None:
             interval = f" (95 % interval {gain.low:+.2f} to {gain.high:+.2f})"
         console.print(f"gain of post-NMS over NMS: {gain.AP:+.2f} AP{interval}")
+
+
+def print_classes(evaluation: "Evaluation", console: Console = out) -> None:
+    """Print AP and AP50 of each class in every row; of many classes, the first ones."""
+    from postnms.evaluation.metrics import show
+
+    if not evaluation.classes:
+        return
+    numbers = [
+        Column(f"{row} {figure}", justify="right")
+        for row in evaluation.classes
+        for figure in ("AP", "AP50")
+    ]
+    table = Table(Column("class", overflow="fold"), *numbers, box=None, padding=(0, 1, 0, 0))
+    lines = list(zip(*evaluation.classes.values(), strict=True))
+    for line in lines[:MOST_CLASSES]:
+        figures = [show(figure) for of_row in line for figure in (of_row.AP, of_row.AP50)]
+        table.add_row(visible(line[0].name), *figures)
+    console.print(table)
+    if len(lines) > MOST_CLASSES:
+        console.print(f"and {len(lines) - MOST_CLASSES} more classes, in metrics.json")
 
 
 def print_wide(table: Table) -> None:

@@ -1,20 +1,45 @@
 """``postnms eval``: measure the detector of a run."""
 
+import math
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from postnms.cli.console import command_line, print_evaluation, progress_bar, say
+import typer
+
+from postnms.cli.console import (
+    command_line,
+    print_classes,
+    print_evaluation,
+    progress_bar,
+    say,
+)
 from postnms.cli.data import open_named_split
+from postnms.cli.limits import limit_setting, say_cut, say_uncounted
 from postnms.cli.options import Changes, Data, Run, Split
 
 if TYPE_CHECKING:
+    from postnms.data.dataset import Truth
+    from postnms.evaluation.results import Results
     from postnms.recipes import Recipe
     from postnms.runs.folder import RunFolder
 
 
-def evaluate(folder: Run, data: Data = None, split: Split = "val", changes: Changes = None) -> None:
-    """Evaluate a run: COCO's figures of every row, the gain, results files.
+def evaluate(
+    folder: Run,
+    data: Data = None,
+    split: Split = "val",
+    changes: Changes = None,
+    plots: Annotated[
+        bool,
+        typer.Option(
+            "--plots",
+            help="Write curves.png and curves.json into the run: precision over recall, and AP "
+            "and F1 against the score threshold.",
+        ),
+    ] = False,
+) -> None:
+    """Evaluate a run: COCO's figures of every row and class, the gain, results files.
 
     The figures of another split than val have its name in theirs: metrics.test.json.
     """
@@ -27,10 +52,12 @@ def evaluate(folder: Run, data: Data = None, split: Split = "val", changes: Chan
     recipe = read_recipe(run)
     with hold_run(run, command_line()) if this_process().is_main_process else nullcontext():
         changed = override(recipe, parse_changes(changes or []))
-        _evaluate(run, changed, data, canonical(split))
+        _evaluate(run, changed, data, canonical(split), plots=plots)
 
 
-def _evaluate(run: "RunFolder", recipe: "Recipe", data: Path | None, name: str) -> None:
+def _evaluate(
+    run: "RunFolder", recipe: "Recipe", data: Path | None, name: str, *, plots: bool
+) -> None:
     """Evaluate a run whose folder the main process holds."""
     from postnms.distributed.processes import end_processes, get_accelerator
     from postnms.inference.evaluate import evaluate_detector
@@ -40,6 +67,7 @@ def _evaluate(run: "RunFolder", recipe: "Recipe", data: Path | None, name: str) 
     split, data = open_named_split(run, recipe, data, name)
     accelerator = get_accelerator()
     detector = load_detector(run, recipe, accelerator.device)
+    cut: list[int] = []
     with progress_bar("images", len(split), shown=accelerator.is_main_process) as done:
         evaluation, results = evaluate_detector(
             detector,
@@ -49,16 +77,41 @@ def _evaluate(run: "RunFolder", recipe: "Recipe", data: Path | None, name: str) 
             seed=recipe.seed,
             accelerator=accelerator,
             done=done,
+            cut=cut.append,
         )
     is_main = accelerator.is_main_process
     end_processes()
     if not is_main:
         return
     write_results(run, evaluation, results, name)
+    limit = detector.network.max_detections
+    say_cut(sum(cut), len(split), limit, f"--set {limit_setting(recipe)}=N keeps more")
     if evaluation is not None:
         write_evaluation(run, recipe, data, command_line(), name)
         print_evaluation(evaluation)
+        print_classes(evaluation)
+        say_uncounted(results, len(split))
+        if plots:
+            _write_curves(run, name, split.dataset.truth, results)
     else:
         # A test split, as of COCO, has no annotations: there are results but no figures.
         written = ", ".join(str(run.results(row, name)) for row in results)
         say(f"{split.dataset.source} has no annotations; results to hand in: {written}")
+
+
+def _write_curves(run: "RunFolder", split: str, truth: "Truth", results: "Results") -> None:
+    """Write the curves of every row as numbers and as a chart, and name the best thresholds."""
+    from postnms.analysis.plots import plot_curves
+    from postnms.evaluation.curves import curves
+    from postnms.files.atomic import write_json
+
+    of_rows = {row: curves(truth, entries) for row, entries in results.items()}
+    write_json(
+        run.curves(split), {row: lines.to_json() for row, lines in of_rows.items()}, indent=None
+    )
+    plot_curves(of_rows, run.curves_chart(split))
+    for row, lines in of_rows.items():
+        score, best = lines.best
+        if not math.isnan(best):
+            say(f"{row}: best F1 {best:.3f} at score {score:.2f}")
+    say(f"curves in {chart} and {numbers}")

@@ -5,10 +5,20 @@ from typing import Annotated
 
 import typer
 
+from postnms.cli.completion import recipe_names, suppressor_names
+
 Changes = Annotated[
     list[str] | None,
     typer.Option(
         "--set", help="Change a field of the recipe, for example stage.weighting=cls; repeatable."
+    ),
+]
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A name from 'postnms recipes list', or a recipe file (.yaml, .yml, .json).",
+        autocompletion=recipe_names,
     ),
 ]
 Data = Annotated[
@@ -42,6 +52,7 @@ CandidatesOut = Annotated[
 Suppressors = Annotated[
     str | None,
     typer.Option(
-        help="Names from 'postnms suppressors', separated by commas; settings as in nms:iou=0.6."
+        help="Names from 'postnms suppressors', separated by commas; settings as in nms:iou=0.6.",
+        autocompletion=suppressor_names,
     ),
 ]

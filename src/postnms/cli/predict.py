@@ -7,6 +7,7 @@ import typer
 
 from postnms.cli.console import progress_bar, say, stop_in_order
 from postnms.cli.data import say_found
+from postnms.cli.limits import limit_setting, say_cut
 from postnms.cli.options import Data, Run
 from postnms.errors import UserError
 
@@ -79,6 +80,9 @@ def predict(
     shown = ", ".join(f"{row} {count} detections" for row, count in predicted.detections.items())
     before = f" ({predicted.skipped} were done before)" if predicted.skipped else ""
     say(f"{len(paths) - len(unread)} pictures{before} and COCO results in {folder}: {shown}")
+    limit = detector.network.max_detections
+    remedy = f"the run's {limit_setting(recipe)} is the limit"
+    say_cut(predicted.cut, len(paths) - len(unread), limit, remedy)
     if unread:
         raise UserError(f"{len(unread)} of {len(paths)} images left out: {'; '.join(unread[:3])}")
 

@@ -1,13 +1,16 @@
 """``postnms train``: train a recipe into a run folder, or continue the run in it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from postnms.cli.completion import recipe_names
 from postnms.cli.console import command_line, print_evaluation, progress_bar
 from postnms.cli.data import say_found
 from postnms.cli.options import Changes, Data
+from postnms.cli.stopping import exit_stopped, stop_on_signals
 from postnms.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,8 +24,15 @@ Freeze = Literal["none", "detector"]
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A named recipe; see 'postnms recipes list'.")],
-    folder: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE]",
+            help="A name from 'postnms recipes list', or a recipe file (.yaml, .yml, .json).",
+            autocompletion=recipe_names,
+        ),
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Folder of the run.")] = None,
     data: Data = None,
     start: Annotated[
         Path | None,
@@ -37,49 +47,73 @@ def train(
     ] = None,
     changes: Changes = None,
     resume: Annotated[
-        bool,
+        Path | None,
         typer.Option(
             "--resume",
-            help="Continue the run from its last checkpoint, with its own settings and --set.",
+            metavar="RUN",
+            help="Continue this run from its last checkpoint, with its own settings and --set.",
         ),
-    ] = False,
+    ] = None,
 ) -> None:
-    """Train a detector with its stage, evaluate both, and write the folder of the run."""
-    from postnms.distributed.processes import end_processes, this_process
-    from postnms.recipes import get_recipe, override, parse_changes
-    from postnms.runs.folder import RunFolder, read_data_folder
+    """Train a detector with its stage, evaluate both, and write the folder of the run.
 
-    run = RunFolder(folder)
-    if (run.checkpoint.is_file() or run.weights.is_file()) and not resume:
-        raise UserError(
-            f"{folder}: holds a run already; pass --resume to continue it, or another --out"
-        )
-    if resume and not (run.checkpoint.is_file() or run.older_checkpoint.is_file()):
-        raise UserError(f"{folder}: has no checkpoint to resume from")
-    if resume and data is None:
-        data = read_data_folder(run)
+    Ctrl-C ends the training with a checkpoint, from which --resume goes on.
+    """
+    from postnms.distributed.processes import end_processes, this_process
+    from postnms.recipes import open_recipe, override, parse_changes
+    from postnms.runs.folder import RunFolder, read_data_folder, read_recipe
+
     options: dict[str, Any] = {
         "training.start_from": start and str(start),
         "training.freeze": freeze,
     }
     given = {field: value for field, value in options.items() if value is not None}
     changed = given | parse_changes(changes or [])
-    settings = override(_recipe_of(run, recipe), changed) if resume else get_recipe(recipe, changed)
-    _, evaluation, _ = run_training(settings, run, data, resume=resume)
+    if resume is not None:
+        run = _stopped_run(resume, recipe, folder)
+        settings = override(read_recipe(run), changed)
+        data = read_data_folder(run) if data is None else data
+    elif recipe is None or folder is None:
+        raise UserError(
+            "train: expected RECIPE and --out RUN for a new run, or --resume RUN for one that was "
+            "stopped"
+        )
+    else:
+        run = RunFolder(folder)
+        if run.checkpoint.is_file() or run.weights.is_file():
+            raise UserError(
+                f"{folder}: holds a run already; continue it with --resume {folder}, or name "
+                f"another --out"
+            )
+        settings = open_recipe(recipe, changed)
+    _, evaluation, _ = run_training(settings, run, data, resume=resume is not None)
     is_main = this_process().is_main_process
     end_processes()
     if is_main:
         print_evaluation(evaluation)
 
 
-def _recipe_of(run: "RunFolder", name: str) -> "Recipe":
-    """Return the recipe of a run. Raise UserError if it is not the one that the user names."""
-    from postnms.runs.folder import read_recipe
+def check_resume(words: Sequence[str]) -> None:
+    """Raise UserError if the words of a command line have ``--resume`` without a run behind it."""
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == "--resume" and (following is None or following.startswith("-")):
+            raise UserError("--resume: expected the folder of a run: postnms train --resume RUN")
 
-    recipe = read_recipe(run)
-    if recipe.name != name:
-        raise UserError(f"{run.root}: is a run of the recipe {recipe.name!r}, not of {name!r}")
-    return recipe
+
+def _stopped_run(root: Path, recipe: str | None, out: Path | None) -> "RunFolder":
+    """Return the folder of a run to go on with, which needs neither a recipe nor ``--out``."""
+    from postnms.runs.folder import RunFolder
+
+    if recipe is not None or out is not None:
+        word = "RECIPE" if recipe is not None else "--out"
+        raise UserError(
+            f"--resume: {root} has its own recipe and folder; leave out {word}: "
+            f"postnms train --resume {root}"
+        )
+    run = RunFolder(root)
+    if not (run.checkpoint.is_file() or run.older_checkpoint.is_file()):
+        raise UserError(f"{root}: has no checkpoint to resume from")
+    return run
 
 
 def run_training(
@@ -88,7 +122,8 @@ def run_training(
     """Open the data, look at every image file, and train."""
     from postnms.data.check import check_images
     from postnms.data.splits import open_splits
-    from postnms.distributed.processes import this_process
+    from postnms.distributed.processes import end_processes, this_process
+    from postnms.training import TrainingStopped
     from postnms.training import train as train_recipe
 
     splits = open_splits(recipe.data, data, recipe.detector.input_size, recipe.seed)
@@ -100,5 +135,14 @@ def run_training(
             images = sum(len(dataset.records) for dataset in datasets)
             with progress_bar("checking images", images, patience=2) as done:
                 check_images(datasets, recipe.data.max_pixels, done)
-    detector, evaluation = train_recipe(recipe, splits, run, resume=resume, command=command_line())
+    process = this_process()
+    with stop_on_signals(several=process.num_processes > 1) as stop:
+        try:
+            detector, evaluation = train_recipe(
+                recipe, splits, run, resume=resume, command=command_line(), stop=stop
+            )
+        except TrainingStopped as stopped:
+            is_main = process.is_main_process
+            end_processes()
+            exit_stopped(stopped, run.root, stop.number, is_main=is_main)
     return detector, evaluation, splits

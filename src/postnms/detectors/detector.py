@@ -34,6 +34,7 @@ from postnms.structures import (
     Candidates,
     Detections,
     Targets,
+    cut_images,
 )
 
 ROW_TITLES = {
@@ -53,6 +54,9 @@ class Output:
     rows: dict[str, Detections] = field(default_factory=dict)
     """Detections by row, in pixels of the images as given: ``nms``, with a stage ``post_nms``, and
     with a second NMS ``post_nms_second_nms``."""
+    cut: Tensor | None = None
+    """(B,) bool: NMS kept more boxes of the image than the network's ``max_detections``, and the
+    rows have the best of them. None without detections."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +156,8 @@ class Detector(nn.Module):
         losses = {} if truth is None else self.losses(features, batch, truth)
         if detect is None:
             detect = targets is None
-        rows = self.detect(features, batch) if detect else {}
-        return Output(losses, {name: to_given(row, batch) for name, row in rows.items()})
+        rows, cut = self.detect(features, batch) if detect else ({}, None)
+        return Output(losses, {name: to_given(row, batch) for name, row in rows.items()}, cut)
 
     def losses(
         self, features: dict[str, Tensor], batch: ImageBatch, targets: Targets
@@ -173,23 +177,29 @@ class Detector(nn.Module):
         weighted = {name: config.alpha * loss for name, loss in losses.items()}
         return weighted | self.stage.losses(features, clusters, targets)
 
-    def detect(self, features: dict[str, Tensor], batch: ImageBatch) -> dict[str, Detections]:
-        """Return all rows of the same candidates, in pixels of the network's input."""
+    def detect(
+        self, features: dict[str, Tensor], batch: ImageBatch
+    ) -> tuple[dict[str, Detections], Tensor]:
+        """Return all rows of the same candidates, in pixels of the network's input, and the cut."""
         return self.suppress(features, batch, self.network.candidates(features, batch)[0])
 
     def suppress(
         self, features: dict[str, Tensor], batch: ImageBatch, candidates: Candidates
-    ) -> dict[str, Detections]:
-        """Return all rows of the given candidates: the pipeline from the clusters on."""
+    ) -> tuple[dict[str, Detections], Tensor]:
+        """Return all rows of the given candidates: the pipeline from the clusters on.
+
+        The second result is ``cut`` of :class:`Output`.
+        """
         clusters = cluster(candidates, self.network.nms_threshold)
         most = self.network.max_detections
+        cut = cut_images(candidates.image[clusters.keys], candidates.num_images, most)
         rows = {NMS_ROW: keep_keys(clusters, most)[0]}
         if self.stage is None:
-            return rows
+            return rows, cut
         rows[POST_NMS_ROW] = self.stage.detect(features, batch.sizes, clusters, most)
         if (threshold := self.stage.config.second_nms) is not None:
             rows[SECOND_NMS_ROW] = nms_again(rows[POST_NMS_ROW], threshold)
-        return rows
+        return rows, cut
 
     @torch.no_grad()
     def trace(self, images: Sequence[Tensor], selection: Selection = Selection()) -> Trace:
@@ -207,7 +217,7 @@ class Detector(nn.Module):
         features = self.network.features(batch)
         own, _ = self.network.candidates(features, batch)
         begin = time.perf_counter()
-        rows = self.suppress(features, batch, own)
+        rows, _ = self.suppress(features, batch, own)
         if batch.pixels.device.type != "cpu":
             torch.accelerator.synchronize()
         milliseconds = 1000 * (time.perf_counter() - begin)

@@ -36,6 +36,8 @@ class ClassMatches:
     """(T, d). True: the detection is right or wrong, as it is not matched to a crowd region."""
     objects: NDArray[np.int64]
     """(B,) number of objects of the class in each image, without crowd regions."""
+    scores: NDArray[np.float64]
+    """(d,) in falling order."""
 
 
 def matches_by_class(truth: Truth, results: Sequence[Result]) -> list[ClassMatches]:
@@ -54,9 +56,8 @@ def matches_by_class(truth: Truth, results: Sequence[Result]) -> list[ClassMatch
         rows = counted_results.label == label
         images = objects.image[(objects.label == label) & ~objects.crowd]
         counts = np.bincount(images, minlength=matching.num_images)
-        matches.append(
-            ClassMatches(counted_results.image[rows], correct[:, rows], counted[:, rows], counts)
-        )
+        image, scores = counted_results.image[rows], counted_results.scores[rows]
+        matches.append(ClassMatches(image, correct[:, rows], counted[:, rows], counts, scores))
     return matches
 
 

@@ -11,6 +11,7 @@ are positions in ``truth.content["categories"]``, which may be in another order 
 m: objects and crowd regions, d: detections that count, T: IoU thresholds, B: images, K: classes.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -152,6 +153,15 @@ def match_results(
         thresholds,
     )
     return Matching(objects, counted, taken, len(positions), len(labels))
+
+
+def images_over_limit(results: Sequence[Result]) -> int:
+    """Return the number of images with results of a class that do not count.
+
+    These are images with more than :data:`MAX_DETECTIONS` results of one class.
+    """
+    counts = Counter((entry["image_id"], entry["category_id"]) for entry in results)
+    return len({image for (image, _), count in counts.items() if count > MAX_DETECTIONS})
 
 
 def closest_objects(matching: Matching) -> tuple[Closest, Closest]:

@@ -4,10 +4,12 @@ The 12 figures come from faster-coco-eval, whose figures equal those of pycocoto
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
+from numpy.typing import NDArray
 
 from postnms.data.dataset import Truth
 from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
@@ -18,7 +20,7 @@ from postnms.evaluation.numbering import (
     number_entries,
     read_scores,
 )
-from postnms.evaluation.results import Evaluation, Figures, Gain, Result
+from postnms.evaluation.results import ClassFigures, Evaluation, Figures, Gain, Result
 from postnms.structures import NMS_ROW, POST_NMS_ROW
 
 FIGURES = (
@@ -38,8 +40,23 @@ FIGURES = (
 """Names of the figures, in the order of COCO's summary."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What COCO's evaluation says of the results of one row."""
+
+    figures: Figures
+    """The 12 figures."""
+    classes: tuple[ClassFigures, ...]
+    """AP and AP50 of each class, in the order of the truth's categories."""
+
+
 def coco_metrics(truth: Truth, results: Sequence[Result]) -> Figures:
-    """Return the 12 figures of the results, in per cent.
+    """Return the 12 figures of the results, in per cent, as :func:`measure` does."""
+    return measure(truth, results).figures
+
+
+def measure(truth: Truth, results: Sequence[Result]) -> Measured:
+    """Return the figures of the results over all classes and of each class.
 
     The figures do not depend on the ids of images, categories and annotations. Only the order of
     the images breaks ties of scores, see :func:`postnms.evaluation.numbering.image_positions`.
@@ -54,10 +71,22 @@ def coco_metrics(truth: Truth, results: Sequence[Result]) -> Figures:
     evaluator.summarize()
     values = np.asarray(evaluator.stats[: len(FIGURES)], np.float64)
     # The evaluator says -1 where a figure is undefined.
-    return {
+    figures = {
         name: None if value < 0 else 100 * float(value)
         for name, value in zip(FIGURES, values, strict=True)
     }
+    # The axes are thresholds, recalls, classes, ranges of area (first: all), limits (last: 100).
+    precision = np.asarray(evaluator.eval["precision"], np.float64)[:, :, :, 0, -1]
+    classes = tuple(
+        ClassFigures(category["name"], _mean(precision[:, :, k]), _mean(precision[:1, :, k]))
+        for k, category in enumerate(truth.content["categories"])
+    )
+    return Measured(figures, classes)
+
+
+def _mean(precision: NDArray[np.float64]) -> float | None:
+    """Return a mean precision in per cent. None: the class has no object."""
+    return None if (precision < 0).any() else 100 * float(precision.mean())
 
 
 def evaluate_rows(
@@ -68,19 +97,31 @@ def evaluate_rows(
     ``bootstrap`` is the number of resamples of the images for the interval of the gain. 0: the gain
     has no interval. ``seed`` is the seed of the resamples.
     """
-    figures = {name: coco_metrics(truth, results) for name, results in rows.items()}
-    if POST_NMS_ROW not in rows:
-        return Evaluation(figures)
+    measured = {name: measure(truth, results) for name, results in rows.items()}
+    figures = {name: row.figures for name, row in measured.items()}
+    classes = {name: row.classes for name, row in measured.items()}
+    gain = _gain(truth, rows, figures, bootstrap, seed) if POST_NMS_ROW in rows else None
+    return Evaluation(figures, gain, classes)
+
+
+def _gain(
+    truth: Truth,
+    rows: Mapping[str, Sequence[Result]],
+    figures: Mapping[str, Figures],
+    bootstrap: int,
+    seed: int,
+) -> Gain:
+    """Return the gain of ``post_nms`` over ``nms``, see :func:`evaluate_rows`."""
     before = figures[NMS_ROW]["AP"]
     after = figures[POST_NMS_ROW]["AP"]
     if before is None or after is None:
-        return Evaluation(figures, Gain(None))
+        return Gain(None)
     if not bootstrap:
-        return Evaluation(figures, Gain(after - before))
+        return Gain(after - before)
     precisions = [
         resampled_precisions(truth, rows[name], bootstrap, seed) for name in (NMS_ROW, POST_NMS_ROW)
     ]
-    return Evaluation(figures, Gain(after - before, *gain_interval(*precisions)))
+    return Gain(after - before, *gain_interval(*precisions))
 
 
 def show(figure: float | None, digits: int = 1) -> str:

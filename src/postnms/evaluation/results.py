@@ -4,7 +4,7 @@ d: detections, B: images.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -26,6 +26,15 @@ Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
+class ClassFigures:
+    """The figures of one class, in per cent. None: the class has no object in the images."""
+
+    name: str
+    AP: float | None
+    AP50: float | None
+
+
+@dataclass(frozen=True)
 class Gain:
     """AP of the stage minus AP of plain NMS, in per cent, and its 95 % interval."""
 
@@ -43,17 +52,33 @@ class Evaluation:
     rows: Mapping[str, Figures]
     gain: Gain | None = None
     """None: the detector has no stage."""
+    classes: Mapping[str, Sequence[ClassFigures]] = field(default_factory=dict)
+    """By row, the figures of each class in the order of the truth's categories."""
 
-    def to_json(self) -> dict[str, dict[str, float | None]]:
-        """Return the content of ``metrics.json``: the rows by name, then any ``gain``."""
-        gain = {} if self.gain is None else {"gain": asdict(self.gain)}
-        return {**self.rows, **gain}
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``metrics.json``: rows by name, then any ``gain`` and ``classes``.
+
+        ``classes`` has a list for each row, with ``name``, ``AP`` and ``AP50`` of each class.
+        """
+        content: dict[str, Any] = dict(self.rows)
+        if self.gain is not None:
+            content["gain"] = asdict(self.gain)
+        if self.classes:
+            content["classes"] = {
+                row: [asdict(figures) for figures in classes]
+                for row, classes in self.classes.items()
+            }
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Evaluation":
         """Read the content of ``metrics.json``."""
-        rows = {name: figures for name, figures in content.items() if name != "gain"}
-        return cls(rows, Gain(**content["gain"]) if "gain" in content else None)
+        rows = {name: row for name, row in content.items() if name not in ("gain", "classes")}
+        classes = {
+            row: tuple(ClassFigures(**figures) for figures in of_row)
+            for row, of_row in content.get("classes", {}).items()
+        }
+        return cls(rows, Gain(**content["gain"]) if "gain" in content else None, classes)
 
 
 def to_results(

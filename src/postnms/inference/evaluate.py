@@ -21,6 +21,7 @@ def evaluate_detector(
     seed: int = 0,
     accelerator: Accelerator | None = None,
     done: Progress = no_progress,
+    cut: Progress = no_progress,
 ) -> tuple[Evaluation | None, Results]:
     """Detect objects in all images of a split and measure every row.
 
@@ -32,6 +33,8 @@ def evaluate_detector(
         seed: seed of the resamples.
         accelerator: the processes that share the images. None: this process takes all of them.
         done: called after every batch with the number of its images over all processes.
+        cut: called at the end with the number of images of which NMS kept more boxes than the
+            detector's limit, so that the rows have only the best of them.
 
     Returns:
         The evaluation, None if the split is not annotated.
@@ -46,10 +49,13 @@ def evaluate_detector(
         # The statistics of batch norm differ between the processes. Those of process 0 are the
         # ones that are saved, so they are the ones to measure.
         broadcast(list(detector.buffers()))
-    results = detect_split(detector, data, batch_size, rank, world, done)
+    counts: list[int] = []
+    results = detect_split(detector, data, batch_size, rank, world, done, counts.append)
     if world > 1:
         parts = gather_object([results])
         results = {row: [entry for part in parts for entry in part[row]] for row in results}
+        counts = gather_object(counts)
+    cut(sum(counts))
     if not data.dataset.annotated:
         return None, results
     return evaluate_rows(data.dataset.truth, results, bootstrap=bootstrap, seed=seed), results
@@ -63,18 +69,21 @@ def detect_split(
     rank: int = 0,
     world: int = 1,
     done: Progress = no_progress,
+    cut: Progress = no_progress,
 ) -> Results:
     """Return the results of images rank, rank + world, ... of a split.
 
-    The detector runs in float32, whatever precision it was trained in.
+    The detector runs in float32, whatever precision it was trained in. ``cut`` is called after
+    every batch with the number of its images whose detections were cut to the detector's limit.
     """
     device = next(detector.parameters()).device
     results: Results = {name: [] for name in detector.row_names}
     category_ids = [category.id for category in data.dataset.categories]
     with eval_mode(detector):
         for batch in batches(data, range(rank, len(data), world), batch_size):
-            rows = detector([image.to(device) for image in batch.images]).rows
-            for name, detections in rows.items():
+            output = detector([image.to(device) for image in batch.images])
+            cut(0 if output.cut is None else int(output.cut.sum()))
+            for name, detections in output.rows.items():
                 results[name] += to_results(
                     detections, batch.image_ids, batch.to_original, category_ids
                 )

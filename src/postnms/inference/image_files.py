@@ -20,7 +20,7 @@ from postnms.drawing.boxes import save_picture, side_by_side
 from postnms.errors import UserError
 from postnms.evaluation.results import to_results
 from postnms.files.folders import own_folder
-from postnms.inference.journal import MARKER, Journal, stamp_of
+from postnms.inference.journal import CUT, MARKER, Journal, stamp_of
 from postnms.inference.pictures import detect_image, draw_detections
 from postnms.structures import Detections
 
@@ -48,6 +48,9 @@ class Predicted:
     """A message for each image that could not be read, or whose picture could not be written."""
     skipped: int
     """Number of images that an earlier job had done."""
+    cut: int
+    """Number of images of the folder with more detections than the detector's limit. The results
+    have the best of them."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,10 @@ class _Predictor:
         """
         # The stamp is taken first, so that a file that changes meanwhile is done again later.
         stamp = stamp_of(path)
+        cut: list[int] = []
         try:
             image = load_image(path, max_pixels=self.max_pixels)
-            rows, to_original = detect_image(self.detector, image, self.size)
+            rows, to_original = detect_image(self.detector, image, self.size, cut.append)
             self._draw(image, rows, to_original, self.folder / planned["picture"])
         except UserError as error:
             return {**planned, "error": str(error)}
@@ -80,7 +84,8 @@ class _Predictor:
             row: to_results(detections, [planned["id"]], to_original, category_ids)
             for row, detections in rows.items()
         }
-        return {**planned, "stamp": stamp, "results": results}
+        line = {**planned, "stamp": stamp, "results": results}
+        return {**line, CUT: True} if any(cut) else line
 
     def _draw(
         self, image: Image.Image, rows: Mapping[str, Detections], to_original: Tensor, path: Path
@@ -152,7 +157,7 @@ def predict_files(
                 done(1)
         finally:
             counts = journal.merge()
-    return Predicted(counts, unread, skipped)
+    return Predicted(counts, unread, skipped, journal.cut)
 
 
 def _plan(images: Mapping[str, Path], folder: Path, journal: Journal) -> list[dict[str, Any]]:

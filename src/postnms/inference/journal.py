@@ -21,6 +21,8 @@ LISTED = "images.json"
 """Name of the file that lists the images, their ids, and those that could not be read."""
 LINES = "journal.jsonl"
 """Name of the journal."""
+CUT = "cut"
+"""Field of a line that is true where the detector's limit has cut detections of the image."""
 MARKER = Marker("predict.json", ("rows", "settings"))
 """The file that marks a folder as one of predictions. It holds the settings of the job."""
 
@@ -31,7 +33,8 @@ class Journal:
     Each line is an object with the ``id`` of the image, its ``file_name`` and the name of its
     ``picture``. An image has such a line when a job plans it. When it is done, it has another one
     with the size and time of its file (``stamp``) and the ``results`` of every row, or with an
-    ``error``. Of several lines of one image the last one counts.
+    ``error``. Where the detector's limit has cut detections, ``cut`` is true. Of several lines of
+    one image the last one counts.
 
     Args:
         folder: the folder, which this process holds.
@@ -69,6 +72,11 @@ class Journal:
     def pictures(self) -> set[str]:
         """Names of all pictures, drawn or planned, in lower case."""
         return {line["picture"].lower() for line in self._lines.values()}
+
+    @property
+    def cut(self) -> int:
+        """Number of images of which the detector's limit has cut detections."""
+        return sum(line.get(CUT) is True for line in self._lines.values())
 
     def line_of(self, path: Path) -> dict[str, Any] | None:
         """Return the line of an image without its results, or None if the image is new."""

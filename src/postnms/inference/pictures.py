@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from postnms.config import Progress, no_progress
 from postnms.data.loader import DetectionData
 from postnms.data.transforms import InputSize, resize
 from postnms.detectors import Detector
@@ -42,9 +43,11 @@ def draw_split(detector: Detector, data: DetectionData, folder: Path, most: int)
 
 @torch.no_grad()
 def detect_image(
-    detector: Detector, image: Image.Image, size: InputSize
+    detector: Detector, image: Image.Image, size: InputSize, cut: Progress = no_progress
 ) -> tuple[dict[str, Detections], Tensor]:
     """Detect objects in one RGB image.
+
+    ``cut`` is called with 1 if NMS kept more boxes than the detector's limit, else with 0.
 
     Returns:
         The rows of the detector, in pixels of the image as it was resized for the network.
@@ -52,9 +55,10 @@ def detect_image(
     """
     small = resize(image, *size)
     device = next(detector.parameters()).device
-    rows = detector([pil_to_tensor(small).to(device)]).rows
+    output = detector([pil_to_tensor(small).to(device)])
+    cut(0 if output.cut is None else int(output.cut.sum()))
     factors = (image.width / small.width, image.height / small.height)
-    return rows, torch.tensor([factors], dtype=torch.float64)
+    return output.rows, torch.tensor([factors], dtype=torch.float64)
 
 
 def draw_detections(

@@ -1,4 +1,4 @@
-"""Recipes: the settings of a run, and the named ones. ``postnms recipes show NAME`` prints one."""
+"""Recipes: the settings of a run, named ones and files. ``postnms recipes show`` prints one."""
 
 from postnms.data.config import DataConfig
 from postnms.recipes.config import (
@@ -8,6 +8,8 @@ from postnms.recipes.config import (
     override,
     parse_changes,
 )
+from postnms.recipes.explained import write_recipe
+from postnms.recipes.files import open_recipe, read_recipe_file
 from postnms.recipes.named import RECIPES, describe, get_recipe
 
 __all__ = [
@@ -18,6 +20,9 @@ __all__ = [
     "TrainingConfig",
     "describe",
     "get_recipe",
+    "open_recipe",
     "override",
     "parse_changes",
+    "read_recipe_file",
+    "write_recipe",
 ]

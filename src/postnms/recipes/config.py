@@ -44,11 +44,13 @@ class TrainingConfig(Config):
     weights change once, by the mean of the gradients of the parts. Every process must get a
     multiple of it."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    """``sgd`` with momentum, or ``adamw``."""
     lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate of the detector after warm-up."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD. AdamW keeps torch's betas."""
     weight_decay: NonNegative = 1e-4
+    """Weight decay of all trained parameters, at least 0."""
     stage_lr_factor: Annotated[float, Field(gt=0)] = 1.0
     """Learning-rate multiplier of the stage's parameters.
 
@@ -63,6 +65,7 @@ class TrainingConfig(Config):
     steps: tuple[Length, ...] = ()
     """Iterations at which the rate is multiplied by ``gamma``."""
     gamma: Annotated[float, Field(gt=0)] = 0.1
+    """Factor of the rate at each of ``steps``, above 0."""
     final_lr_factor: Fraction = 0.0
     """Share of the rate that a cosine ends with."""
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -77,7 +80,9 @@ class TrainingConfig(Config):
     log_every: Positive = 20
     """Number of iterations between two lines of the log."""
     checkpoint_every: Length = 1000
+    """Length between two checkpoints, from which an interrupted run goes on."""
     evaluate_every: Length = 10000
+    """Length between two evaluations on the val split."""
     final_weights: Literal["last", "best"] = "last"
     """Weights that the run ends with: the last ones, or those with the best AP among all
     evaluations on the val split. The AP of the best ones is too good for a split that they were

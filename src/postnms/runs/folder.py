@@ -106,13 +106,21 @@ class RunFolder:
         """Paths of the pictures that ``postnms demo`` has drawn, relative to the folder."""
         return self.root / "pictures.json"
 
+    def curves(self, split: str = "val") -> Path:
+        """Return the path of the curves of all rows, if ``postnms eval --plots`` gave them."""
+        return self.root / f"curves{_ending(split)}.json"
+
+    def curves_chart(self, split: str = "val") -> Path:
+        """Return the path of a chart of these curves."""
+        return self.root / f"curves{_ending(split)}.png"
+
     def results(self, row: str, split: str = "val") -> Path:
         """Return the path of the COCO results of one row on a split."""
         return self.root / f"results_{row}{_ending(split)}.json"
 
 
 def _ending(split: str) -> str:
-    """Return what the files of a split have before ``.json``: nothing for the val split."""
+    """Return what the files of a split have before their ending: nothing for the val split."""
     return "" if split == "val" else f".{split}"
 
 
@@ -186,12 +194,15 @@ def write_results(
 ) -> None:
     """Write one COCO results file for each row, and the metrics if there is an evaluation.
 
-    The results files of an earlier evaluation on the same split are replaced.
+    The results files of an earlier evaluation on the same split are replaced, and its curves are
+    removed.
     """
     if split != "val":
         # The list comes first, so that no file is left behind that it does not name.
         others = {*_read_other_splits(folder), split}
         write_json(folder.other_splits, sorted(others))
+    for file in (folder.curves(split), folder.curves_chart(split)):
+        file.unlink(missing_ok=True)
     for row, entries in results.items():
         write_json(folder.results(row, split), entries, indent=None)
     for row in ROW_TITLES.keys() - results.keys():
@@ -258,6 +269,7 @@ def _remove_earlier_run(folder: RunFolder) -> None:
     earlier = [folder.checkpoint, folder.older_checkpoint, folder.weights, folder.best, folder.log]
     for split in ("val", *_read_other_splits(folder)):
         earlier += [folder.metrics_of(split), folder.evaluation_of(split)]
+        earlier += [folder.curves(split), folder.curves_chart(split)]
         earlier += [folder.results(row, split) for row in ROW_TITLES]
     earlier.append(folder.other_splits)
     if folder.pictures.is_file():

@@ -21,7 +21,14 @@ from torch import Tensor
 
 from postnms.config import Config
 from postnms.errors import UserError
-from postnms.structures import Candidates, Detections, as_detections, take, top_per_image
+from postnms.structures import (
+    Candidates,
+    Detections,
+    as_detections,
+    cut_images,
+    take,
+    top_per_image,
+)
 
 Backend = Literal["cpu", "eager"]
 """Implementation of a suppressor. ``cpu``: kernels compiled by numba, for CPU tensors only.
@@ -151,6 +158,15 @@ class Suppressor(Config, ABC):
                 suppressor needs probabilities, or the backend is unknown or does not fit the
                 device.
         """
+        return self.limited(candidates, backend=backend)[0]
+
+    def limited(
+        self, candidates: Candidates, *, backend: Backend | None = None
+    ) -> tuple[Detections, Tensor]:
+        """Return the detections as a call does, and the images whose detections were cut.
+
+        The second result is (B,) bool: more than ``max_detections`` boxes of the image were left.
+        """
         self._check(candidates)
         if self.score_threshold is not None:
             candidates = take(candidates, candidates.scores > self.score_threshold)
@@ -166,7 +182,10 @@ class Suppressor(Config, ABC):
             groups,
             backend or ("cpu" if device == "cpu" else "eager"),
         )
-        return _best_of_images(ranked, self.suppress(ranked), self.max_detections)
+        kept = self.suppress(ranked)
+        image = ranked.candidates.image[kept.places]
+        cut = cut_images(image, candidates.num_images, self.max_detections)
+        return _best_of_images(ranked, kept, self.max_detections), cut
 
     @abstractmethod
     def suppress(self, ranked: Ranked) -> Kept:

@@ -1,5 +1,6 @@
 """The training loop, from a recipe and its data to a trained detector in a run folder."""
 
 from postnms.training.loop import train
+from postnms.training.stopping import TrainingStopped
 
-__all__ = ["train"]
+__all__ = ["TrainingStopped", "train"]

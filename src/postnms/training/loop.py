@@ -3,6 +3,7 @@
 A run that was interrupted continues exactly as if it had not stopped.
 """
 
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,6 +34,7 @@ from postnms.training.resume import resume_training, save_checkpoint
 from postnms.training.schedule import Schedule, schedule_of
 from postnms.training.state import Trained
 from postnms.training.step import step_generators, stop_unless_finite, training_step
+from postnms.training.stopping import Stop, TrainingStopped, is_stopped, never
 from postnms.training.trackers import check_trackers
 
 
@@ -43,6 +45,7 @@ def train(
     *,
     resume: bool = False,
     command: str | None = None,
+    stop: Stop = never,
 ) -> tuple[Detector, Evaluation]:
     """Train a detector as a recipe says, and evaluate it on the val split.
 
@@ -54,6 +57,8 @@ def train(
         resume: continue from the folder's checkpoint exactly as if the run had not stopped. The
             recipe may differ in fields on which no finished iteration depends.
         command: the command line that started the run, for its provenance.
+        stop: asked after every iteration whether the training is to stop there. Several processes
+            stop at the same iteration, at the next line of the log.
 
     Returns:
         The trained detector and its evaluation.
@@ -62,10 +67,11 @@ def train(
         UserError: the folder holds other files, or another process holds it. A loss is not finite;
             the last checkpoint is kept. With ``resume`` also if the checkpoint is damaged or not
             whole, or if it belongs to another recipe, other classes or other data.
+        TrainingStopped: ``stop`` returned True. The checkpoint of that iteration is written.
     """
     accelerator = get_accelerator(mixed_precision="no")
     with hold_run(folder, command) if accelerator.is_main_process else nullcontext():
-        return _train(recipe, splits, folder, accelerator, resume=resume, command=command)
+        return _train(recipe, splits, folder, accelerator, resume, command, stop)
 
 
 def _train(
@@ -73,9 +79,9 @@ def _train(
     splits: Splits,
     folder: RunFolder,
     accelerator: Accelerator,
-    *,
     resume: bool,
     command: str | None,
+    stop: Stop,
 ) -> tuple[Detector, Evaluation]:
     """Train in a folder that the main process holds, see :func:`train`."""
     config = recipe.training
@@ -105,8 +111,11 @@ def _train(
                 report.metrics(finished, evaluation)
                 if best is not None:
                     best.offer(trained.result, evaluation, finished)
-            if schedule.is_saved(finished):
+            stopped = is_stopped(stop, finished, schedule, accelerator)
+            if stopped or schedule.is_saved(finished):
                 save_checkpoint(folder, recipe, digest, schedule, finished, trained, accelerator)
+            if stopped:
+                raise TrainingStopped(finished, schedule.iterations)
         evaluation, results = _finish(
             trained.result, recipe, splits, schedule, folder, best, report, accelerator
         )
@@ -217,6 +226,7 @@ def training_batches(
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=recipe.data.workers,
+        worker_init_fn=_leave_interrupts,
         pin_memory=accelerator.device.type == "cuda",
         # With a generator of its own the loader does not draw from the one that samplers use.
         generator=torch.Generator(),
@@ -228,6 +238,14 @@ def training_batches(
         # A worker of the loader puts its traceback before the message and a line break behind it.
         message = str(error).rpartition("UserError: ")[2]
         raise UserError(message.removesuffix(r"\n")) from error
+
+
+def _leave_interrupts(_: int) -> None:
+    """Let a worker of the loader ignore Ctrl-C, which the terminal sends to all processes.
+
+    The training still needs the worker for the iteration that it finishes before it stops.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _evaluate(

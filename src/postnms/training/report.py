@@ -1,14 +1,18 @@
 """The report of a training run while it lasts.
 
-It has a progress bar with losses and the remaining time, a log in JSON lines, and TensorBoard.
+It has a progress bar with losses, speed and the remaining time, a log in JSON lines, and
+TensorBoard.
 """
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+import torch
 from accelerate import Accelerator
 from rich.console import Console, Group
 from rich.live import Live
@@ -28,6 +32,7 @@ from postnms.evaluation.results import Evaluation
 from postnms.files.atomic import write_text
 from postnms.recipes import TrainingConfig
 from postnms.runs.folder import RunFolder
+from postnms.structures import NMS_ROW, POST_NMS_ROW
 from postnms.training.schedule import Schedule
 from postnms.training.trackers import start_trackers
 
@@ -39,7 +44,7 @@ class TrainingReport:
 
     Args:
         folder: the folder of the run. Lines of its log after iteration ``start`` are removed.
-        config: the trackers.
+        config: the trackers and the batch size.
         schedule: the number of iterations, and how often to log.
         accelerator: the processes that train together.
         start: number of iterations that are finished already.
@@ -54,12 +59,14 @@ class TrainingReport:
         start: int,
     ) -> None:
         self.folder = folder
+        self.batch_size = config.batch_size
         self.schedule = schedule
         self.accelerator = accelerator
         self.main = accelerator.is_main_process
         self.last = (time.perf_counter(), start)
+        self.best: float | None = None
         if self.main:
-            _cut_log(folder, start)
+            self.best = _best_ap(_cut_log(folder, start))
         self.trackers = start_trackers(config.trackers, folder, start) if self.main else []
         self.progress = Progress(
             TextColumn("training"),
@@ -118,10 +125,18 @@ class TrainingReport:
         shown = ", ".join(
             f"{name.removeprefix('loss_')} {value:.3f}" for name, value in values.items()
         )
-        self.losses.plain = f"loss {total:.3f}: {shown}"
-        self._write(
-            iteration + 1, {"loss": total, **values, "lr": rate, "seconds_per_iteration": seconds}
+        speed = {
+            "lr": rate,
+            "seconds_per_iteration": seconds,
+            "images_per_second": self.batch_size / seconds,
+            "memory_mib": memory_mib(self.accelerator.device),
+        }
+        best = "" if self.best is None else f", best AP {self.best:.2f}"
+        self.losses.plain = (
+            f"loss {total:.3f}: {shown}\n{speed['images_per_second']:.1f} images/s, lr {rate:.2g}"
+            f"{best}, memory {speed['memory_mib']:.0f} MiB"
         )
+        self._write(iteration + 1, {"loss": total, **values, **speed})
 
     def metrics(self, finished: int, evaluation: Evaluation) -> None:
         """Show and write the evaluation after ``finished`` iterations."""
@@ -129,11 +144,16 @@ class TrainingReport:
         self.last = (time.perf_counter(), finished)
         if not self.main:
             return
+        parts = dict(evaluation.rows)
+        if evaluation.gain is not None:
+            parts["gain"] = asdict(evaluation.gain)
         figures = {
             f"{row}/{name}": value
-            for row, values in evaluation.to_json().items()
+            for row, values in parts.items()
             for name, value in values.items()
         }
+        self.best = _best_ap([{"best_ap": self.best}, figures])
+        figures["best_ap"] = self.best
         shown = ", ".join(
             f"{row} AP {show(values['AP'], 2)}" for row, values in evaluation.rows.items()
         )
@@ -148,16 +168,36 @@ class TrainingReport:
             tracker.log(values, step=finished)
 
 
-def _cut_log(folder: RunFolder, start: int) -> None:
-    """Remove the lines of the log after iteration ``start``.
+def memory_mib(device: torch.device) -> float:
+    """Return memory in MiB: the peak of this process on a GPU, or what it holds now on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def _best_ap(lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the best AP among lines of a log, of the stage's row where there is one."""
+    found = []
+    for line in lines:
+        aps = (line.get(name) for name in ("best_ap", f"{POST_NMS_ROW}/AP", f"{NMS_ROW}/AP"))
+        found += [ap for ap in aps if isinstance(ap, int | float)][:1]
+    return max(found, default=None)
+
+
+def _cut_log(folder: RunFolder, start: int) -> list[dict[str, Any]]:
+    """Remove the lines of the log after iteration ``start``, and return the others.
 
     Lines that are damaged, such as a last one that is half written, are removed too.
     """
     kept = []
+    lines = []
     for line in folder.log.read_bytes().splitlines() if folder.log.is_file() else []:
         try:
-            if json.loads(line)["iteration"] <= start:
+            entry = json.loads(line)
+            if entry["iteration"] <= start:
                 kept.append(line.decode() + "\n")
+                lines.append(entry)
         except (ValueError, RecursionError, LookupError, TypeError):
             continue
     write_text(folder.log, "".join(kept))
+    return lines

@@ -13,7 +13,7 @@ from postnms.data.formats.annotated import AnnotatedBox, AnnotatedImage, sizes_o
 from postnms.data.formats.metadata_lines import MetadataLine, read_metadata
 from postnms.data.layouts.found import FoundData, FoundSplit, canonical
 from postnms.errors import UserError, shown
-from postnms.files.yaml_files import parse_yaml_texts
+from postnms.files.yaml_texts import parse_yaml_texts
 
 METADATA = "metadata.jsonl"
 MOST_BYTES = 2**24

@@ -18,7 +18,7 @@ from postnms.data.formats.yolo import read_labels
 from postnms.data.layouts.found import FoundData, FoundSplit, canonical
 from postnms.data.layouts.yolo_places import Place, find_place, listed_images
 from postnms.errors import UserError, shown
-from postnms.files.yaml_files import read_yaml_texts
+from postnms.files.yaml_texts import read_yaml_texts
 
 SPLITS = ("train", "val", "valid", "validation", "test")
 """Fields of ``data.yaml`` that name images."""

@@ -3,7 +3,7 @@
 import pytest
 
 from postnms.errors import UserError
-from postnms.files.yaml_files import parse_yaml_texts, read_yaml_texts
+from postnms.files.yaml_texts import parse_yaml_texts, read_yaml_texts
 
 
 def test_all_scalars_are_texts(tmp_path):

@@ -1,0 +1,88 @@
+"""``python -m tests.package``: build the sdist and the wheel, and use the wheel from elsewhere.
+
+No network is needed. The wheel is built from the sdist, so the sdist is complete. It is installed
+alone into an empty folder, and the other packages are those of this environment.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROJECT = ("src", "tests", "docs", "benchmarks", ".ci", "*.md", "*.toml", "*.cff", "*.in")
+PROJECT += ("LICENSE", "Makefile", ".pre-commit-config.yaml")
+"""Files and folders of the project that are built from."""
+IN_SDIST = (
+    "CITATION.cff",
+    "LICENSE",
+    "README.md",
+    "docs/training.md",
+    "docs/scene.png",
+    "tests/test_imports.py",
+    "tests/support/oracles.py",
+    "benchmarks/suppressors.py",
+    "src/postnms/__init__.pyi",
+    "src/postnms/py.typed",
+)
+"""Files that the sdist must have, one of each kind."""
+USE = """\
+import importlib, pkgutil, sys
+from pathlib import Path
+import postnms
+root = Path(postnms.__file__).parent
+assert root.is_relative_to(sys.argv[1]), root
+assert (root / "py.typed").is_file() and (root / "__init__.pyi").is_file()
+for module in pkgutil.walk_packages([str(root)], "postnms."):
+    if not module.name.endswith(("__main__", ".triton")):
+        importlib.import_module(module.name)
+print(postnms.__version__, postnms.get_recipe("demo").training.iterations)
+"""
+
+
+def run(what, *words, **options):
+    """Run Python with some words, and show what it prints only if it fails."""
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    if done.returncode:
+        raise SystemExit(f"{what} failed:\n{done.stdout}\n{done.stderr}")
+    print(f"{what}: ok")
+
+
+def copy_project(tree):
+    """Copy the project without what earlier builds left, which would lend its list of files."""
+    tree.mkdir()
+    for path in (path for pattern in PROJECT for path in ROOT.glob(pattern)):
+        if path.is_dir():
+            built = shutil.ignore_patterns("*.egg-info", "__pycache__")
+            shutil.copytree(path, tree / path.name, ignore=built)
+        else:
+            shutil.copy(path, tree)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        tree, dist, target = work / "tree", work / "dist", work / "target"
+        copy_project(tree)
+        run("build", "-m", "build", "--no-isolation", "--outdir", dist, tree)
+        (sdist,) = dist.glob("*.tar.gz")
+        (wheel,) = dist.glob("*.whl")
+        run("twine check", "-m", "twine", "check", "--strict", sdist, wheel)
+        with tarfile.open(sdist) as archive:
+            names = {name.partition("/")[2] for name in archive.getnames()}
+        missing = [name for name in IN_SDIST if name not in names]
+        if missing:
+            raise SystemExit(f"{sdist.name}: {', '.join(missing)} missing")
+        options = ("--quiet", "--no-deps", "--no-index", "--target", target)
+        run("install", "-m", "pip", "install", *options, wheel)
+        alone = {**os.environ, "PYTHONPATH": str(target), "PYTHONDONTWRITEBYTECODE": "1"}
+        run("import", "-c", USE, target, cwd=work, env=alone)
+        run("command line", "-m", "postnms", "--version", cwd=work, env=alone)
+
+
+if __name__ == "__main__":
+    main()
