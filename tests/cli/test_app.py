@@ -74,9 +74,9 @@ def bad_lines(run, tmp_path):
         (["train", "demo", *new, "--set", "seed"], "--set: seed: expected PATH=VALUE"),
         (
             ["train", "faster_rcnn_r18_small", *new],
-            "--data: the recipe has no built-in data; name a folder in COCO format",
+            "--data: the recipe has no built-in data; name a data folder",
         ),
-        (["train", "demo", *new, "--data", tmp_path / "no"], "no such annotation file"),
+        (["train", "demo", *new, "--data", tmp_path / "no"], "no: no such folder"),
         (["train", "demo", "--out", run], "holds a run already; continue it with --resume"),
         (["demo", "--out", other], "other: holds a run that is no demo; name another --out"),
         (["train", "--resume", tmp_path / "x"], "has no checkpoint to resume from"),

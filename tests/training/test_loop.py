@@ -17,6 +17,7 @@ from postnms.runs.folder import RunFolder
 from postnms.training import loop as training
 from postnms.training import stopping
 from postnms.training.report import TrainingReport
+from postnms.training.schedule import schedule_of
 from postnms.training.stopping import is_stopped
 from tests.support.runs import run, splits_of, tiny
 
@@ -44,9 +45,10 @@ def test_the_line_below_the_bar_has_speed_rate_best_ap_and_memory(tmp_path):
     (tmp_path / "log.jsonl").write_text(
         '{"iteration": 1, "nms/AP": 31.0, "post_nms/AP": 30.5}\n{"iteration": 2, "nms/AP": 90.0}\n'
     )
-    accelerator = get_accelerator(log_with="tensorboard", project_dir=tmp_path)
+    accelerator = get_accelerator()
     folder = RunFolder(tmp_path)
-    with TrainingReport(folder, recipe, accelerator, 1) as report:
+    schedule = schedule_of(recipe, 3)
+    with TrainingReport(folder, recipe, schedule, accelerator, 1) as report:
         report.step(1, {"loss_a": torch.tensor(1.5)}, 0.02)
         first = report.losses.plain
         for number, ap in enumerate((32.25, 31.0), 2):
@@ -67,9 +69,10 @@ def test_the_line_below_the_bar_has_speed_rate_best_ap_and_memory(tmp_path):
 
 
 def test_a_run_without_ap_yet_names_none(tmp_path):
-    accelerator = get_accelerator(log_with="tensorboard", project_dir=tmp_path)
+    accelerator = get_accelerator()
     config = tiny("training.iterations=4").training
-    with TrainingReport(RunFolder(tmp_path), config, accelerator, 0) as report:
+    schedule = schedule_of(config, 3)
+    with TrainingReport(RunFolder(tmp_path), config, schedule, accelerator, 0) as report:
         report.step(0, {"loss_a": torch.tensor(1.0)}, 0.02)
         report.metrics(1, Evaluation({"nms": {"AP": None}}))
         report.step(1, {"loss_a": torch.tensor(1.0)}, 0.02)

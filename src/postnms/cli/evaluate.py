@@ -105,11 +105,10 @@ def _write_curves(run: "RunFolder", split: str, truth: "Truth", results: "Result
     from postnms.evaluation.curves import curves
     from postnms.files.atomic import write_json
 
+    numbers, chart = run.curves(split), run.curves_chart(split)
     of_rows = {row: curves(truth, entries) for row, entries in results.items()}
-    write_json(
-        run.curves(split), {row: lines.to_json() for row, lines in of_rows.items()}, indent=None
-    )
-    plot_curves(of_rows, run.curves_chart(split))
+    write_json(numbers, {row: lines.to_json() for row, lines in of_rows.items()}, indent=None)
+    plot_curves(of_rows, chart)
     for row, lines in of_rows.items():
         score, best = lines.best
         if not math.isnan(best):
