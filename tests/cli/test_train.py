@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -111,24 +112,31 @@ def test_resume_needs_the_run_and_nothing_else(postnms, run_folder):
         assert "expected RECIPE and --out RUN for a new run, or --resume RUN" in shown
 
 
-LONG = ["training.iterations=6", "training.evaluate_every=99", "training.checkpoint_every=99"]
+LONG = ["training.iterations=8", "training.evaluate_every=99", "training.checkpoint_every=99"]
 """A run that makes no checkpoint before its end, unless it is stopped."""
+
+
+def ignores(process, number):
+    """Return whether a process ignores a signal, as Linux says it."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    (mask,) = (line.split()[1] for line in lines if line.startswith("SigIgn:"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def test_a_run_that_a_signal_stops_goes_on_to_the_last_digit(postnms, tmp_path, monkeypatch):
     sets = [part for change in [*TINY, *LONG] for part in ("--set", change)]
     assert postnms("train", "demo", "--out", tmp_path / "whole", *sets)[0] == 0
-    step, calls = training.training_step, []
-    signals = {2: signal.SIGINT, 4: signal.SIGTERM}
+    step, calls, ignored = training.training_step, [], []
+    signals = {5: signal.SIGINT, 7: signal.SIGTERM}
 
     def interrupted(*args):
         calls.append(1)
+        if len(calls) == 1:
+            # A terminal sends Ctrl-C to the worker of the loader too, whose batches are needed on.
+            (worker,) = psutil.Process().children(recursive=True)
+            ignored.append(ignores(worker.pid, signal.SIGINT))
+            worker.send_signal(signal.SIGINT)
         if number := signals.get(len(calls)):
-            # A terminal sends Ctrl-C to the workers of the loader too.
-            workers = psutil.Process().children(recursive=True)
-            assert workers
-            for worker in workers:
-                worker.send_signal(signal.SIGINT)
             signal.raise_signal(number)
         return step(*args)
 
@@ -139,11 +147,12 @@ def test_a_run_that_a_signal_stops_goes_on_to_the_last_digit(postnms, tmp_path, 
     for finished, number in signals.items():
         status, _, shown = postnms(*words)
         assert status == 128 + number
-        line = f"stopped after iteration {finished} of 6; go on with: postnms train --resume {run}"
+        line = f"stopped after iteration {finished} of 8; go on with: postnms train --resume {run}"
         assert line in shown.splitlines()
         assert list(logged(run)) == list(range(1, finished + 1))
         words = resume
     assert postnms(*resume)[0] == 0
+    assert ignored == [True]
     assert logged(run) == logged(tmp_path / "whole")
     assert contents(run) == contents(tmp_path / "whole")
     weights = [weights_of(RunFolder(tmp_path / name)) for name in ("run", "whole")]
