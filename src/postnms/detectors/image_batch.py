@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from postnms.data.image_objects import check_pixels
 from postnms.detectors.config import DetectorConfig
 from postnms.distributed.collectives import max_over_processes
 from postnms.structures import Scored, Targets, rescale
@@ -67,7 +68,7 @@ def build_transform(config: DetectorConfig) -> GeneralizedRCNNTransform:
 
 
 def check_images(images: Sequence[Tensor]) -> None:
-    """Raise ValueError unless there is an image, and all are (3, h, w), uint8 or float."""
+    """Raise ValueError unless there is an image, and all are (3, h, w), uint8 or in [0, 1]."""
     if not len(images):
         raise ValueError("images: expected at least one image, got none")
     for index, image in enumerate(images):
@@ -75,10 +76,7 @@ def check_images(images: Sequence[Tensor]) -> None:
         if not is_tensor or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
             came = tuple(image.shape) if is_tensor else type(image).__name__
             raise ValueError(f"images[{index}]: expected a tensor (3, height, width), got {came}")
-        if image.dtype != torch.uint8 and not image.is_floating_point():
-            raise ValueError(
-                f"images[{index}]: expected uint8 or float in [0, 1], got {image.dtype}"
-            )
+        check_pixels(image, f"images[{index}]")
 
 
 def check_targets(targets: object, num_images: int) -> None:
