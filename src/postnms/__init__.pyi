@@ -18,6 +18,9 @@ from .detectors import from_torchvision as from_torchvision
 from .distributed.collectives import divisor as divisor
 from .errors import UserError as UserError
 from .ops import cluster_nms as cluster_nms
+from .prediction import Model as Model
+from .prediction import Prediction as Prediction
+from .prediction import load as load
 from .recipes import Recipe as Recipe
 from .recipes import get_recipe as get_recipe
 from .stage import PostNMSStage as PostNMSStage

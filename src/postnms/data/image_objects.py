@@ -52,7 +52,8 @@ def to_image(value: object, name: str) -> Image.Image:
         return Image.fromarray(_in_8_bits(_of_tensor(value, name), name))
     if isinstance(value, np.ndarray):
         return Image.fromarray(_in_8_bits(_of_array(value, name), name))
-    raise UserError(f"{name}: expected an image of Pillow, an array or a tensor, got {_kind(value)}")
+    came = shown(value) if isinstance(value, str) else type(value).__name__
+    raise UserError(f"{name}: expected an image of Pillow, an array or a tensor, got {came}")
 
 
 def check_pixels(value: Tensor, name: str) -> None:
@@ -129,7 +130,3 @@ def _check_range(least: float, most: float, name: str) -> None:
     if most > 1:
         hint = "; divide by 255, or give uint8" if most <= 255 else ""
         raise UserError(f"{name}: expected floats in [0, 1], got {least:g} to {most:g}{hint}")
-
-
-def _kind(value: object) -> str:
-    return shown(value) if isinstance(value, str) else type(value).__name__
