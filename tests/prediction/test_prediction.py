@@ -35,8 +35,13 @@ NOTHING = replace(
 def test_records_and_tables_have_the_names():
     first, second = FOUND.to_records()
     assert first == {
-        "label": 1, "name": "dog", "score": float(f"{np.float32(0.9):.9g}"),
-        "x1": 10.0, "y1": 20.0, "x2": 50.0, "y2": 60.0,
+        "label": 1,
+        "name": "dog",
+        "score": float(f"{np.float32(0.9):.9g}"),
+        "x1": 10.0,
+        "y1": 20.0,
+        "x2": 50.0,
+        "y2": 60.0,
     }
     assert second["x2"] == 100.123
     table = FOUND.to_pandas()

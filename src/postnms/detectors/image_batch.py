@@ -82,11 +82,9 @@ def check_images(images: Sequence[Tensor]) -> None:
 def check_targets(targets: object, num_images: int) -> None:
     """Raise ValueError unless these are :class:`postnms.Targets` of ``num_images`` images."""
     if not isinstance(targets, Targets):
-        came, hint = type(targets).__name__, ""
-        if isinstance(targets, list | tuple) and all(isinstance(part, dict) for part in targets):
-            came = f"a {came} of dicts"
-            hint = "; Targets.from_dicts(targets, labels_from=1) reads it, if label 1 is class 0"
-        raise ValueError(f"targets: expected postnms.Targets, got {came}{hint}")
+        raise ValueError(
+            f"targets: expected postnms.Targets or a list of dicts, got {type(targets).__name__}"
+        )
     if targets.num_images != num_images:
         raise ValueError(f"targets: expected {num_images} images, got {targets.num_images}")
 
