@@ -39,5 +39,6 @@ from .suppression import Suppressor as Suppressor
 from .suppression import fuse as fuse
 from .suppression import get_suppressor as get_suppressor
 from .suppression import suppress as suppress
+from .training import train as train
 
 __version__: str

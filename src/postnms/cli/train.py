@@ -88,7 +88,7 @@ def run_training(
     from postnms.data.check import check_images
     from postnms.data.splits import open_splits
     from postnms.distributed.processes import this_process
-    from postnms.training import train as train_recipe
+    from postnms.training import train_splits
 
     splits = open_splits(recipe.data, data, recipe.detector.input_size, recipe.seed)
     datasets = [splits.train.dataset, splits.val.dataset]
@@ -98,5 +98,5 @@ def run_training(
             images = sum(len(dataset.records) for dataset in datasets)
             with progress_bar("checking images", images, patience=2) as done:
                 check_images(datasets, recipe.data.max_pixels, done)
-    detector, evaluation = train_recipe(recipe, splits, run, resume=resume, command=command_line())
+    detector, evaluation = train_splits(recipe, splits, run, resume=resume, command=command_line())
     return detector, evaluation, splits

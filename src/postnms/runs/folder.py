@@ -129,6 +129,8 @@ def begin_run(
         **provenance(recipe.seed, data, command),
         "data_folder": None if data is None else str(data.resolve()),
     }
+    if data is None and recipe.data.scenes is None:
+        here["data"] = "in memory"
     if resume:
         before = _read_provenance(folder)
         write_json(folder.recipe, recipe.model_dump(mode="json"))

@@ -1,5 +1,6 @@
 """The training loop, from a recipe and its data to a trained detector in a run folder."""
 
-from postnms.training.loop import train
+from postnms.training.loop import train as train_splits
+from postnms.training.sequences import train
 
-__all__ = ["train"]
+__all__ = ["train", "train_splits"]
