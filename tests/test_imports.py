@@ -17,6 +17,7 @@ FLOORS = [
     {"detectors"},
     {"inference", "recipes", "candidate_files"},
     {"runs", "analysis"},
+    {"prediction"},
     {"training"},
     {"cli"},
     {"__init__", "__main__"},

@@ -20,6 +20,7 @@ FACES = (
     "postnms.evaluation",
     "postnms.candidate_files",
     "postnms.recipes",
+    "postnms.prediction",
     "postnms.training",
 )
 """The packages whose ``__all__`` names what is public."""

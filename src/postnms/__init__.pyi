@@ -18,6 +18,9 @@ from .detectors import from_torchvision as from_torchvision
 from .distributed.collectives import divisor as divisor
 from .errors import UserError as UserError
 from .ops import cluster_nms as cluster_nms
+from .prediction import Model as Model
+from .prediction import Prediction as Prediction
+from .prediction import load as load
 from .recipes import Recipe as Recipe
 from .recipes import get_recipe as get_recipe
 from .stage import PostNMSStage as PostNMSStage
@@ -36,5 +39,6 @@ from .suppression import Suppressor as Suppressor
 from .suppression import fuse as fuse
 from .suppression import get_suppressor as get_suppressor
 from .suppression import suppress as suppress
+from .training import train as train
 
 __version__: str

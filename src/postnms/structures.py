@@ -87,7 +87,9 @@ class Targets:
         _check_columns(self)
 
     @classmethod
-    def from_dicts(cls, dicts: Sequence[Mapping[str, Tensor]], *, labels_from: int) -> "Targets":
+    def from_dicts(
+        cls, dicts: Sequence[Mapping[str, Tensor]], *, labels_from: int, name: str = "dicts"
+    ) -> "Targets":
         """Make one structure of the dicts that torchvision's detectors take.
 
         The class of an object is its label minus ``labels_from``.
@@ -97,6 +99,7 @@ class Targets:
                 entry ``iscrowd`` (m,) is not 0 for crowd regions. Other entries are not used.
             labels_from: the label of class 0. It is 1 where label 0 is the background, as in Faster
                 R-CNN and SSD of torchvision, and 0 for its RetinaNet and FCOS.
+            name: how the user calls the dicts, for messages.
 
         Raises:
             ValueError: an entry is missing or has another form, or a label is too low.
@@ -109,8 +112,8 @@ class Targets:
             tensor([2])
         """
         if not len(dicts):
-            raise ValueError("dicts: expected one for each image, got none")
-        parts = [_of_dict(f"dicts[{i}]", part, labels_from) for i, part in enumerate(dicts)]
+            raise ValueError(f"{name}: expected one for each image, got none")
+        parts = [_of_dict(f"{name}[{i}]", part, labels_from) for i, part in enumerate(dicts)]
         boxes, labels, crowd = (torch.cat(column) for column in zip(*parts, strict=True))
         rows = torch.tensor([len(part[1]) for part in parts], device=labels.device)
         image = torch.arange(len(parts), device=labels.device).repeat_interleave(rows)

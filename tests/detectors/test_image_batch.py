@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from postnms.detectors import ImageBatch
-from postnms.detectors.image_batch import to_network
+from postnms.detectors.image_batch import check_images, to_network
 from tests.support.detectors import TARGETS, build
 
 
@@ -26,3 +26,10 @@ def test_targets_on_another_device_than_the_images_are_named():
     batch = ImageBatch(torch.zeros(2, 3, 8, 8, device="meta"), [(8, 8)] * 2, [(8, 8)] * 2)
     with pytest.raises(ValueError, match="targets: expected device meta as the images, got cpu"):
         to_network(TARGETS, batch, 3)
+
+
+def test_floats_over_1_are_refused_with_what_to_do():
+    good = torch.ones(3, 4, 4)
+    check_images([good, good.to(torch.uint8) * 255])
+    with pytest.raises(ValueError, match=r"^images\[1\]: .* got 200 to 200; divide by 255"):
+        check_images([good, good * 200])

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from postnms.runs.folder import RunFolder
-from postnms.training import train
+from postnms.training import train_splits
 from tests.kills.jobs import Kills, in_child, kill_prediction, kill_training
 from tests.support.runs import splits_of, tiny
 
@@ -28,7 +28,7 @@ def main() -> int:
             show("training", trained)
         predicted: list[Kills] = []
         recipe = tiny("training.iterations=2")
-        in_child(lambda: train(recipe, splits_of(recipe), RunFolder(root / "run")))
+        in_child(lambda: train_splits(recipe, splits_of(recipe), RunFolder(root / "run")))
         while sum(job.kills for job in predicted) < arguments.predictions:
             out = root / f"predict{len(predicted)}"
             predicted.append(kill_prediction(root / "run", out, most, len(predicted)))

@@ -21,7 +21,7 @@ from postnms.files.tensor_files import load_tensors
 from postnms.inference.image_files import predict_files
 from postnms.runs.folder import RunFolder, read_categories, read_recipe
 from postnms.runs.loading import load_detector
-from postnms.training import train
+from postnms.training import train_splits
 from tests.support.runs import splits_of, tiny
 
 ENDS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -48,7 +48,7 @@ def kill_training(folder: Path, most: int, seed: int) -> Kills:
 
     def work(run: RunFolder) -> None:
         resume = run.checkpoint.is_file() or run.older_checkpoint.is_file()
-        train(recipe, splits_of(recipe), run, resume=resume)
+        train_splits(recipe, splits_of(recipe), run, resume=resume)
 
     in_child(lambda: work(whole))
     chance = random.Random(seed)

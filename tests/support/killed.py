@@ -31,6 +31,6 @@ def wait_for_the_kill():
 if __name__ == "__main__":
     whole, killed, *changes = sys.argv[1:]
     recipe = tiny(*changes)
-    training.train(recipe, splits_of(recipe), RunFolder(Path(whole)))
+    training.train_splits(recipe, splits_of(recipe), RunFolder(Path(whole)))
     wait_for_the_kill()
-    training.train(recipe, splits_of(recipe), RunFolder(Path(killed)))
+    training.train_splits(recipe, splits_of(recipe), RunFolder(Path(killed)))

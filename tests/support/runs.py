@@ -50,7 +50,7 @@ def splits_of(recipe, root=None):
 def run(folder, recipe, **options):
     """Train as a process that no run has used before; return the detector."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    return training.train(recipe, splits_of(recipe), RunFolder(folder), **options)[0]
+    return training.train_splits(recipe, splits_of(recipe), RunFolder(folder), **options)[0]
 
 
 def logged(folder):

@@ -107,7 +107,7 @@ def test_a_bad_image_is_one_line_also_from_a_worker(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"^\S*train_0000\d\.png: cannot be read as an image \(.*\)$"
     ):
-        training.train(recipe, splits_of(recipe, tmp_path), RunFolder(tmp_path / "run"))
+        training.train_splits(recipe, splits_of(recipe, tmp_path), RunFolder(tmp_path / "run"))
     gc.collect()
 
 
@@ -117,7 +117,7 @@ def test_a_val_split_without_objects_has_no_ap_and_stops_nothing(tmp_path, capsy
     path = tmp_path / "instances_val.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
     splits = splits_of(recipe, tmp_path)
-    _, evaluation = training.train(recipe, splits, RunFolder(tmp_path / "run"))
+    _, evaluation = training.train_splits(recipe, splits, RunFolder(tmp_path / "run"))
     assert evaluation.rows["nms"]["AP"] is None
     assert evaluation.gain.AP is None
     assert "iteration 1: nms AP -, post_nms AP -" in capsys.readouterr().err

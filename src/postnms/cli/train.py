@@ -123,8 +123,7 @@ def run_training(
     from postnms.data.check import check_images
     from postnms.data.splits import open_splits
     from postnms.distributed.processes import end_processes, this_process
-    from postnms.training import TrainingStopped
-    from postnms.training import train as train_recipe
+    from postnms.training import TrainingStopped, train_splits
 
     splits = open_splits(recipe.data, data, recipe.detector.input_size, recipe.seed)
     say_found(splits.found)
@@ -138,7 +137,7 @@ def run_training(
     process = this_process()
     with stop_on_signals(several=process.num_processes > 1) as stop:
         try:
-            detector, evaluation = train_recipe(
+            detector, evaluation = train_splits(
                 recipe, splits, run, resume=resume, command=command_line(), stop=stop
             )
         except TrainingStopped as stopped:

@@ -48,7 +48,7 @@ def find_problems(
     """
     found: dict[str, list[str]] = {}
     for record in records:
-        if record.pixels is None:
+        if record.has_file:
             try:
                 check_image(record.path, (record.height, record.width), max_pixels=max_pixels)
             except UserError as error:

@@ -130,6 +130,13 @@ class Record:
     """(m,). True: the box covers a group of objects."""
     pixels: NDArray[np.uint8] | None = None
     """(height, width, 3) where the image is made in memory, else None."""
+    source: Callable[[], Image.Image] | None = None
+    """Gives the RGB image where it is an item of the user's own sequence, else None."""
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the image is the file at ``path``."""
+        return self.pixels is None and self.source is None
 
     def load(self, max_pixels: int = MAX_PIXELS) -> Image.Image:
         """Return the image in RGB.
@@ -139,7 +146,18 @@ class Record:
         """
         if self.pixels is not None:
             return Image.fromarray(self.pixels)
+        if self.source is not None:
+            return self._of_source(self.source)
         return load_image(self.path, size=(self.height, self.width), max_pixels=max_pixels)
+
+    def _of_source(self, source: Callable[[], Image.Image]) -> Image.Image:
+        image = source()
+        if (image.height, image.width) != (self.height, self.width):
+            raise UserError(
+                f"{self.path}: expected {self.width} x {self.height} px as when it was first read, "
+                f"got {image.width} x {image.height}"
+            )
+        return image
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Every image of the library is read here: in the formats that are named, up to a 
 and with one rule for images of more than 8 bits.
 """
 
+import glob
 import sys
 import threading
 import warnings
@@ -196,42 +197,56 @@ def _readable_formats() -> tuple[str, ...]:
 
 
 def find_images(inputs: list[Path], leave_out: Path | None = None) -> FoundImages:
-    """List the image files that are named, and those in folders that are named.
+    """List the image files that are named, and those in folders and of patterns that are named.
 
     Args:
-        inputs: files and folders. A file is taken whatever its ending is. A folder is searched at
-            any depth for files with one of the endings in :data:`EXTENSIONS`.
+        inputs: files, folders and patterns. A file is taken whatever its ending is. A folder is
+            searched at any depth for files with one of the endings in :data:`EXTENSIONS`. A pattern
+            such as ``images/*.jpg`` names the files that match it and have one of these endings.
+            ``**`` stands for folders at any depth. A file of that very name comes first.
         leave_out: a folder whose files are skipped if it lies inside one of the searched folders.
             It has no effect if it is the searched folder itself or lies above it.
 
     Returns:
-        The paths in the order of ``inputs``, those of one folder in alphabetical order, and what
-        else is in the folders.
+        The paths in the order of ``inputs``, those of one folder or pattern in alphabetical order,
+        and what else is there.
 
     Raises:
-        UserError: an input does not exist, or there is no image at all.
+        UserError: an input does not exist, a pattern matches nothing, or there is no image at all.
     """
     images: list[Path] = []
     left_out: Counter[str] = Counter()
     for path in inputs:
-        if path.is_dir():
-            skipped = leave_out if leave_out is not None and _lies_in(leave_out, path) else None
-            for file in sorted(path.rglob("*")):
-                if not file.is_file() or (skipped is not None and _lies_in(file, skipped)):
-                    continue
-                if file.suffix.lower() in EXTENSIONS:
-                    images.append(file)
-                else:
-                    left_out[file.suffix.lower()] += 1
-        elif path.is_file():
+        if path.is_file():
             images.append(path)
-        else:
-            raise UserError(f"{path}: no such file or folder")
+            continue
+        searched, files = _files_of(path)
+        skipped = leave_out if leave_out is not None and _lies_in(leave_out, searched) else None
+        for file in files:
+            if skipped is not None and _lies_in(file, skipped):
+                continue
+            if file.suffix.lower() in EXTENSIONS:
+                images.append(file)
+            else:
+                left_out[file.suffix.lower()] += 1
     if not images:
         raise UserError(
             f"no image in {', '.join(map(str, inputs))} (known endings: {', '.join(EXTENSIONS)})"
         )
     return FoundImages(images, left_out)
+
+
+def _files_of(path: Path) -> tuple[Path, list[Path]]:
+    """Return the folder that is searched, and the files in it or of a pattern, in order."""
+    if path.is_dir():
+        return path, sorted(file for file in path.rglob("*") if file.is_file())
+    if not glob.has_magic(str(path)):
+        raise UserError(f"{shown_path(path)}: no such file or folder")
+    found = sorted(map(Path, glob.iglob(str(path), recursive=True)))
+    files = [file for file in found if file.is_file()]
+    if not files:
+        raise UserError(f"{shown_path(path)}: no file matches this pattern")
+    return next(folder for folder in path.parents if not glob.has_magic(str(folder))), files
 
 
 def _lies_in(path: Path, folder: Path) -> bool:

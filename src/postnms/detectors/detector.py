@@ -7,7 +7,7 @@ B: images of the batch.
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -25,6 +25,7 @@ from postnms.detectors.image_batch import (
 )
 from postnms.detectors.modes import eval_mode
 from postnms.detectors.network import Network, Selection
+from postnms.detectors.torchvision.dicts import targets_of_dicts, to_dicts
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import (
     NMS_ROW,
@@ -57,6 +58,21 @@ class Output:
     cut: Tensor | None = None
     """(B,) bool: NMS kept more boxes of the image than the network's ``max_detections``, and the
     rows have the best of them. None without detections."""
+    dict_labels: tuple[int, ...] = ()
+    """The label of each class in torchvision's dicts, see :attr:`Detector.dict_labels`."""
+
+    def to_torchvision(self, row: str | None = None) -> list[dict[str, Tensor]]:
+        """Return a row as torchvision's detectors give it: ``boxes, labels, scores`` of each image.
+
+        Labels are numbered as in the targets, see :attr:`Detector.dict_labels`. ``row`` is the name
+        of the row. None: the last one, which is that of the stage if there is a stage. Raises
+        ValueError if the output does not have the row.
+        """
+        name = next(reversed(self.rows), None) if row is None else row
+        if name not in self.rows:
+            had = ", ".join(self.rows) or "no detections: with targets they need detect=True"
+            raise ValueError(f"row: expected one of the output's, which has {had}; got {row!r}")
+        return to_dicts(self.rows[name], self.dict_labels)
 
 
 @dataclass(frozen=True)
@@ -80,10 +96,18 @@ class Detector(nn.Module):
         stage: None: the bare detector.
         frozen: train only the stage. The network stays in evaluation mode without gradients, and
             the stage learns from the candidates that the network gives in evaluation mode.
+        dict_labels: the label of each class 0..K-1 in torchvision's dicts, which targets may be and
+            :meth:`Output.to_torchvision` gives. None: 0..K-1. :func:`postnms.from_torchvision`
+            takes the labels of the model: 1..K where label 0 is the background.
     """
 
     def __init__(
-        self, network: Network, stage: PostNMSStage | None = None, *, frozen: bool = False
+        self,
+        network: Network,
+        stage: PostNMSStage | None = None,
+        *,
+        frozen: bool = False,
+        dict_labels: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(network, nn.Module):
@@ -102,6 +126,7 @@ class Detector(nn.Module):
         self.network: Network = network
         self.stage = stage
         self.frozen = frozen
+        self.dict_labels = tuple(range(network.num_classes) if dict_labels is None else dict_labels)
 
     @property
     def row_names(self) -> tuple[str, ...]:
@@ -122,7 +147,7 @@ class Detector(nn.Module):
     def forward(
         self,
         images: Sequence[Tensor],
-        targets: Targets | None = None,
+        targets: Targets | Sequence[Mapping[str, Tensor]] | None = None,
         *,
         detect: bool | None = None,
         generators: Sequence[torch.Generator] | None = None,
@@ -131,7 +156,9 @@ class Detector(nn.Module):
 
         Args:
             images: tensors (3, h, w), uint8 or float in [0, 1], of any sizes.
-            targets: the ground truth in pixels of these images.
+            targets: the ground truth in pixels of these images. Or torchvision's list of a dict for
+                each image with ``boxes``, ``labels`` and, for crowd regions, ``iscrowd``, where
+                ``dict_labels`` says which label is which class.
             detect: whether to compute detections. None: only without targets.
             generators: the source of the random draws of the losses, one for each image. None:
                 torch's own generator.
@@ -141,6 +168,8 @@ class Detector(nn.Module):
                 the network, or a box has no area. The message names the argument.
         """
         check_images(images)
+        if isinstance(targets, list | tuple):
+            targets = targets_of_dicts(targets, self.dict_labels)
         if targets is not None:
             check_targets(targets, len(images))
         if generators is not None and len(generators) != len(images):
@@ -150,6 +179,7 @@ class Detector(nn.Module):
         batch = self.network.prepare(images)
         truth = None
         if targets is not None:
+            assert isinstance(targets, Targets)
             truth = to_network(targets, batch, self.network.num_classes)
             batch = dataclasses.replace(pad_alike(batch), generators=generators)
         features = self.network.features(batch)
@@ -157,7 +187,8 @@ class Detector(nn.Module):
         if detect is None:
             detect = targets is None
         rows, cut = self.detect(features, batch) if detect else ({}, None)
-        return Output(losses, {name: to_given(row, batch) for name, row in rows.items()}, cut)
+        given = {name: to_given(row, batch) for name, row in rows.items()}
+        return Output(losses, given, cut, self.dict_labels)
 
     def losses(
         self, features: dict[str, Tensor], batch: ImageBatch, targets: Targets
@@ -234,7 +265,11 @@ class Detector(nn.Module):
 
 
 def attach(
-    network: Network, stage: StageConfig | None = StageConfig(), *, frozen: bool = False
+    network: Network,
+    stage: StageConfig | None = StageConfig(),
+    *,
+    frozen: bool = False,
+    dict_labels: Sequence[int] | None = None,
 ) -> Detector:
     """Put a new stage on any network, on the network's device.
 
@@ -242,13 +277,14 @@ def attach(
         network: a module with the members of :class:`postnms.Network`.
         stage: settings of the stage. None: the bare detector.
         frozen: train only the stage.
+        dict_labels: the label of each class in torchvision's dicts, as in :class:`Detector`.
 
     Raises ValueError for a frozen network without a stage.
     """
     built = None
     if stage is not None:
         built = PostNMSStage(stage, network.levels, network.num_classes)
-    detector = Detector(network, built, frozen=frozen)
+    detector = Detector(network, built, frozen=frozen, dict_labels=dict_labels)
     first = next(detector.get_submodule("network").parameters(), None)
     if built is not None and first is not None:
         built.to(first.device)

@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from postnms.data.image_objects import check_pixels
 from postnms.distributed.collectives import max_over_processes
 from postnms.structures import Scored, Targets, rescale
 
@@ -56,7 +57,7 @@ class ImageBatch:
 
 
 def check_images(images: Sequence[Tensor]) -> None:
-    """Raise ValueError unless there is an image, and all are (3, h, w), uint8 or float."""
+    """Raise ValueError unless there is an image, and all are (3, h, w), uint8 or in [0, 1]."""
     if not len(images):
         raise ValueError("images: expected at least one image, got none")
     for index, image in enumerate(images):
@@ -64,20 +65,15 @@ def check_images(images: Sequence[Tensor]) -> None:
         if not is_tensor or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
             came = tuple(image.shape) if is_tensor else type(image).__name__
             raise ValueError(f"images[{index}]: expected a tensor (3, height, width), got {came}")
-        if image.dtype != torch.uint8 and not image.is_floating_point():
-            raise ValueError(
-                f"images[{index}]: expected uint8 or float in [0, 1], got {image.dtype}"
-            )
+        check_pixels(image, f"images[{index}]")
 
 
 def check_targets(targets: object, num_images: int) -> None:
     """Raise ValueError unless these are :class:`postnms.Targets` of ``num_images`` images."""
     if not isinstance(targets, Targets):
-        came, hint = type(targets).__name__, ""
-        if isinstance(targets, list | tuple) and all(isinstance(part, dict) for part in targets):
-            came = f"a {came} of dicts"
-            hint = "; Targets.from_dicts(targets, labels_from=1) reads it, if label 1 is class 0"
-        raise ValueError(f"targets: expected postnms.Targets, got {came}{hint}")
+        raise ValueError(
+            f"targets: expected postnms.Targets or a list of dicts, got {type(targets).__name__}"
+        )
     if targets.num_images != num_images:
         raise ValueError(f"targets: expected {num_images} images, got {targets.num_images}")
 

@@ -1,6 +1,7 @@
 """The files of a run folder: their names, and how they are written and read."""
 
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,17 +161,23 @@ def begin_run(
         **provenance(recipe.seed, data, command),
         "data_folder": None if data is None else str(data.resolve()),
     }
+    if data is None and recipe.data.scenes is None:
+        here["data"] = "in memory"
     if resume:
         before = _read_provenance(folder)
         write_json(folder.recipe, recipe.model_dump(mode="json"))
         write_json(folder.provenance, {**before, "resumed": [*before.get("resumed", []), here]})
         return
     _remove_earlier_run(folder)
-    labels = [{"label": i, "id": c.id, "name": c.name} for i, c in enumerate(categories)]
     # The recipe marks the folder as that of a run, so it comes first.
     write_json(folder.recipe, recipe.model_dump(mode="json"))
-    write_json(folder.labels, labels)
+    write_json(folder.labels, labels_of(categories))
     write_json(folder.provenance, here)
+
+
+def labels_of(categories: Sequence[Category]) -> list[dict[str, Any]]:
+    """Return the content of ``labels.json`` for the classes in the order of the labels."""
+    return [{"label": i, "id": c.id, "name": c.name} for i, c in enumerate(categories)]
 
 
 def write_evaluation(

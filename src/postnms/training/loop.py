@@ -38,7 +38,7 @@ from postnms.training.stopping import Stop, TrainingStopped, is_stopped, never
 from postnms.training.trackers import check_trackers
 
 
-def train(
+def train_splits(
     recipe: Recipe,
     splits: Splits,
     folder: RunFolder,
@@ -83,7 +83,7 @@ def _train(
     command: str | None,
     stop: Stop,
 ) -> tuple[Detector, Evaluation]:
-    """Train in a folder that the main process holds, see :func:`train`."""
+    """Train in a folder that the main process holds, see :func:`train_splits`."""
     config = recipe.training
     check_trackers(config.trackers)
     schedule = schedule_of(config, batches_per_epoch(splits.train, config.batch_size))

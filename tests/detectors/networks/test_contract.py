@@ -236,11 +236,12 @@ BAD_IMAGES = [
     ([[1]], r"images\[0\]: expected a tensor \(3, height, width\), got list"),
 ]
 BAD_TARGETS = [
-    (as_dicts(TARGETS, 1), r"got a list of dicts; Targets\.from_dicts\(targets, labels_from=1\)"),
-    (tuple(as_dicts(TARGETS)), "got a tuple of dicts; Targets.from_dicts"),
-    (as_dicts(TARGETS)[0], "targets: expected postnms.Targets, got dict$"),
-    ([TARGETS, TARGETS], "targets: expected postnms.Targets, got list$"),
-    (TARGETS.boxes, "targets: expected postnms.Targets, got Tensor$"),
+    (as_dicts(TARGETS, 1), r"targets\[0\]\['labels'\]: expected labels from 0 to 2, got 3"),
+    (as_dicts(TARGETS)[:1], "targets: expected 2 images, got 1"),
+    ([], "targets: expected one for each image, got none"),
+    (as_dicts(TARGETS)[0], "targets: expected postnms.Targets or a list of dicts, got dict$"),
+    ([TARGETS, TARGETS], r"targets\[0\]: expected a dict with boxes and labels, got Targets$"),
+    (TARGETS.boxes, "targets: expected postnms.Targets or a list of dicts, got Tensor$"),
 ]
 
 

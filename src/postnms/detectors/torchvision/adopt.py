@@ -59,7 +59,8 @@ def from_torchvision(
             not a subclass.
         stage: settings of the stage. None: the bare detector, which gives the model's detections.
         labels: the model's label of each class 0..K-1. None: all of its labels, without the
-            background class of a Faster R-CNN or SSD.
+            background class of a Faster R-CNN or SSD. They are also the labels of targets that are
+            given as torchvision's dicts, and of :meth:`postnms.Output.to_torchvision`.
         frozen: train only the stage. The model's parameters then require no gradient.
 
     Raises:
@@ -77,7 +78,8 @@ def from_torchvision(
         >>> detector.network.num_classes, detector.row_names
         (3, ('nms', 'post_nms'))
     """
-    return attach(network_of(model, labels), stage, frozen=frozen)
+    network = network_of(model, labels)
+    return attach(network, stage, frozen=frozen, dict_labels=network.classes.of_class)
 
 
 def network_of(model: nn.Module, labels: Sequence[int] | None = None) -> FramedNetwork:

@@ -1,0 +1,55 @@
+"""A detector over some images in memory: all rows of each, in the pixels of that image."""
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from postnms.data.transforms import InputSize, resize
+from postnms.detectors import Detector
+from postnms.structures import Detections, move, of_image, rescale
+
+Rows = dict[str, Detections]
+"""The detections of one image by the name of the row."""
+
+
+@torch.no_grad()
+def detect_images(
+    detector: Detector, images: Sequence[Image.Image], size: InputSize | None
+) -> list[Rows]:
+    """Detect objects in some images, with one forward pass for all images of the same size.
+
+    The result of an image does not depend on the others: images of other sizes would pad it.
+
+    Args:
+        detector: in evaluation mode. Its parameters decide the device.
+        images: RGB images.
+        size: how images are resized for the detector. None: the detector gets them as they are.
+
+    Returns:
+        For each image its rows, in pixels of the image and on the CPU.
+    """
+    tensors = [pil_to_tensor(image if size is None else resize(image, *size)) for image in images]
+    by_shape: dict[torch.Size, list[int]] = {}
+    for index, tensor in enumerate(tensors):
+        by_shape.setdefault(tensor.shape, []).append(index)
+    device = next(detector.parameters()).device
+    found: dict[int, Rows] = {}
+    for members in by_shape.values():
+        rows = detector([tensors[index].to(device) for index in members]).rows
+        for position, index in enumerate(members):
+            found[index] = {
+                name: _in_pixels_of(images[index], tensors[index], of_image(row, position))
+                for name, row in rows.items()
+            }
+    return [found[index] for index in range(len(images))]
+
+
+def _in_pixels_of(image: Image.Image, resized: Tensor, detections: Detections) -> Detections:
+    """Return detections of a resized image in the pixels of the image, on the CPU."""
+    factors = (image.width / resized.shape[2], image.height / resized.shape[1])
+    device = detections.boxes.device
+    scaled = rescale(detections, torch.tensor([factors], dtype=torch.float32, device=device))
+    return move(scaled, "cpu")

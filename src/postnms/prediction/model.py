@@ -1,0 +1,280 @@
+"""The one object to predict with: a detector, its classes, and how images are prepared for it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from PIL import Image
+
+from postnms.config import Progress, no_progress
+from postnms.data.dataset import Category
+from postnms.data.image_files import MAX_PIXELS
+from postnms.data.transforms import InputSize
+from postnms.detectors import Detector
+from postnms.distributed.processes import this_device
+from postnms.errors import UserError, shown
+from postnms.inference.tiles import Tiling, detect_tiled
+from postnms.inference.whole_images import Rows, detect_images
+from postnms.prediction.inputs import ImageInput, Source, sources_of
+from postnms.prediction.prediction import Prediction
+from postnms.prediction.pretrained import fetch_pretrained, write_pretrained
+from postnms.recipes import Recipe
+from postnms.runs.folder import RunFolder, read_categories, read_recipe
+from postnms.runs.loading import load_detector
+from postnms.structures import Detections
+from postnms.suppression.protocol import Suppressor
+
+
+class Model:
+    """A trained detector that takes images of any kind.
+
+    It is in evaluation mode from the time it is made, and :meth:`predict` changes nothing in it. So
+    several threads may use one model at once.
+
+    Args:
+        detector: the detector, which is put into evaluation mode.
+        classes: the classes in the order of the labels, or their names.
+        input_size: (shortest, longest side) in pixels to which images are resized before the
+            detector. None: the detector gets them as they are, and resizes them itself.
+        recipe: how the detector was made, which :meth:`save_pretrained` writes.
+
+    Raises:
+        UserError: there are not as many classes as the detector has.
+
+    Example:
+        >>> import numpy as np
+        >>> from postnms import FasterRCNNConfig, Model, build_detector
+        >>> detector = build_detector(FasterRCNNConfig(min_size=64, max_size=64), None, 2)
+        >>> model = Model(detector, ["cat", "dog"])
+        >>> [found] = model.predict(np.zeros((48, 64, 3), np.uint8))
+        >>> found.image_size, found.row
+        ((48, 64), 'nms')
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        classes: Sequence[Category] | Sequence[str],
+        *,
+        input_size: InputSize | None = None,
+        recipe: Recipe | None = None,
+    ) -> None:
+        categories = tuple(
+            entry if isinstance(entry, Category) else Category(label, entry)
+            for label, entry in enumerate(classes)
+        )
+        if len(categories) != detector.network.num_classes:
+            raise UserError(
+                f"expected the names of {detector.network.num_classes} classes, "
+                f"got {len(categories)}",
+                argument="classes",
+            )
+        self.detector = detector.eval()
+        self.categories = categories
+        self.input_size = input_size
+        self.recipe = recipe
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the classes, in the order of the labels."""
+        return [category.name for category in self.categories]
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of the rows that a prediction may be, the best one last."""
+        return self.detector.row_names
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the model computes on."""
+        return next(self.detector.parameters()).device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the model to another device and return it. No other thread may use it meanwhile."""
+        self.detector.to(device)
+        return self
+
+    def predict(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        *,
+        row: str | None = None,
+        min_score: float = 0.0,
+        batch_size: int = 8,
+        tile: int | None = None,
+        overlap: float = 0.2,
+        suppressor: str | Suppressor = "nms",
+        max_pixels: int = MAX_PIXELS,
+        done: Progress = no_progress,
+    ) -> list[Prediction]:
+        """Detect objects in images.
+
+        Args:
+            images: a path, a folder, a pattern such as ``"images/**/*.jpg"``, an image of Pillow,
+                an array (H, W, 3) or (H, W), a tensor (3, H, W), or a list of any of these mixed.
+                Arrays and tensors are RGB, uint8 or float in [0, 1].
+            row: which result of the detector to give, one of :attr:`rows`. None: the last one,
+                which is that of the stage if there is a stage.
+            min_score: detections that score less are left out.
+            batch_size: largest number of images, or of tiles, in one forward pass. It does not
+                change the result.
+            tile: side in pixels of square tiles in which larger images are looked at, so that small
+                objects are found. None: each image is looked at as a whole.
+            overlap: least share of its side that a tile has in common with the next one. Choose it
+                so that most objects are smaller than ``tile * overlap`` pixels.
+            suppressor: what joins the results of the tiles, by ``NAME`` or ``NAME:FIELD=VALUE``.
+            max_pixels: a file with more pixels is refused.
+            done: called with the number of finished images.
+
+        Returns:
+            A prediction for each image, in their order.
+
+        Raises:
+            UserError: an image cannot be read or is none, or an argument has a wrong value.
+
+        Note that ``overlap`` and ``suppressor`` have no effect without ``tile``.
+        """
+        sources = sources_of(images)
+        found = self.stream(
+            sources,
+            row=row,
+            min_score=min_score,
+            batch_size=batch_size,
+            tiling=None if tile is None else Tiling(tile, overlap, suppressor),
+            max_pixels=max_pixels,
+        )
+        predictions = []
+        for prediction in found:
+            predictions.append(prediction)
+            done(1)
+        return predictions
+
+    def stream(
+        self,
+        sources: Sequence[Source],
+        *,
+        row: str | None = None,
+        min_score: float = 0.0,
+        batch_size: int = 8,
+        tiling: Tiling | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Iterator[Prediction]:
+        """Yield the prediction of each image, see :meth:`predict`. One batch is read at a time."""
+        row = self._chosen(row)
+        if type(batch_size) is not int or batch_size < 1:
+            raise UserError(f"expected at least 1, got {shown(batch_size)}", argument="batch_size")
+        for start in range(0, len(sources), batch_size):
+            some = sources[start : start + batch_size]
+            pictures = [source.read(max_pixels) for source in some]
+            every = self._detect(pictures, tiling, batch_size)
+            for source, image, rows in zip(some, pictures, every, strict=True):
+                yield self._prediction(source, image, rows[row], row, min_score)
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """Write recipe, classes and weights, so that ``load`` and ``from_pretrained`` read them.
+
+        The folder has the form of a run folder: ``recipe.json``, ``labels.json`` and
+        ``weights.safetensors``. It can be uploaded to the Hugging Face hub as it is.
+
+        Args:
+            folder: a new or an empty folder, or one that this method has written, whose files are
+                replaced.
+
+        Raises:
+            UserError: the folder holds other files, or the model has no recipe.
+        """
+        write_pretrained(Path(folder), self.detector, self.categories, self.recipe)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | PathLike[str],
+        *,
+        device: torch.device | str | None = None,
+        revision: str | None = None,
+        **download: Any,
+    ) -> Self:
+        """Return the model of a folder, or of a repository of the Hugging Face hub.
+
+        Args:
+            name: a folder that :meth:`save_pretrained` or a training has written, or the name of a
+                repository, ``owner/name``. A folder of that name comes first.
+            device: where the model computes. None: the GPU if there is one.
+            revision: branch, tag or commit of the repository.
+            download: further options of ``huggingface_hub.snapshot_download``, such as ``token``.
+
+        Raises:
+            UserError: there is neither such a folder nor such a repository, or a file in it is not
+                as it must be.
+            ImportError: the name is that of a repository, and ``huggingface_hub`` is not installed.
+        """
+        folder = RunFolder(fetch_pretrained(name, revision, download))
+        recipe = read_recipe(folder)
+        detector = load_detector(folder, recipe, this_device() if device is None else device)
+        categories = read_categories(folder)
+        size = recipe.detector.input_size
+        return cls(detector, categories, input_size=size, recipe=recipe)
+
+    def _chosen(self, row: str | None) -> str:
+        if row is None:
+            return self.rows[-1]
+        if row not in self.rows:
+            raise UserError(
+                f"expected one of {', '.join(self.rows)}, got {shown(row)}", argument="row"
+            )
+        return row
+
+    def _detect(
+        self, pictures: Sequence[Image.Image], tiling: Tiling | None, batch_size: int
+    ) -> list[Rows]:
+        if self.detector.training:
+            raise UserError("model: the detector was put into training mode; call eval() on it")
+        if tiling is None:
+            return detect_images(self.detector, pictures, self.input_size)
+        return [
+            detect_tiled(self.detector, image, self.input_size, tiling, batch_size)
+            for image in pictures
+        ]
+
+    def _prediction(
+        self,
+        source: Source,
+        image: Image.Image,
+        detections: Detections,
+        row: str,
+        min_score: float,
+    ) -> Prediction:
+        enough = detections.scores >= min_score
+        labels = detections.labels[enough].numpy()
+        names = self.names
+        return Prediction(
+            boxes=detections.boxes[enough].numpy(),
+            scores=detections.scores[enough].numpy(),
+            labels=labels,
+            names=[names[label] for label in labels.tolist()],
+            image_size=(image.height, image.width),
+            path=source.path,
+            row=row,
+            category_ids=[category.id for category in self.categories],
+            class_names=names,
+            source=source.image,
+        )
+
+
+def load(run: str | PathLike[str], *, device: torch.device | str | None = None) -> Model:
+    """Return the model of a run that ``train`` has made, or of a folder of ``save_pretrained``.
+
+    It has the final weights of the run, or those of the last checkpoint while the run lasts.
+
+    Args:
+        run: the folder.
+        device: where the model computes. None: the GPU if there is one.
+
+    Raises:
+        UserError: the folder is no run, or a file in it is not as it must be.
+    """
+    if not Path(run).is_dir():
+        raise UserError(f"{run}: no such folder; Model.from_pretrained reads repositories")
+    return Model.from_pretrained(run, device=device)

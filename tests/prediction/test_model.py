@@ -1,0 +1,240 @@
+"""One object takes images of every kind, and gives the same result for the same pixels."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import postnms
+from postnms import Model, UserError
+from postnms.data.splits import open_splits
+from postnms.files.atomic import write_json
+from postnms.inference.evaluate import detect_split
+from postnms.runs.folder import RunFolder, read_recipe
+from postnms.runs.loading import load_detector
+from tests.support.detectors import TWO, build
+
+ONE, OTHER = (image.mul(255).to(torch.uint8) for image in TWO)
+PIXELS = ONE.permute(1, 2, 0).numpy()
+
+
+def same(found, expected):
+    assert found.boxes.dtype == np.float32
+    assert found.labels.dtype == np.int64
+    assert np.array_equal(found.labels, expected.labels)
+    assert np.allclose(found.boxes, expected.boxes, atol=1e-3)
+    assert np.allclose(found.scores, expected.scores, atol=1e-6)
+    assert found.names == expected.names
+    assert found.image_size == expected.image_size
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(PIXELS).save(tmp_path / "one.png")
+    Image.fromarray(OTHER.permute(1, 2, 0).numpy()).save(tmp_path / "deep" / "other.png")
+    (tmp_path / "note.txt").write_text("no image")
+    return tmp_path
+
+
+def test_the_same_pixels_give_the_same_prediction(model, files):
+    expected = model.predict(ONE)[0]
+    assert len(expected) > 3
+    assert len(set(expected.labels.tolist())) > 1
+    kinds = [
+        PIXELS,
+        PIXELS / 255,
+        Image.fromarray(PIXELS),
+        ONE.float() / 255,
+        files / "one.png",
+        str(files / "one.png"),
+        [ONE],
+        ONE[None],
+        PIXELS[None],
+    ]
+    for kind in kinds:
+        [found] = model.predict(kind)
+        same(found, expected)
+    assert model.predict(files / "one.png")[0].path == files / "one.png"
+    assert expected.path is None
+
+
+def test_a_list_may_mix_everything_and_keeps_its_order(model, files):
+    one, other = model.predict(ONE)[0], model.predict(OTHER)[0]
+    found = model.predict([OTHER, str(files / "*.png"), PIXELS, files], batch_size=3)
+    for prediction, expected in zip(found, [other, one, one, other, one], strict=True):
+        same(prediction, expected)
+    patterns = model.predict(str(files / "**" / "*"))
+    assert [prediction.path.name for prediction in patterns] == ["other.png", "one.png"]
+    assert model.predict([]) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_a_result_does_not_depend_on_the_others_of_a_batch(model, batch_size):
+    one, other = model.predict(ONE)[0], model.predict(OTHER)[0]
+    found = model.predict([ONE, OTHER, ONE, OTHER], batch_size=batch_size)
+    for prediction, expected in zip(found, [one, other, one, other], strict=True):
+        same(prediction, expected)
+
+
+def test_boxes_scores_and_labels_are_those_of_the_detector(model):
+    image = torch.zeros(3, 96, 128, dtype=torch.uint8)  # It needs no resizing.
+    image[:, 20:60, 30:90] = 200
+    with torch.no_grad():
+        rows = model.detector([image]).rows
+    for name in ("nms", "post_nms"):
+        [found] = model.predict(image, row=name)
+        assert found.row == name
+        assert np.allclose(found.boxes, rows[name].boxes.numpy(), atol=1e-4)
+        assert np.array_equal(found.labels, rows[name].labels.numpy())
+        assert np.allclose(found.scores, rows[name].scores.numpy())
+    assert model.predict(image)[0].row == "post_nms"
+    assert Model(build("faster_rcnn", None), ["a", "b", "c"]).predict(image)[0].row == "nms"
+
+
+def test_the_least_score_counts(model):
+    every = model.predict(ONE)[0]
+    least = float(np.median(every.scores))
+    found = model.predict(ONE, min_score=least)[0]
+    assert found.scores.min() >= least
+    assert len(found) == int((every.scores >= least).sum()) < len(every)
+
+
+def test_threads_share_a_model(model):
+    """Eight calls at once give what one gives, and change neither weights nor buffers."""
+    before = {name: value.clone() for name, value in model.detector.state_dict().items()}
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    images = [ONE, OTHER]
+    expected = [model.predict(image)[0] for image in images]
+    found, start = {}, threading.Barrier(8)
+
+    def work(number):
+        start.wait()
+        found[number] = model.predict(images[number % 2])[0]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(8):
+        assert np.array_equal(found[number].boxes, expected[number % 2].boxes)
+        assert np.array_equal(found[number].scores, expected[number % 2].scores)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(part.training for part in model.detector.modules())
+    after = model.detector.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_run_is_loaded_and_predicts_what_its_evaluation_did(trained_run):
+    loaded = postnms.load(trained_run)
+    folder = RunFolder(trained_run)
+    recipe = read_recipe(folder)
+    val = open_splits(recipe.data, None, recipe.detector.input_size, recipe.seed).val
+    expected = detect_split(load_detector(folder), val, 1)
+    for row in ("nms", "post_nms"):
+        found = []
+        for record in val.dataset.records:
+            [prediction] = loaded.predict(record.load(), row=row)
+            found += prediction.to_coco(record.id)
+        assert len(found) == len(expected[row]) > 0
+        for one, other in zip(found, expected[row], strict=True):
+            assert one["image_id"] == other["image_id"]
+            assert one["category_id"] == other["category_id"]
+            assert one["bbox"] == pytest.approx(other["bbox"], abs=2e-3)
+            assert one["score"] == pytest.approx(other["score"], rel=1e-6)
+    assert loaded.names == [category.name for category in val.dataset.categories]
+
+
+def test_a_model_is_saved_and_read_again(trained_run, tmp_path):
+    loaded = postnms.load(trained_run)
+    expected = loaded.predict(ONE)[0]
+    saved = tmp_path / "saved"
+    for _ in range(2):  # The second time it replaces its own files.
+        loaded.save_pretrained(saved)
+    names = {path.name for path in saved.iterdir()}
+    needed = {"recipe.json", "labels.json", "weights.safetensors", "pretrained.json"}
+    assert names == needed
+    for again in (Model.from_pretrained(saved), postnms.load(saved, device="cpu")):
+        same(again.predict(ONE)[0], expected)
+        assert again.categories == loaded.categories
+        assert again.recipe == loaded.recipe
+
+
+def test_a_model_is_not_saved_over_something_else(trained_run, tmp_path, model):
+    loaded = postnms.load(trained_run)
+    (tmp_path / "mine.txt").write_text("mine")
+    for folder in (tmp_path, trained_run):
+        before = sorted(path.name for path in folder.iterdir())
+        with pytest.raises(UserError, match="is not a folder of 'save_pretrained'"):
+            loaded.save_pretrained(folder)
+        assert sorted(path.name for path in folder.iterdir()) == before
+    write_json(tmp_path / "pretrained.json", {"library": "other"})
+    with pytest.raises(UserError, match="is not a folder of 'save_pretrained'"):
+        loaded.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="has no recipe to save"):
+        model.save_pretrained(tmp_path / "new")
+
+
+def test_a_repository_is_downloaded(trained_run, tmp_path, monkeypatch):
+    """The hub itself is not asked: what it would be asked is looked at."""
+    import huggingface_hub
+
+    asked = {}
+
+    def download(name, **options):
+        asked.update(name=name, **options)
+        return str(trained_run)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    loaded = Model.from_pretrained("somebody/detector", revision="v1", token="secret")
+    same(loaded.predict(ONE)[0], postnms.load(trained_run).predict(ONE)[0])
+    assert asked["name"] == "somebody/detector"
+    assert (asked["revision"], asked["token"]) == ("v1", "secret")
+    assert "weights.safetensors" in asked["allow_patterns"]
+
+    def refuse(name, **options):
+        raise OSError("no\nnetwork")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(UserError, match=r"^somebody/detector: no such folder, and .*no network"):
+        Model.from_pretrained("somebody/detector")
+
+
+def test_without_the_hub_package_its_name_is_said(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match=r"pip install postnms\[hub\]"):
+        Model.from_pretrained("somebody/detector")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: model.predict("nowhere.png"), "^nowhere.png: no such file or folder$"),
+        (lambda model: model.predict("no/*.png"), r"^no/\*.png: no file matches this pattern$"),
+        (lambda model: model.predict(7), "^images: expected images or their paths, got int$"),
+        (lambda model: model.predict([PIXELS, 7]), r"^images\[1\]: .* a tensor, got int$"),
+        (lambda model: model.predict([PIXELS * 1.0]), r"^images\[0\]: .*; divide by 255"),
+        (lambda model: model.predict(ONE, row="best"), "^row: .* nms, post_nms, got 'best'$"),
+        (lambda model: model.predict(ONE, batch_size=0), "^batch_size: expected at least 1, got 0"),
+        (lambda model: Model(model.detector, ["a"]), "^classes: .* names of 3 classes, got 1$"),
+        (lambda model: postnms.load("nowhere"), "^nowhere: no such folder"),
+        (lambda model: Model.from_pretrained("./nowhere"), "^./nowhere: no such folder, and no"),
+    ],
+)
+def test_a_mistake_is_said_in_one_line(model, call, message):
+    with pytest.raises(UserError, match=message):
+        call(model)
+
+
+def test_a_detector_in_training_mode_is_refused():
+    model = Model(build("faster_rcnn", None), ["a", "b", "c"])
+    model.detector.train()
+    with pytest.raises(UserError, match="was put into training mode"):
+        model.predict(ONE)
