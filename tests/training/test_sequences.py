@@ -77,7 +77,7 @@ def test_eval_of_such_a_run_asks_for_data(tmp_path, postnms):
     train(tmp_path / "own", tiny("training.iterations=1", "data.workers=0"))
     status, _, errors = postnms("eval", tmp_path / "own")
     assert status == 2
-    assert "--data: the recipe has no built-in data; name a folder" in errors
+    assert "--data: the recipe has no built-in data; name a data folder" in errors
 
 
 def test_a_recipe_is_a_name_a_file_or_a_run(tmp_path, trained_run):
