@@ -94,7 +94,7 @@ def test_a_recipe_is_a_name_a_file_or_a_run(tmp_path, trained_run):
 
 
 def test_a_run_is_not_overwritten(tmp_path, trained_run):
-    with pytest.raises(UserError, match="^out: holds a run already; pass resume=True"):
+    with pytest.raises(UserError, match=r"^out: holds a run already; pass resume=True"):
         train(trained_run)
-    with pytest.raises(UserError, match="^out: expected a run to resume, got"):
+    with pytest.raises(UserError, match=r"^out: expected a run to resume, got"):
         train(tmp_path, resume=True)

@@ -44,7 +44,17 @@ recipes.command("list")(list_recipes)
 recipes.command("show")(show_recipe)
 app.add_typer(recipes, name="recipes")
 
-OPTIONS = {"changes": "--set", "data": "--data", "out": "--out", "sweep": "--sweep"}
+OPTIONS = {
+    "changes": "--set",
+    "data": "--data",
+    "device": "--device",
+    "formats": "--format",
+    "out": "--out",
+    "overlap": "--overlap",
+    "row": "--row",
+    "sweep": "--sweep",
+    "tile": "--tile",
+}
 """The option that an argument of the library comes from, by the name of the argument."""
 
 

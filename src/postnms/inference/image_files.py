@@ -2,11 +2,12 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -19,9 +20,12 @@ from postnms.detectors.detector import ROW_TITLES
 from postnms.drawing.boxes import save_picture, side_by_side
 from postnms.errors import UserError
 from postnms.evaluation.results import to_results
+from postnms.files.atomic import write_json
 from postnms.files.folders import own_folder
+from postnms.inference.exports import ONLY_RESULTS, Exports
 from postnms.inference.journal import MARKER, Journal, stamp_of
 from postnms.inference.pictures import detect_image, draw_detections
+from postnms.inference.tiles import Tiling, detect_tiled
 from postnms.structures import Detections
 
 _LONGEST_NAME = 200
@@ -60,6 +64,7 @@ class _Predictor:
     folder: Path
     drawing: Drawing
     max_pixels: int
+    tiling: Tiling | None
 
     def __call__(self, path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
         """Detect objects in an image, draw them, and return the finished line of the journal.
@@ -71,7 +76,7 @@ class _Predictor:
         stamp = stamp_of(path)
         try:
             image = load_image(path, max_pixels=self.max_pixels)
-            rows, to_original = detect_image(self.detector, image, self.size)
+            rows, to_original = self._detect(image)
             self._draw(image, rows, to_original, self.folder / planned["picture"])
         except UserError as error:
             return {**planned, "error": str(error)}
@@ -80,7 +85,14 @@ class _Predictor:
             row: to_results(detections, [planned["id"]], to_original, category_ids)
             for row, detections in rows.items()
         }
-        return {**planned, "stamp": stamp, "results": results}
+        size = {"height": image.height, "width": image.width}
+        return {**planned, **size, "stamp": stamp, "results": results}
+
+    def _detect(self, image: Image.Image) -> tuple[dict[str, Detections], Tensor]:
+        if self.tiling is None:
+            return detect_image(self.detector, image, self.size)
+        rows = detect_tiled(self.detector, image, self.size, self.tiling)
+        return rows, torch.ones(1, 2, dtype=torch.float64)
 
     def _draw(
         self, image: Image.Image, rows: Mapping[str, Detections], to_original: Tensor, path: Path
@@ -103,6 +115,9 @@ def predict_files(
     drawing: Drawing = Drawing(),
     about: Mapping[str, Any] | None = None,
     max_pixels: int = MAX_PIXELS,
+    tiling: Tiling | None = None,
+    exports: Exports = ONLY_RESULTS,
+    report: Callable[[Mapping[str, Any]], None] | None = None,
     done: Progress = no_progress,
 ) -> Predicted:
     """Write a picture of each image and the COCO results of every row.
@@ -113,7 +128,7 @@ def predict_files(
 
     Image ids count from 1 in the order of ``paths``. Images that a later job adds to the folder
     get the next ids. ``images.json`` says which id is which file, and which files could not be
-    read.
+    read. ``labels.json`` has the names of the classes.
 
     Args:
         detector: in evaluation mode.
@@ -125,6 +140,10 @@ def predict_files(
         about: facts that identify the detector, which JSON can hold. If they differ from those of
             the earlier job in the folder, all images are done again.
         max_pixels: an image with more pixels is left out.
+        tiling: how larger images are cut into tiles. None: not at all.
+        exports: what is written beside the COCO results.
+        report: called at the end with the finished line of each of the images, in the order of
+            their ids. The line has ``results`` or an ``error``.
         done: called after every image.
 
     Raises:
@@ -132,8 +151,10 @@ def predict_files(
             the journal cannot be written.
     """
     settings = {**(about or {}), "both": drawing.both, "min_score": drawing.min_score}
+    if tiling is not None:
+        settings["tiling"] = [tiling.tile, tiling.overlap, str(tiling.suppressor)]
     images = {str(path): path for path in paths}
-    predict = _Predictor(detector, size, categories, folder, drawing, max_pixels)
+    predict = _Predictor(detector, size, categories, folder, drawing, max_pixels, tiling)
     unread = []
     skipped = 0
     with (
@@ -152,7 +173,20 @@ def predict_files(
                 done(1)
         finally:
             counts = journal.merge()
+        write_json(folder / "labels.json", _labels_of(categories))
+        exports.write(folder, detector.row_names, journal.finished, categories)
+        if report is not None:
+            for line in journal.finished(errors=True):
+                if line["file_name"] in images:
+                    report(line)
     return Predicted(counts, unread, skipped)
+
+
+def _labels_of(categories: Sequence[Category]) -> list[dict[str, Any]]:
+    return [
+        {"label": label, "id": category.id, "name": category.name}
+        for label, category in enumerate(categories)
+    ]
 
 
 def _plan(images: Mapping[str, Path], folder: Path, journal: Journal) -> list[dict[str, Any]]:
