@@ -17,6 +17,7 @@ def test_the_examples_of_the_readme_give_what_they_say():
     names = run_examples(README)
     assert len(names["losses"]) == 6
     assert list(names["rows"]) == ["nms", "post_nms"]
+    assert names["found"][0].image_size == (200, 260)
     assert "# [0, 2]: what NMS keeps; [0, 0, 1]: the key that owns each box" in README.read_text()
     assert names["keys"].tolist() == [0, 2]
     assert names["assignment"].tolist() == [0, 0, 1]
@@ -31,6 +32,12 @@ def test_the_suppressor_of_the_documents_keeps_the_first():
 def test_the_detector_of_the_training_page_is_built():
     names = run_examples(ROOT / "docs" / "training.md")
     assert names["detector"].network.num_classes == len(names["classes"]) == 5
+
+
+def test_the_model_of_the_predicting_page_predicts():
+    names = run_examples(ROOT / "docs" / "predicting.md")
+    assert [prediction.image_size for prediction in names["found"]] == [(80, 120), (80, 120)]
+    assert list(names["table"].columns)[:3] == ["label", "name", "score"]
 
 
 def test_the_example_detector_learns_with_the_stage_on_it():

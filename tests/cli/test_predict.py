@@ -1,5 +1,6 @@
 """``postnms predict`` draws a user's images and writes results for them."""
 
+import csv
 import json
 import signal
 import time
@@ -24,7 +25,8 @@ def test_predict_draws_every_image_and_writes_results(postnms, any_run, tmp_path
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     results = sorted(path.name for path in any_run.glob("results_*.json"))
     assert written == [
-        *("1_a.png", "2_a.png", "b.png", "images.json", "journal.jsonl", "predict.json"),
+        *("1_a.png", "2_a.png", "b.png", "images.json", "journal.jsonl", "labels.json"),
+        "predict.json",
         *results,
     ]
     entries = json.loads((tmp_path / "out" / "images.json").read_text())
@@ -131,3 +133,119 @@ def test_other_files_and_large_images_are_left_out_with_a_word(postnms, trained_
     assert "3 files with other endings left out: .txt 2, none 1" in shown
     assert "1 of 2 images left out: " in errors
     assert "b.ppm: expected at most 1,200 pixels, got 41 x 30" in errors
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    Image.radial_gradient("L").resize((150, 70)).convert("RGB").save(folder / "a.png")
+    Image.radial_gradient("L").resize((60, 64)).save(folder / "deep" / "b.jpg")
+    (folder / "note.txt").write_text("no image")
+    return folder
+
+
+def test_json_alone_is_on_stdout(postnms, trained_run, pictures):
+    (pictures / "broken.png").write_text("no image")
+    words = ("predict", trained_run, pictures, "--json", "-", "--min-score", 0)
+    status, shown, errors = postnms(*words)
+    lines = [json.loads(line) for line in shown.splitlines()]
+    assert status == 2
+    assert "1 of 3 images left out" in errors
+    assert "1 files with other endings left out: .txt 1" in errors
+    assert [line["file_name"].rsplit("in/")[-1] for line in lines] == [
+        *("a.png", "broken.png", "deep/b.jpg")
+    ]
+    assert "cannot be read" in lines[1]["error"]
+    first = lines[0]
+    assert (first["height"], first["width"], first["row"]) == (70, 150, "post_nms")
+    assert first["detections"]
+    for found in first["detections"]:
+        assert found["name"] in ("disc", "ring", "square", "triangle", "star")
+        assert 0 <= found["x1"] < found["x2"] <= 150
+    scores = [found["score"] for found in first["detections"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_json_is_the_same_with_and_without_a_folder(postnms, trained_run, pictures, tmp_path):
+    words = ("predict", trained_run, str(pictures / "**" / "*.*"), "--min-score", 0.01)
+    alone = postnms(*words, "--json", "-", "--row", "nms", "--tile", 64)
+    beside = postnms(*words, "--json", "-", "--row", "nms", "--tile", 64, "--out", tmp_path / "out")
+    assert (alone[0], beside[0]) == (0, 0)
+    assert "2 pictures and COCO results" in beside[2]
+    for one, other in zip(alone[1].splitlines(), beside[1].splitlines(), strict=True):
+        one, other = json.loads(one), json.loads(other)
+        assert (one["file_name"], one["row"]) == (other["file_name"], other["row"])
+        assert len(one["detections"]) == len(other["detections"]) > 0
+        for found, expected in zip(one["detections"], other["detections"], strict=True):
+            assert found["name"] == expected["name"]
+            assert found["score"] == expected["score"]
+            assert found["x1"] == pytest.approx(expected["x1"], abs=2e-3)
+    file = tmp_path / "lines.jsonl"
+    status, shown, _ = postnms(*words, "--json", file, "--row", "nms", "--tile", 64)
+    assert (status, file.read_text()) == (0, alone[1])
+    assert "files with other endings left out" in shown
+
+
+def test_further_formats_have_names_and_agree(postnms, trained_run, pictures, tmp_path):
+    out = tmp_path / "out"
+    words = ("predict", trained_run, pictures, "--out", out, "--min-score", 0)
+    formats = ("--format", "csv", "--format", "yolo", "--format", "coco")
+    assert postnms(*words, *formats)[0] == 0
+    names = ["disc", "ring", "square", "triangle", "star"]
+    assert (out / "classes.txt").read_text().split() == names
+    assert [entry["name"] for entry in json.loads((out / "labels.json").read_text())] == names
+    for row in ("nms", "post_nms"):
+        results = json.loads((out / f"results_{row}.json").read_text())
+        content = json.loads((out / f"coco_{row}.json").read_text())
+        assert [entry["name"] for entry in content["categories"]] == names
+        sizes = [(entry["width"], entry["height"]) for entry in content["images"]]
+        assert sizes == [(150, 70), (60, 64)]
+        kept = ("image_id", "category_id", "bbox", "score")
+        assert [{name: a[name] for name in kept} for a in content["annotations"]] == results
+        with (out / f"detections_{row}.csv").open(newline="") as file:
+            table = list(csv.DictReader(file))
+        assert len(table) == len(results) > 0
+        for line, result in zip(table, results, strict=True):
+            assert int(line["image_id"]) == result["image_id"]
+            assert names[int(line["label"])] == line["name"]
+            assert float(line["score"]) == result["score"]
+            assert float(line["x1"]) == pytest.approx(result["bbox"][0])
+            width = float(line["x2"]) - float(line["x1"])
+            assert width == pytest.approx(result["bbox"][2], abs=2e-3)
+        text = (out / f"labels_{row}" / "a.txt").read_text()
+        own = [result for result in results if result["image_id"] == 1]
+        for line, result in zip(text.splitlines(), own, strict=True):
+            label, x, _, width, _, score = map(float, line.split())
+            assert names[int(label)] == names[result["category_id"] - 1]
+            assert x == pytest.approx((result["bbox"][0] + result["bbox"][2] / 2) / 150, abs=1e-5)
+            assert width == pytest.approx(result["bbox"][2] / 150, abs=1e-5)
+            assert score == result["score"]
+    # The same images again, without formats: those files would no longer be of this job.
+    assert "2 were done before" in postnms(*words)[1]
+    assert not [*out.glob("*.csv"), *out.glob("coco_*"), *out.glob("labels_*/*.txt")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "--out: name a folder for pictures and results, or pass --json -"),
+        (("--format", "csv", "--json", "-"), "--format: expected --out, the folder to write to"),
+        (("--json", "-", "--row", "best"), "--row: expected one of nms, post_nms, got 'best'"),
+        (("--json", "-", "--tile", "9", "--overlap", "1"), "--overlap: expected a share from 0"),
+        (("--json", "-", "--tile", "9", "--suppressor", "nmms"), "suppressor: no 'nmms'"),
+        (("--json", "-", "--device", "nowhere"), "--device: cannot compute on nowhere"),
+        (("--out", "OUT", "--format", "xml"), "--format: expected some of coco, csv, yolo"),
+    ],
+)
+def test_a_wrong_option_is_named(postnms, trained_run, pictures, tmp_path, words, message):
+    words = [str(tmp_path / "out") if word == "OUT" else word for word in words]
+    status, shown, errors = postnms("predict", trained_run, pictures, *words)
+    assert (status, shown) == (2, "")
+    assert f"postnms: {message}" in errors
+
+
+def test_a_pattern_that_matches_nothing_is_said(postnms, trained_run, tmp_path):
+    status, _, errors = postnms("predict", trained_run, tmp_path / "*.png", "--json", "-")
+    assert status == 2
+    assert "*.png: no file matches this pattern" in errors

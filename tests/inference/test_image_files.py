@@ -45,7 +45,13 @@ def written(folder):
 
 
 ROWS = ("nms", "post_nms")
-OTHERS = {"predict.json", "journal.jsonl", "images.json", *(f"results_{row}.json" for row in ROWS)}
+OTHERS = {
+    "predict.json",
+    "labels.json",
+    "journal.jsonl",
+    "images.json",
+    *(f"results_{row}.json" for row in ROWS),
+}
 
 
 def test_pictures_are_named_as_their_images(predict, tmp_path):

@@ -49,9 +49,14 @@ app.add_typer(recipes, name="recipes")
 OPTIONS = {
     "changes": "--set",
     "data": "--data",
+    "device": "--device",
+    "formats": "--format",
     "out": "--out",
+    "overlap": "--overlap",
+    "row": "--row",
     "split": "--split",
     "sweep": "--sweep",
+    "tile": "--tile",
 }
 """The option that an argument of the library comes from, by the name of the argument."""
 

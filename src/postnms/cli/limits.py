@@ -4,7 +4,7 @@ COCO's evaluation takes at most 100 detections of a class in an image, and detec
 most 100 of an image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from postnms.cli.console import say
@@ -18,10 +18,12 @@ _MOST_ROWS = 4
 """Largest number of rows that a line names."""
 
 
-def say_cut(cut: int, images: int, limit: int, remedy: str) -> None:
+def say_cut(
+    cut: int, images: int, limit: int, remedy: str, tell: Callable[[str], None] = say
+) -> None:
     """Say how many images have more detections than a limit, unless there are none."""
     if cut:
-        say(
+        tell(
             f"note: {cut} of {images} images have more than {limit} detections: the rest is cut, "
             f"as is usual on COCO; {remedy}"
         )

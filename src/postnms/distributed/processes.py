@@ -12,6 +12,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 
+from postnms.errors import UserError
+
 
 def this_process() -> PartialState:
     """Return the state of this process.
@@ -33,6 +35,22 @@ def get_accelerator(**options: Any) -> Accelerator:
 def this_device() -> torch.device:
     """Return the device of this process."""
     return torch.device(this_process().device or "cpu")
+
+
+def chosen_device(name: torch.device | str | None) -> torch.device:
+    """Return a device by its name, such as ``cuda:1``. None: the device of this process.
+
+    Raises UserError if this machine has no such device.
+    """
+    if name is None:
+        return this_device()
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        about = str(error).partition("\n")[0]
+        raise UserError(f"cannot compute on {name!s} ({about})", argument="device") from error
+    return device
 
 
 def end_processes() -> None:

@@ -2,11 +2,12 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -19,9 +20,12 @@ from postnms.detectors.detector import ROW_TITLES
 from postnms.drawing.boxes import save_picture, side_by_side
 from postnms.errors import UserError
 from postnms.evaluation.results import to_results
+from postnms.files.atomic import write_json
 from postnms.files.folders import own_folder
+from postnms.inference.exports import ONLY_RESULTS, Exports
 from postnms.inference.journal import CUT, MARKER, Journal, stamp_of
 from postnms.inference.pictures import detect_image, draw_detections
+from postnms.inference.tiles import Tiling, detect_tiled
 from postnms.structures import Detections
 
 _LONGEST_NAME = 200
@@ -63,6 +67,7 @@ class _Predictor:
     folder: Path
     drawing: Drawing
     max_pixels: int
+    tiling: Tiling | None
 
     def __call__(self, path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
         """Detect objects in an image, draw them, and return the finished line of the journal.
@@ -75,7 +80,7 @@ class _Predictor:
         cut: list[int] = []
         try:
             image = load_image(path, max_pixels=self.max_pixels)
-            rows, to_original = detect_image(self.detector, image, self.size, cut.append)
+            rows, to_original = self._detect(image, cut.append)
             self._draw(image, rows, to_original, self.folder / planned["picture"])
         except UserError as error:
             return {**planned, "error": str(error)}
@@ -84,8 +89,15 @@ class _Predictor:
             row: to_results(detections, [planned["id"]], to_original, category_ids)
             for row, detections in rows.items()
         }
-        line = {**planned, "stamp": stamp, "results": results}
+        size = {"height": image.height, "width": image.width}
+        line = {**planned, **size, "stamp": stamp, "results": results}
         return {**line, CUT: True} if any(cut) else line
+
+    def _detect(self, image: Image.Image, cut: Progress) -> tuple[dict[str, Detections], Tensor]:
+        if self.tiling is None:
+            return detect_image(self.detector, image, self.size, cut)
+        rows = detect_tiled(self.detector, image, self.size, self.tiling)
+        return rows, torch.ones(1, 2, dtype=torch.float64)
 
     def _draw(
         self, image: Image.Image, rows: Mapping[str, Detections], to_original: Tensor, path: Path
@@ -108,6 +120,9 @@ def predict_files(
     drawing: Drawing = Drawing(),
     about: Mapping[str, Any] | None = None,
     max_pixels: int = MAX_PIXELS,
+    tiling: Tiling | None = None,
+    exports: Exports = ONLY_RESULTS,
+    report: Callable[[Mapping[str, Any]], None] | None = None,
     done: Progress = no_progress,
 ) -> Predicted:
     """Write a picture of each image and the COCO results of every row.
@@ -118,7 +133,7 @@ def predict_files(
 
     Image ids count from 1 in the order of ``paths``. Images that a later job adds to the folder
     get the next ids. ``images.json`` says which id is which file, and which files could not be
-    read.
+    read. ``labels.json`` has the names of the classes.
 
     Args:
         detector: in evaluation mode.
@@ -130,6 +145,10 @@ def predict_files(
         about: facts that identify the detector, which JSON can hold. If they differ from those of
             the earlier job in the folder, all images are done again.
         max_pixels: an image with more pixels is left out.
+        tiling: how larger images are cut into tiles. None: not at all.
+        exports: what is written beside the COCO results.
+        report: called at the end with the finished line of each of the images, in the order of
+            their ids. The line has ``results`` or an ``error``.
         done: called after every image.
 
     Raises:
@@ -137,8 +156,10 @@ def predict_files(
             the journal cannot be written.
     """
     settings = {**(about or {}), "both": drawing.both, "min_score": drawing.min_score}
+    if tiling is not None:
+        settings["tiling"] = [tiling.tile, tiling.overlap, str(tiling.suppressor)]
     images = {str(path): path for path in paths}
-    predict = _Predictor(detector, size, categories, folder, drawing, max_pixels)
+    predict = _Predictor(detector, size, categories, folder, drawing, max_pixels, tiling)
     unread = []
     skipped = 0
     with (
@@ -157,7 +178,20 @@ def predict_files(
                 done(1)
         finally:
             counts = journal.merge()
+        write_json(folder / "labels.json", _labels_of(categories))
+        exports.write(folder, detector.row_names, journal.finished, categories)
+        if report is not None:
+            for line in journal.finished(errors=True):
+                if line["file_name"] in images:
+                    report(line)
     return Predicted(counts, unread, skipped, journal.cut)
+
+
+def _labels_of(categories: Sequence[Category]) -> list[dict[str, Any]]:
+    return [
+        {"label": label, "id": category.id, "name": category.name}
+        for label, category in enumerate(categories)
+    ]
 
 
 def _plan(images: Mapping[str, Path], folder: Path, journal: Journal) -> list[dict[str, Any]]:

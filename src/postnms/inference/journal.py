@@ -122,6 +122,16 @@ class Journal:
                         counts[row] += 1
         return counts
 
+    def finished(self, *, errors: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield the lines of the images that are done, with their results, by rising id.
+
+        ``errors``: also those of images that could not be read.
+        """
+        kinds = {"stamp", "error"} if errors else {"stamp"}
+        lines = [line for line in self._lines.values() if line.keys() & kinds]
+        lines.sort(key=lambda line: line["id"])
+        return self._whole_lines([line["file_name"] for line in lines])
+
     def _results(self, row: str) -> Path:
         return self._folder / f"results_{row}.json"
 

@@ -13,7 +13,7 @@ from postnms.data.dataset import Category
 from postnms.data.image_files import MAX_PIXELS
 from postnms.data.transforms import InputSize
 from postnms.detectors import Detector
-from postnms.distributed.processes import this_device
+from postnms.distributed.processes import chosen_device
 from postnms.errors import UserError, shown
 from postnms.inference.tiles import Tiling, detect_tiled
 from postnms.inference.whole_images import Rows, detect_images
@@ -162,7 +162,7 @@ class Model:
         max_pixels: int = MAX_PIXELS,
     ) -> Iterator[Prediction]:
         """Yield the prediction of each image, see :meth:`predict`. One batch is read at a time."""
-        row = self._chosen(row)
+        row = self.chosen_row(row)
         if type(batch_size) is not int or batch_size < 1:
             raise UserError(f"expected at least 1, got {shown(batch_size)}", argument="batch_size")
         for start in range(0, len(sources), batch_size):
@@ -171,6 +171,19 @@ class Model:
             every = self._detect(pictures, tiling, batch_size)
             for source, image, rows in zip(some, pictures, every, strict=True):
                 yield self._prediction(source, image, rows[row], row, min_score)
+
+    def chosen_row(self, row: str | None) -> str:
+        """Return the name of a row of this model. None: the last one.
+
+        Raises UserError if the model has no such row.
+        """
+        if row is None:
+            return self.rows[-1]
+        if row not in self.rows:
+            raise UserError(
+                f"expected one of {', '.join(self.rows)}, got {shown(row)}", argument="row"
+            )
+        return row
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write recipe, classes and weights, so that ``load`` and ``from_pretrained`` read them.
@@ -206,25 +219,16 @@ class Model:
             download: further options of ``huggingface_hub.snapshot_download``, such as ``token``.
 
         Raises:
-            UserError: there is neither such a folder nor such a repository, or a file in it is not
-                as it must be.
+            UserError: there is neither such a folder nor such a repository, a file in it is not as
+                it must be, or the machine has no such device.
             ImportError: the name is that of a repository, and ``huggingface_hub`` is not installed.
         """
         folder = RunFolder(fetch_pretrained(name, revision, download))
         recipe = read_recipe(folder)
-        detector = load_detector(folder, recipe, this_device() if device is None else device)
+        detector = load_detector(folder, recipe, chosen_device(device))
         categories = read_categories(folder)
         size = recipe.detector.input_size
         return cls(detector, categories, input_size=size, recipe=recipe)
-
-    def _chosen(self, row: str | None) -> str:
-        if row is None:
-            return self.rows[-1]
-        if row not in self.rows:
-            raise UserError(
-                f"expected one of {', '.join(self.rows)}, got {shown(row)}", argument="row"
-            )
-        return row
 
     def _detect(
         self, pictures: Sequence[Image.Image], tiling: Tiling | None, batch_size: int
