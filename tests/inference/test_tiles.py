@@ -68,6 +68,8 @@ def joined(left, right, whole=(), suppressor="nms"):
 def test_an_object_in_the_strip_is_given_once():
     """The left tile sees 15 of its 30 pixels, with the better score; the right tile all of it."""
     assert joined([(85, 10, 100, 40, 0.9, 0)], [(85, 10, 115, 40, 0.6, 0)]) == [(85, 10, 115, 40)]
+    # The neighbour sees more, however little it scores.
+    assert joined([(85, 10, 100, 40, 0.9, 0)], [(85, 10, 115, 40, 0.3, 0)]) == [(85, 10, 115, 40)]
     assert joined([(65, 10, 95, 40, 0.6, 0)], [(80, 10, 95, 40, 0.9, 0)]) == [(65, 10, 95, 40)]
     whole = (84, 10, 96, 40, 0.9, 0)
     assert joined([whole], [(84, 10, 96, 41, 0.8, 0)]) == [whole[:4]]
@@ -110,9 +112,23 @@ def test_any_suppressor_joins_and_its_limit_is_only_that_of_the_user():
     assert len(joined(many, [])) == len(many) > 200
     assert len(joined(many, [], suppressor="nms:max_detections=7")) == 7
     assert len(joined(many, [], suppressor=get_suppressor("nms"))) == 100
-    twice = [(60, 10, 75, 40, 0.9, 0), (61, 10, 76, 40, 0.8, 0)]
-    assert len(joined(twice, [], suppressor="soft_nms_linear")) == 2
-    assert len(joined(twice, [], suppressor="wbf")) == 1
+    twice = [(83, 10, 96, 40, 0.9, 0)], [(84, 10, 97, 40, 0.8, 0)]
+    assert len(joined(*twice)) == 1
+    assert len(joined(*twice, suppressor="soft_nms_linear")) == 2
+    [merged] = joined(*twice, suppressor="wbf")
+    assert 83 < merged[0] < 84
+    alone = [(5, 10, 15, 40, 0.3, 0)]
+    assert len(joined(alone, [], suppressor="nms:score=0.4")) == 0
+
+
+def test_what_one_tile_gives_together_stays_together():
+    """The stage may move kept boxes onto one another, and NMS would drop one of them."""
+    close = [(30, 10, 60, 40, 0.9, 0), (35, 10, 65, 40, 0.8, 0)]
+    assert set(joined(close, [])) == {box[:4] for box in close}
+    # A box of another tile, or of another class in it, on which class-agnostic NMS acts alone.
+    whole = (30, 10, 62, 40, 0.95, 1)
+    assert len(joined(close, [], [whole])) == 3
+    assert joined(close, [], [whole], suppressor="nms_agnostic") == [whole[:4]]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ keep such pieces out of the result:
 3. A box that reaches an inner border, and that a box of its class covers which goes on beyond this
    border, is a piece of that object. It is left out if the larger box scores at least half as much.
 
-What is left goes through the suppressor, since two tiles see the objects in their overlap twice.
+Two tiles see the objects in their overlap twice. So the boxes that overlap a box of another tile go
+through the suppressor. The others have gone through that of the detector, and stay.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from postnms.structures import (
     Detections,
     concatenate_detections,
     take,
+    top_per_image,
 )
 from postnms.suppression.protocol import Suppressor
 from postnms.suppression.registry import choose
@@ -46,6 +48,8 @@ COVERED = 0.7
 """Share of the area of a piece that the box of the whole object covers."""
 HALF = 0.5
 """Share of the score of a piece that the box of the whole object has at least."""
+AT_ONCE = 256
+"""Number of boxes that are compared with all others at once, to use little memory."""
 
 Box = tuple[int, int, int, int]
 
@@ -155,13 +159,44 @@ def join(
     piece = torch.cat(
         [_is_piece(view, borders, every) for view, borders in zip(kept, ends, strict=True)]
     )
-    every = take(every, ~piece)
-    source = torch.arange(len(every.scores))
-    return tiling.joined(
+    view = torch.arange(len(kept)).repeat_interleave(
+        torch.tensor([len(part.scores) for part in kept])
+    )
+    return _suppress(take(every, ~piece), view[~piece], tiling.joined)
+
+
+def _suppress(every: Detections, view: Tensor, suppressor: Suppressor) -> Detections:
+    """Suppress what several tiles see, and return all detections by falling score.
+
+    ``view`` (n,) is the number of the tile that gives each of them. A box that no box of another
+    tile overlaps stays as the detector has given it: it has gone through suppression already.
+    """
+    groups = torch.zeros_like(every.labels) if suppressor.class_agnostic else every.labels
+    seen_twice = _seen_twice(every.boxes, groups, view)
+    doubled = take(every, seen_twice)
+    rows = torch.arange(len(doubled.scores))
+    joined = suppressor(
         Candidates(
-            every.boxes, every.scores, every.labels, every.image, source, 1, extra=every.extra
+            doubled.boxes, doubled.scores, doubled.labels, rows * 0, rows, 1, extra=doubled.extra
         )
     )
+    joined = replace(joined, source=doubled.source[joined.source])
+    alone = take(every, ~seen_twice)
+    if suppressor.score_threshold is not None:
+        alone = take(alone, alone.scores > suppressor.score_threshold)
+    both = concatenate_detections([joined, alone], num_images=1)
+    return take(both, top_per_image(both.scores, both.image, 1, suppressor.max_detections))
+
+
+def _seen_twice(boxes: Tensor, groups: Tensor, view: Tensor) -> Tensor:
+    """Return a mask (n,) of the boxes that a box of another view and of the same group overlaps."""
+    parts = [torch.zeros(0, dtype=torch.bool)]
+    for rows in torch.arange(len(boxes)).split(AT_ONCE):
+        shared = intersection(boxes[rows][:, None], boxes[None]) > 0
+        shared &= view[rows][:, None] != view[None]
+        shared &= groups[rows][:, None] == groups[None]
+        parts.append(shared.any(dim=1))
+    return torch.cat(parts)
 
 
 Border = tuple[float, float] | None

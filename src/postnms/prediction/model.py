@@ -124,7 +124,8 @@ class Model:
                 objects are found. None: each image is looked at as a whole.
             overlap: least share of its side that a tile has in common with the next one. Choose it
                 so that most objects are smaller than ``tile * overlap`` pixels.
-            suppressor: what joins the results of the tiles, by ``NAME`` or ``NAME:FIELD=VALUE``.
+            suppressor: what joins the boxes that several tiles see, by ``NAME`` or
+                ``NAME:FIELD=VALUE``. There is no limit of detections unless it sets one.
             max_pixels: a file with more pixels is refused.
             done: called with the number of finished images.
 
