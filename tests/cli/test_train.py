@@ -106,10 +106,10 @@ def test_resume_needs_the_run_and_nothing_else(postnms, run_folder):
             2,
             True,
         )
-    for words in ((), ("demo",), ("--out", "x")):
+    for words in ((), ("--out", "x")):
         status, _, shown = postnms("train", *words)
         assert status == 2
-        assert "expected RECIPE and --out RUN for a new run, or --resume RUN" in shown
+        assert "expected RECIPE for a new run, or --resume RUN" in shown
 
 
 LONG = ["training.iterations=8", "training.evaluate_every=99", "training.checkpoint_every=99"]
@@ -178,3 +178,16 @@ def test_several_processes_leave_a_second_signal_to_their_launcher():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         assert stop()
+
+
+def test_without_out_a_run_gets_a_folder_of_its_own(postnms, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = tmp_path / "mine.json"
+    status, _, _ = postnms("recipes", "show", "demo", "--out", recipe)
+    assert status == 0
+    one_step = (*SETS, "--set", "training.iterations=1")
+    for name in ("mine", "mine_2"):
+        status, shown, error = postnms("train", recipe, *one_step)
+        assert status == 0, error
+        assert f"run folder: runs/{name}\n" in shown
+        assert RunFolder(tmp_path / "runs" / name).weights.is_file()

