@@ -1,10 +1,11 @@
 """``postnms train`` begins runs, and continues them on the data that they began with."""
 
 import json
+import multiprocessing
+import os
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 import yaml
@@ -133,9 +134,9 @@ def test_a_run_that_a_signal_stops_goes_on_to_the_last_digit(postnms, tmp_path, 
         calls.append(1)
         if len(calls) == 1:
             # A terminal sends Ctrl-C to the worker of the loader too, whose batches are needed on.
-            (worker,) = psutil.Process().children(recursive=True)
+            (worker,) = multiprocessing.active_children()
             ignored.append(ignores(worker.pid, signal.SIGINT))
-            worker.send_signal(signal.SIGINT)
+            os.kill(worker.pid, signal.SIGINT)
         if number := signals.get(len(calls)):
             signal.raise_signal(number)
         return step(*args)

@@ -29,6 +29,8 @@ from postnms.runs.loading import build_run_detector, load_detector, start_from
 from postnms.training.optimizer import build_optimizer
 from postnms.training.report import TrainingReport
 from postnms.training.resume import resume_training
+from postnms.training.schedule import schedule_of
+from postnms.training.state import Trained
 from tests.fuzz.cases import WrongResultError
 from tests.fuzz.models import LABELS, tiny_model, tiny_optimizer
 from tests.fuzz.read_data import require
@@ -104,7 +106,8 @@ def read_pictures(path, undamaged):
 def read_log(path, undamaged):
     """Cut the log of a run that is resumed after its first iteration."""
     folder = RunFolder(path.parent)
-    TrainingReport(folder, read_recipe(folder).training, get_accelerator(), 1)
+    config = read_recipe(folder).training
+    TrainingReport(folder, config, schedule_of(config, 3), get_accelerator(), 1)
     for line in folder.log.read_text().splitlines():
         require(json.loads(line)["iteration"] <= 1, "a line after the iteration")
 
@@ -133,8 +136,10 @@ def resume(path, undamaged, model, optimizer, categories):
     recipe = read_recipe(folder)
     before = torch.get_rng_state()
     digest = tensors_of(undamaged)[1]["data_digest"]
+    schedule = schedule_of(recipe.training, 3)
+    trained = Trained(model, model, optimizer)
     finished = resume_training(
-        recipe, digest, folder, categories, model, optimizer, get_accelerator()
+        recipe, digest, schedule, folder, categories, trained, get_accelerator()
     )
     generator = torch.get_rng_state()
     torch.set_rng_state(before)

@@ -51,6 +51,7 @@ def test_a_case_is_decided_by_its_seed_and_number(undamaged, tmp_path, kind):
     assert [damaged(1, number) for number in range(3)] != first
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 def test_making_a_call_leaves_the_valid_arguments_as_they_are():
     before = [tensor.clone() for tensor in (BOXES, SCORES, GROUPS)]
     for variants in VARIANTS.values():

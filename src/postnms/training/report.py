@@ -8,12 +8,14 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import psutil
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import (
@@ -67,7 +69,8 @@ class TrainingReport:
         self.best: float | None = None
         if self.main:
             self.best = _best_ap(_cut_log(folder, start))
-        self.trackers = start_trackers(config.trackers, folder, start) if self.main else []
+        self.start_trackers = partial(start_trackers, config.trackers, folder, start)
+        self.trackers: list[GeneralTracker] = []
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -82,6 +85,7 @@ class TrainingReport:
 
     def __enter__(self) -> Self:
         if self.main:
+            self.trackers = self.start_trackers()
             self.live.start()
         return self
 
