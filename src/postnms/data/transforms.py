@@ -254,7 +254,8 @@ def transpose(sample: Sample) -> Sample:
 def _boxes(sample: Sample) -> tv_tensors.BoundingBoxes:
     """Return the boxes of a sample as the transforms of torchvision take them."""
     size = (sample.image.shape[1], sample.image.shape[2])
-    return tv_tensors.BoundingBoxes(sample.boxes, format="XYXY", canvas_size=size)  # pyright: ignore
+    xyxy = tv_tensors.BoundingBoxFormat.XYXY
+    return tv_tensors.BoundingBoxes(sample.boxes, format=xyxy, canvas_size=size)  # pyright: ignore
 
 
 def _with_boxes(sample: Sample, image: Tensor, boxes: Tensor) -> Sample:

@@ -51,7 +51,7 @@ def test_a_trace_takes_any_number_of_boxes(grouped):
 @GROUPED
 @pytest.mark.parametrize("least", [None, 0.3], ids=["whole", "filtered"])
 def test_an_export_takes_any_number_of_boxes(grouped, least):
-    """Of filtered boxes, not even the number is known before the graph runs."""
+    """The number of boxes that a filter leaves is not known before the graph runs."""
     module, count = Keep(grouped, least), torch.export.Dim("count", min=0)
     program = torch.export.export(module, random_scene(10), dynamic_shapes=({0: count},) * 3)
     assert_equals(program.module(), module)
