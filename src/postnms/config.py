@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from postnms.errors import UserError, shown, shown_name
+from postnms.errors import UserError, listed, shown, shown_name
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """A number in [0, 1]."""
@@ -98,9 +98,7 @@ def nearest(wrong: str, valid: list[str]) -> str:
     close = difflib.get_close_matches(wrong.lower(), valid, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
-    names = sorted(valid)
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"valid: {', '.join(names[:MOST_NAMES])}{more}"
+    return f"valid: {listed(sorted(valid), MOST_NAMES)}"
 
 
 def _check_integers(values: Any, place: _Place, path: tuple[str, ...] = ()) -> None:

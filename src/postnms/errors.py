@@ -5,6 +5,7 @@ The command line prints such a mistake as one line.
 
 import re
 import reprlib
+from collections.abc import Sequence
 from pathlib import Path
 
 MOST_SHOWN = 80
@@ -65,6 +66,17 @@ def shown_path(path: Path) -> str:
     """Return a path from a file of others for a message, without its middle if it is absurd."""
     text = str(path)
     return text if len(text) <= _LONGEST_PATH else f"{text[:60]}...{text[60 - _LONGEST_PATH :]}"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return the first ``most`` names for a message, and how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 _LONGEST_PATH = 300

@@ -143,7 +143,7 @@ def test_results_of_rows_that_another_detector_has_not_are_removed(
 def test_a_job_that_is_stopped_has_results_and_goes_on(predict, tmp_path, monkeypatch, end):
     names = [f"{i}.png" for i in range(4)]
     predict(*names, out="whole")
-    detect, calls = image_files.detect_image, []
+    detect, calls = image_files.detect_images, []
 
     def stop_at_the_third(*arguments):
         calls.append(1)
@@ -151,7 +151,7 @@ def test_a_job_that_is_stopped_has_results_and_goes_on(predict, tmp_path, monkey
             raise end
         return detect(*arguments)
 
-    monkeypatch.setattr(image_files, "detect_image", stop_at_the_third)
+    monkeypatch.setattr(image_files, "detect_images", stop_at_the_third)
     with pytest.raises(end):
         predict(*names)
     assert written(tmp_path / "out") == (["0.png", "1.png"], [1, 2])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from postnms.cli.console import say
+from postnms.errors import listed
 
 if TYPE_CHECKING:
     from postnms.analysis.comparison import ComparedRow
@@ -59,17 +60,13 @@ def say_compared(rows: "Sequence[ComparedRow]", images: int) -> None:
     cut = [f"{row.name} in {row.cut}" for row in rows if row.cut]
     if cut:
         say(
-            f"note: of {images} images, max_detections cuts {_listed(cut)}, as is usual on COCO; "
-            f"--suppressor NAME:max_detections=N keeps more"
+            f"note: of {images} images, max_detections cuts {listed(cut, _MOST_ROWS)}, as is usual "
+            f"on COCO; --suppressor NAME:max_detections=N keeps more"
         )
     uncounted = [f"{row.name} in {row.uncounted}" for row in rows if row.uncounted]
     if uncounted:
         say(
             f"note: of {images} images, more than {MAX_DETECTIONS} detections of one class have "
-            f"{_listed(uncounted)}: the figures count the best {MAX_DETECTIONS}, as COCO does"
+            f"{listed(uncounted, _MOST_ROWS)}: the figures count the best {MAX_DETECTIONS}, "
+            "as COCO does"
         )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_ROWS} more rows" if len(names) > _MOST_ROWS else ""
-    return ", ".join(names[:_MOST_ROWS]) + more

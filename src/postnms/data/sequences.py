@@ -20,7 +20,7 @@ from torch import Tensor
 
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import Category, Dataset, Record, Truth
-from postnms.data.formats.coco import LEAST_SIDE
+from postnms.data.formats.coco import LEAST_SIDE, clip_boxes
 from postnms.data.image_objects import to_image
 from postnms.errors import UserError, shown
 
@@ -204,8 +204,7 @@ def _record(
     labels_from: int,
 ) -> Record:
     height, width = size
-    boxes = objects.boxes.clip(0, [width, height, width, height]).astype(np.float32)
-    solid = (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(axis=1)
+    boxes, solid = clip_boxes(objects.boxes, height, width)
     return Record(
         index,
         Path(f"{name}_{index}"),

@@ -73,7 +73,7 @@ def open_splits(config: DataConfig, root: Path | None, size: InputSize, seed: in
     """
     found = None if root is None else find_data(config, root, seed)
     dataset = read_split(config, found, "train", seed)
-    train = _prepare(dataset, config, size, config.augmentation, seed)
+    train = prepare(dataset, config, size, config.augmentation, seed)
     val = open_split(config, found, "val", dataset.categories, size, seed)
     for split in (train, val):
         if not split.dataset.annotated:
@@ -106,7 +106,7 @@ def open_split(
             that is not one of ``categories``.
     """
     dataset = read_split(config, found, split, seed).with_label_map(categories)
-    return _prepare(dataset, config, size, None, seed)
+    return prepare(dataset, config, size, None, seed)
 
 
 def open_val(
@@ -188,14 +188,17 @@ def _named_splits(config: DataConfig, root: Path) -> Mapping[str, FoundSplit]:
     return splits
 
 
-def _prepare(
+def prepare(
     dataset: Dataset,
     config: DataConfig,
     size: InputSize,
     augmentation: AugmentationConfig | None,
     seed: int,
 ) -> DetectionData:
-    """Return the resized and, on request, augmented samples of a split."""
+    """Return the samples of a split, read as ``config`` says.
+
+    They are resized to the limits ``size``, and changed at random if there is an ``augmentation``.
+    """
     return DetectionData(
         dataset,
         *size,

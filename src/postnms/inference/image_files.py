@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import Category
@@ -24,9 +23,9 @@ from postnms.files.atomic import write_json
 from postnms.files.folders import own_folder
 from postnms.inference.exports import ONLY_RESULTS, Exports
 from postnms.inference.journal import CUT, MARKER, Journal, stamp_of
-from postnms.inference.pictures import detect_image, draw_detections
+from postnms.inference.pictures import draw_detections
 from postnms.inference.tiles import Tiling, detect_tiled
-from postnms.structures import Detections
+from postnms.inference.whole_images import Rows, detect_images
 
 _LONGEST_NAME = 200
 """Largest number of bytes of the name of a picture that are taken from the name of the image."""
@@ -80,32 +79,28 @@ class _Predictor:
         cut: list[int] = []
         try:
             image = load_image(path, max_pixels=self.max_pixels)
-            rows, to_original = self._detect(image, cut.append)
-            self._draw(image, rows, to_original, self.folder / planned["picture"])
+            rows = self._detect(image, cut.append)
+            self._draw(image, rows, self.folder / planned["picture"])
         except UserError as error:
             return {**planned, "error": str(error)}
         category_ids = [category.id for category in self.categories]
         results = {
-            row: to_results(detections, [planned["id"]], to_original, category_ids)
+            row: to_results(detections, [planned["id"]], torch.ones(1, 2), category_ids)
             for row, detections in rows.items()
         }
         size = {"height": image.height, "width": image.width}
         line = {**planned, **size, "stamp": stamp, "results": results}
         return {**line, CUT: True} if any(cut) else line
 
-    def _detect(self, image: Image.Image, cut: Progress) -> tuple[dict[str, Detections], Tensor]:
+    def _detect(self, image: Image.Image, cut: Progress) -> Rows:
         if self.tiling is None:
-            return detect_image(self.detector, image, self.size, cut)
-        rows = detect_tiled(self.detector, image, self.size, self.tiling)
-        return rows, torch.ones(1, 2, dtype=torch.float64)
+            return detect_images(self.detector, [image], self.size, cut)[0]
+        return detect_tiled(self.detector, image, self.size, self.tiling)
 
-    def _draw(
-        self, image: Image.Image, rows: Mapping[str, Detections], to_original: Tensor, path: Path
-    ) -> None:
+    def _draw(self, image: Image.Image, rows: Rows, path: Path) -> None:
         names = [category.name for category in self.categories]
         panels = [
-            draw_detections(image, row, to_original, names, self.drawing.min_score)
-            for row in rows.values()
+            draw_detections(image, row, names, self.drawing.min_score) for row in rows.values()
         ]
         titles = [ROW_TITLES[row] for row in rows]
         save_picture(side_by_side(panels, titles) if self.drawing.both else panels[-1], path)

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from postnms.config import Progress, no_progress
 from postnms.data.transforms import InputSize, resize
 from postnms.detectors import Detector
 from postnms.structures import Detections, move, of_image, rescale
@@ -17,7 +18,10 @@ Rows = dict[str, Detections]
 
 @torch.no_grad()
 def detect_images(
-    detector: Detector, images: Sequence[Image.Image], size: InputSize | None
+    detector: Detector,
+    images: Sequence[Image.Image],
+    size: InputSize | None,
+    cut: Progress = no_progress,
 ) -> list[Rows]:
     """Detect objects in some images, with one forward pass for all images of the same size.
 
@@ -27,6 +31,8 @@ def detect_images(
         detector: in evaluation mode. Its parameters decide the device.
         images: RGB images.
         size: how images are resized for the detector. None: the detector gets them as they are.
+        cut: called with the number of images of which NMS kept more boxes than the detector's
+            limit, once for each forward pass.
 
     Returns:
         For each image its rows, in pixels of the image and on the CPU.
@@ -38,11 +44,12 @@ def detect_images(
     device = next(detector.parameters()).device
     found: dict[int, Rows] = {}
     for members in by_shape.values():
-        rows = detector([tensors[index].to(device) for index in members]).rows
+        output = detector([tensors[index].to(device) for index in members])
+        cut(0 if output.cut is None else int(output.cut.sum()))
         for position, index in enumerate(members):
             found[index] = {
                 name: _in_pixels_of(images[index], tensors[index], of_image(row, position))
-                for name, row in rows.items()
+                for name, row in output.rows.items()
             }
     return [found[index] for index in range(len(images))]
 

@@ -19,7 +19,7 @@ from postnms.data.image_files import load_image
 from postnms.data.image_objects import ImageObject, to_image
 from postnms.drawing.boxes import draw_boxes
 from postnms.inference.pictures import DRAWN_SCORE
-from postnms.inference.records import records_of, yolo_text
+from postnms.inference.records import COLUMNS, records_of, yolo_text
 
 if TYPE_CHECKING:
     import pandas
@@ -70,8 +70,7 @@ class Prediction:
             import pandas
         except ImportError as error:
             raise ImportError("to_pandas needs the package pandas: pip install pandas") from error
-        columns = ["label", "name", "score", "x1", "y1", "x2", "y2"]
-        return pandas.DataFrame(self.to_records(), columns=columns)
+        return pandas.DataFrame(self.to_records(), columns=list(COLUMNS))
 
     def to_coco(self, image_id: ImageId) -> list[dict[str, Any]]:
         """Return COCO results: ``image_id``, ``category_id``, ``bbox`` (xywh), ``score``.

@@ -234,7 +234,7 @@ def finetune() -> Recipe:
 
 
 def demo() -> Recipe:
-    """Faster R-CNN on the built-in crowded scenes, for about four minutes on two CPU cores.
+    """Faster R-CNN on the built-in crowded scenes, for a few minutes on two CPU cores.
 
     postnms demo
     """

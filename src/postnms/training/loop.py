@@ -4,8 +4,9 @@ A run that was interrupted continues exactly as if it had not stopped.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -94,6 +95,7 @@ def _train(
         begin_run(folder, recipe, categories, splits.folder, resume=resume, command=command)
     best = BestWeights(folder) if accelerator.is_main_process else None
     batches = training_batches(recipe, splits.train, schedule.iterations, start, accelerator)
+    evaluate = partial(_evaluate, splits=splits, recipe=recipe, accelerator=accelerator)
     with TrainingReport(folder, config, schedule, accelerator, start) as report:
         for iteration, batch in enumerate(batches, start):
             rate = schedule.learning_rate(iteration)
@@ -107,50 +109,48 @@ def _train(
             report.step(iteration, losses, rate)
             finished = iteration + 1
             if schedule.is_evaluated(finished):
-                evaluation, _ = _evaluate(trained.result, splits, recipe, accelerator)
-                report.metrics(finished, evaluation)
-                if best is not None:
-                    best.offer(trained.result, evaluation, finished)
+                _measure(trained.result, finished, evaluate, report, best)
             stopped = is_stopped(stop, finished, schedule, accelerator)
             if stopped or schedule.is_saved(finished):
                 save_checkpoint(folder, recipe, digest, schedule, finished, trained, accelerator)
             if stopped:
                 raise TrainingStopped(finished, schedule.iterations)
-        evaluation, results = _finish(
-            trained.result, recipe, splits, schedule, folder, best, report, accelerator
-        )
+        detector, last = trained.result, schedule.iterations
+        keeps_last = config.final_weights == "last"
+        if keeps_last:
+            _save_weights(detector, recipe, folder, accelerator)
+        evaluation, results = _measure(detector, last, evaluate, report, best)
+        if not keeps_last:
+            accelerator.wait_for_everyone()  # Process 0 has written the best weights by then.
+            if load_best(folder, detector, last):
+                evaluation, results = evaluate(detector)
+            _save_weights(detector, recipe, folder, accelerator)
     if accelerator.is_main_process:
         folder.evaluation.unlink(missing_ok=True)
         write_results(folder, evaluation, results)
-    return trained.result, evaluation
+    return detector, evaluation
 
 
-def _finish(
+def _measure(
     detector: Detector,
-    recipe: Recipe,
-    splits: Splits,
-    schedule: Schedule,
-    folder: RunFolder,
-    best: BestWeights | None,
+    finished: int,
+    evaluate: Callable[[Detector], tuple[Evaluation, Results]],
     report: TrainingReport,
-    accelerator: Accelerator,
+    best: BestWeights | None,
 ) -> tuple[Evaluation, Results]:
-    """Evaluate after the last iteration, and write the weights that the recipe asks for."""
-    keeps_last = recipe.training.final_weights == "last"
-    if accelerator.is_main_process and keeps_last:
-        save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
-    evaluation, results = _evaluate(detector, splits, recipe, accelerator)
-    report.metrics(schedule.iterations, evaluation)
+    """Evaluate after ``finished`` iterations, report it, and keep the weights if they are best."""
+    evaluation, results = evaluate(detector)
+    report.metrics(finished, evaluation)
     if best is not None:
-        best.offer(detector, evaluation, schedule.iterations)
-    if keeps_last:
-        return evaluation, results
-    accelerator.wait_for_everyone()  # Process 0 has written the best weights by then.
-    if load_best(folder, detector, schedule.iterations):
-        evaluation, results = _evaluate(detector, splits, recipe, accelerator)
+        best.offer(detector, evaluation, finished)
+    return evaluation, results
+
+
+def _save_weights(
+    detector: Detector, recipe: Recipe, folder: RunFolder, accelerator: Accelerator
+) -> None:
     if accelerator.is_main_process:
         save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
-    return evaluation, results
 
 
 def _set_up(

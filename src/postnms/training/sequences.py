@@ -5,9 +5,8 @@ from os import PathLike
 from pathlib import Path
 
 from postnms.config import Progress, no_progress
-from postnms.data.loader import DetectionData
 from postnms.data.sequences import ItemSequence, dataset_of
-from postnms.data.splits import Splits
+from postnms.data.splits import Splits, prepare
 from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation
 from postnms.prediction.model import Model
@@ -78,19 +77,9 @@ def _splits_of(
     # The classes are those of the training data, whatever labels the others have.
     names = [category.name for category in first.categories]
     second = dataset_of(val_data, "val_data", names, labels_from, done)
-    size, config = recipe.detector.input_size, recipe.data
-    train_split, val_split = (
-        DetectionData(
-            dataset,
-            *size,
-            augmentation,
-            cache=config.cache,
-            seed=recipe.seed,
-            max_pixels=config.max_pixels,
-        )
-        for dataset, augmentation in ((first, config.augmentation), (second, None))
-    )
-    return Splits(train_split, val_split)
+    size, config, seed = recipe.detector.input_size, recipe.data, recipe.seed
+    train_split = prepare(first, config, size, config.augmentation, seed)
+    return Splits(train_split, prepare(second, config, size, None, seed))
 
 
 def recipe_of(recipe: str | PathLike[str] | Recipe) -> Recipe:

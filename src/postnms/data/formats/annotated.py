@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from postnms.data.dataset import Category, Truth
 from postnms.data.image_files import read_size
-from postnms.errors import UserError, shown_name
+from postnms.errors import UserError, listed, shown_name
 
 
 class AnnotatedBox(NamedTuple):
@@ -96,9 +96,8 @@ def sizes_of(paths: Sequence[Path], source: str) -> list[tuple[int, int]]:
         except UserError:
             wrong.append(shown_name(path.name))
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(
             f"{source}: of {len(paths)} images {len(wrong)} are missing or unreadable "
-            f"({', '.join(wrong[:3])}{more})"
+            f"({listed(wrong)})"
         )
     return sizes

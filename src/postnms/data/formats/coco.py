@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from postnms.data.dataset import Category, Dataset, ImageId, Record, Truth
 from postnms.data.formats.fields import (
@@ -246,13 +247,24 @@ def _record(
     boxes = np.array([box for box, _, _ in objects], np.float64).reshape(-1, 4)
     # The corners are added up and clipped in float64, so that they are rounded once.
     boxes[:, 2:] += boxes[:, :2]
-    boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
-    solid = (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(axis=1)
+    boxes, solid = clip_boxes(boxes, height, width)
     labels = np.array([label for _, label, _ in objects], np.int64)
     crowd = np.array([crowd for _, _, crowd in objects], np.bool_)
     path = find_image(images, file_name)
     record = Record(entry["id"], path, height, width, boxes[solid], labels[solid], crowd[solid])
     return record, int((~solid).sum())
+
+
+def clip_boxes(
+    boxes: NDArray[np.float64], height: int, width: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return boxes (m, 4) xyxy clipped to an image, and which of them are large enough to train on.
+
+    These have no side under :data:`LEAST_SIDE`.
+    """
+    clipped = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+    solid = np.all(clipped[:, 2:] - clipped[:, :2] >= LEAST_SIDE, axis=1)
+    return clipped, solid
 
 
 def _side(value: Any, where: str) -> int:

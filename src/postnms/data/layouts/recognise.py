@@ -9,7 +9,7 @@ from postnms.data.layouts.found import FoundData
 from postnms.data.layouts.image_folder import find_image_folder, is_image_folder
 from postnms.data.layouts.voc import find_voc, is_voc
 from postnms.data.layouts.yolo import find_yolo, is_yolo
-from postnms.errors import UserError, shown_name
+from postnms.errors import UserError, listed, shown_name
 
 MOST_NAMED = 8
 """Number of entries of a folder that a message names."""
@@ -76,8 +76,7 @@ def _unknown(path: Path) -> str:
     """Return the message for a folder that has none of the layouts."""
     entries = sorted(path.iterdir())
     names = [shown_name(entry.name) + ("/" if entry.is_dir() else "") for entry in entries]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    there = f"{', '.join(names[:MOST_NAMED])}{more}" if names else "nothing"
+    there = listed(names, MOST_NAMED) or "nothing"
     looked_for = ", ".join(f"{name} ({layout.looked_for})" for name, layout in LAYOUTS.items())
     return (
         f"{path}: no known layout of a data set; looked for {looked_for}; there is {there}"

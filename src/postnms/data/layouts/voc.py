@@ -15,7 +15,7 @@ from postnms.data.formats.annotated import AnnotatedBox, AnnotatedImage, sizes_o
 from postnms.data.formats.voc import VocFile, VocObject, counts_from_zero, read_voc
 from postnms.data.image_files import EXTENSIONS
 from postnms.data.layouts.found import FoundData, FoundSplit, canonical
-from postnms.errors import UserError, shown, shown_name
+from postnms.errors import UserError, listed, shown, shown_name
 
 LISTS = ("train", "val", "trainval", "test")
 """Lists in ``ImageSets/Main`` that are splits. The others tell which images have a class."""
@@ -97,10 +97,9 @@ def _read_list(file: Path, annotations: Path) -> list[Path]:
     paths = [annotations / f"{name.removesuffix('.xml')}.xml" for name in names]
     missing = [shown_name(path.name) for path in paths if not os.path.isfile(path)]
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise UserError(
             f"{file}: of {len(paths)} images {len(missing)} have no file in {annotations.name}: "
-            f"{', '.join(missing[:3])}{more}"
+            f"{listed(missing)}"
         )
     return paths
 

@@ -57,19 +57,19 @@ class TimmBody(nn.Module):
     """A timm network that gives some of its feature maps by name.
 
     Args:
-        network: a network that timm built with ``features_only``, for C2 to C5.
-        names: a name for each of its last feature maps, fine first.
+        network: a network that timm built with ``features_only``.
+        places: positions of some of its feature maps, by their names, fine first.
     """
 
-    def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
+    def __init__(self, network: nn.Module, places: dict[str, int]) -> None:
         super().__init__()
         self.network = network
-        self.names = names
+        self.places = places
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return the feature maps (B, C, H, W) of images (B, 3, H, W) by name."""
         maps = self.network(pixels)
-        return dict(zip(self.names, maps[-len(self.names) :], strict=True))
+        return {name: maps[place] for name, place in self.places.items()}
 
 
 def build_timm_body(config: BackboneConfig, names: tuple[str, ...]) -> tuple[TimmBody, list[int]]:
@@ -89,13 +89,17 @@ def build_timm_body(config: BackboneConfig, names: tuple[str, ...]) -> tuple[Tim
     """
     timm = _timm()
     name = config.name.removeprefix(TIMM_PREFIX)
-    network, widths = _with_all_strides(timm, config.name)
+    network, places = _with_all_strides(timm, config.name)
+    info: Any = network.feature_info
+    stages = [info.module_name(place) for place in places]
+    widths = [info.channels(place) for place in places]
     if config.weights is not None:
         _load(timm, network, name, config.weights)
-    _freeze(network, config.trainable_layers)
+    _freeze(network, stages, config.trainable_layers)
     if config.norm == "frozen":
         network = import_module("timm.layers").freeze_batch_norm_2d(network)
-    return TimmBody(network, names), widths[-len(names) :]
+    count = len(names)
+    return TimmBody(network, dict(zip(names, places[-count:], strict=True))), widths[-count:]
 
 
 def timm_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -129,20 +133,23 @@ def _known(timm: ModuleType, name: str) -> str:
 
 
 def _with_all_strides(timm: ModuleType, name: str) -> tuple[nn.Module, list[int]]:
-    """Build a network with random weights that gives the feature maps of :data:`STRIDES`."""
+    """Build a network with random weights, and find its feature maps of :data:`STRIDES`.
+
+    Returns the network and the positions of these among all feature maps that it gives.
+    """
     own = _known(timm, name)
     expected = (
         f"detector.backbone.name: expected a network with feature maps of strides "
         f"{', '.join(map(str, STRIDES))} for images of any size, got {name}"
     )
     try:
-        reductions = timm.create_model(own, features_only=True).feature_info.reduction()
+        network = timm.create_model(own, features_only=True)
+        reductions = network.feature_info.reduction()
         if not set(STRIDES) <= set(reductions):
             raise UserError(f"{expected}, which has strides {', '.join(map(str, reductions))}")
         # Of several maps with one stride, the last one has seen the most layers.
-        indices = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]
-        network = timm.create_model(own, features_only=True, out_indices=indices)
-        widths = network.feature_info.channels()
+        places = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]
+        widths = [network.feature_info.channels(place) for place in places]
         mode = network.training
         with torch.no_grad():
             maps = network.eval()(torch.zeros(1, 3, *PROBE))
@@ -152,25 +159,26 @@ def _with_all_strides(timm: ModuleType, name: str) -> tuple[nn.Module, list[int]
             raise
         about = " ".join(str(error).split())
         raise UserError(f"{expected}, which cannot do this ({about:.200})") from error
-    shapes = [tuple(level.shape[1:]) for level in maps]
+    shapes = [tuple(maps[place].shape[1:]) for place in places]
     wanted = [(w, PROBE[0] // s, PROBE[1] // s) for w, s in zip(widths, STRIDES, strict=True)]
     if shapes != wanted:
         raise UserError(f"{expected}, whose maps are {shapes} in place of {wanted}")
-    return network, widths
+    return network, places
 
 
-def _freeze(network: nn.Module, trainable_layers: int) -> None:
+def _freeze(network: nn.Module, stages: list[str], trainable_layers: int) -> None:
     """Freeze the first blocks: the stem, and the layers up to each of the feature maps.
 
-    The last ``trainable_layers`` of the five blocks are trained. Parameters come in the order of
-    the layers, so a block ends with the last parameter of the module that gives its feature map.
+    ``stages`` are the names of the modules that give C2 to C5. The last ``trainable_layers`` of the
+    five blocks are trained. Parameters come in the order of the layers, so a block ends with the
+    last parameter of the module that gives its feature map.
     """
     parameters = list(network.named_parameters())
-    info: Any = network.feature_info
-    stages = [name.replace(".", "_") + "_" for name in info.module_name()]
+    # Networks with flattened stages join the parts of a name with underscores.
+    prefixes = [stage.replace(".", "_") + "_" for stage in stages]
     positions = [
-        [i for i, (name, _) in enumerate(parameters) if name.replace(".", "_").startswith(stage)]
-        for stage in stages
+        [i for i, (name, _) in enumerate(parameters) if name.replace(".", "_").startswith(prefix)]
+        for prefix in prefixes
     ]
     ends = [positions[0][0] - 1, *(found[-1] for found in positions)]
     for index, (_, parameter) in enumerate(parameters):

@@ -1,0 +1,122 @@
+"""What ``postnms predict`` does with the images of one call."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from postnms.cli.console import progress_bar, stop_in_order
+from postnms.errors import UserError
+
+if TYPE_CHECKING:
+    from postnms.inference.exports import Exports
+    from postnms.inference.image_files import Drawing, Predicted
+    from postnms.inference.tiles import Tiling
+    from postnms.prediction import Model
+    from postnms.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """The images of one call, and how a model looks at them."""
+
+    model: "Model"
+    recipe: "Recipe"
+    """The recipe of the run that the model is from."""
+    paths: list[Path]
+    row: str
+    min_score: float
+    tiling: "Tiling | None"
+    max_pixels: int
+
+    def print_only(self, stream: IO[str] | None) -> list[str]:
+        """Print a line of JSON about each image, and return what could not be read."""
+        from postnms.prediction.inputs import Source
+
+        unread = []
+        with progress_bar("images", len(self.paths)) as done:
+            for path in self.paths:
+                try:
+                    [found] = self.model.stream(
+                        [Source(str(path), path)],
+                        row=self.row,
+                        min_score=self.min_score,
+                        tiling=self.tiling,
+                        max_pixels=self.max_pixels,
+                    )
+                    height, width = found.image_size
+                    records = found.to_records()
+                    about = {"height": height, "width": width, "detections": records}
+                except UserError as error:
+                    unread.append(str(error))
+                    about = {"error": str(error)}
+                self._print(stream, str(path), about)
+                done(1)
+        return unread
+
+    def write(
+        self,
+        folder: Path,
+        weights: Path,
+        drawing: "Drawing",
+        exports: "Exports",
+        stream: IO[str] | None,
+    ) -> "Predicted":
+        """Write pictures, COCO results and further formats, and print lines of JSON if wanted.
+
+        ``weights`` is the file of the model, whose content the folder is bound to.
+        """
+        from postnms.files.atomic import hash_of
+        from postnms.inference.exports import detections_of
+        from postnms.inference.image_files import predict_files
+
+        recipe = self.recipe
+        about = {"weights_sha256": hash_of(weights), "recipe": recipe.model_dump(mode="json")}
+        categories = self.model.categories
+
+        def report(line: Mapping[str, Any]) -> None:
+            if "error" in line:
+                self._print(stream, line["file_name"], {"error": line["error"]})
+                return
+            records = detections_of(line, self.row, categories, self.min_score)
+            size = {"height": line["height"], "width": line["width"]}
+            self._print(stream, line["file_name"], {**size, "detections": records})
+
+        stopped = "predict: stopped; what is done is kept, the same command goes on with it"
+        with stop_in_order(stopped), progress_bar("images", len(self.paths)) as done:
+            return predict_files(
+                self.model.detector,
+                recipe.detector.input_size,
+                categories,
+                self.paths,
+                folder,
+                drawing,
+                about,
+                max_pixels=self.max_pixels,
+                tiling=self.tiling,
+                exports=exports,
+                report=None if stream is None else report,
+                done=done,
+            )
+
+    def _print(self, stream: IO[str] | None, file_name: str, about: Mapping[str, Any]) -> None:
+        from postnms.inference.exports import json_line
+
+        if stream is not None:
+            row = {} if "error" in about else {"row": self.row}
+            stream.write(json_line(file_name, {**row, **about}))
+            stream.flush()
+
+
+@contextmanager
+def json_lines_to(where: str | None) -> Iterator[IO[str] | None]:
+    """Give the open file for lines of JSON: standard output for ``-``, None for None."""
+    from postnms.files.atomic import atomic_path
+
+    if where is None or where == "-":
+        yield None if where is None else sys.stdout
+        return
+    with atomic_path(Path(where)) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
