@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from postnms.clustering import cluster, keep_keys, representative_boxes
+from postnms.stage.losses import importance
+from postnms.stage.matching import match_clusters
 from postnms.stage.stage import fuse
-from postnms.stage.training_rows import training_rows
 from tests.support.builders import make, truths
 from tests.support.stages import (
     CANDIDATES,
@@ -63,21 +64,38 @@ def test_rows_are_not_filled_up_in_float32():
     assert seen == [5]
 
 
+def separate_rows(config):
+    """Yield box, image, label, truth or None, w_cls and w_loc of each member and representative."""
+    matches = match_clusters(CLUSTERS, TARGETS, config.positive_iou)
+    w_cls, w_loc = importance(CLUSTERS, matches, config.weighting)
+    representatives = representative_boxes(CLUSTERS, config.representative)
+    for c, key in enumerate(CLUSTERS.keys.tolist()):
+        positive = bool(matches.positive[c])
+        truth = TARGETS.boxes[matches.truth[c]].tolist() if positive else None
+        about = CANDIDATES.image[key], CANDIDATES.labels[key], truth
+        for i in (CLUSTERS.assignment == c).nonzero()[:, 0].tolist():
+            yield CANDIDATES.boxes[i], *about, w_cls[i].item(), w_loc[i].item()
+        yield representatives[c], *about, 1.0, 1.0
+
+
 def test_losses_are_the_equations():
     stage = build(smooth_l1_beta=0.5)
-    rows = training_rows(CLUSTERS, TARGETS, stage.config)
-    logits, deltas = stage(features(), rows.boxes, rows.image, rows.labels)
-    cls = loc = 0.0
-    for i in range(9):
-        p = 1 / (1 + math.exp(-logits[i].item()))
-        cls -= rows.w_cls[i].item() * math.log(p if rows.positive[i] else 1 - p)
-        x1, y1, x2, y2 = rows.boxes[i].tolist()
-        u1, v1, u2, v2 = rows.truths[i].tolist()
+    cls = loc = count = 0.0
+    for box, image, label, truth, w_cls, w_loc in separate_rows(stage.config):
+        logits, deltas = stage(features(), box[None], image[None], label[None])
+        p = 1 / (1 + math.exp(-logits.item()))
+        cls -= w_cls * math.log(1 - p if truth is None else p)
+        count += 1
+        if truth is None:
+            continue
+        x1, y1, x2, y2 = box.tolist()
+        u1, v1, u2, v2 = truth
         w, h = x2 - x1, y2 - y1
         wanted = [10 * ((u1 + u2) - (x1 + x2)) / 2 / w, 10 * ((v1 + v2) - (y1 + y2)) / 2 / h]
         wanted += [5 * math.log((u2 - u1) / w), 5 * math.log((v2 - v1) / h)]
-        errors = [abs(a - b) for a, b in zip(deltas[i].tolist(), wanted, strict=True)]
-        loc += rows.w_loc[i].item() * sum(e * e if e < 0.5 else e - 0.25 for e in errors)
+        errors = [abs(a - b) for a, b in zip(deltas[0].tolist(), wanted, strict=True)]
+        loc += w_loc * sum(e * e if e < 0.5 else e - 0.25 for e in errors)
+    assert count == 9
     found = stage.losses(features(), CLUSTERS, TARGETS)
     beta_over_rows = (4 / 5) / 9
     torch.testing.assert_close(
@@ -86,6 +104,16 @@ def test_losses_are_the_equations():
     torch.testing.assert_close(
         found["loss_stage_loc"].item(), beta_over_rows * loc, rtol=1e-5, atol=1e-6
     )
+
+
+def test_each_box_is_looked_at_once_in_training():
+    stage = build()
+    seen = rows_of_heads(stage)
+    refined = []
+    stage.heads.refinement.register_forward_pre_hook(lambda _, given: refined.append(len(given[0])))
+    stage.losses(features(), CLUSTERS, TARGETS)
+    assert seen == [6]
+    assert refined == [4]
 
 
 def test_beta_can_be_fixed():

@@ -3,44 +3,61 @@
 import pytest
 import torch
 
-from postnms.clustering import representative_boxes
+from postnms.clustering import cluster
 from postnms.stage import StageConfig
 from postnms.stage.training_rows import training_rows
-from tests.support.builders import truths
-from tests.support.stages import CANDIDATES, CLUSTERS, TARGETS
+from tests.support.builders import make, truths
+from tests.support.stages import CLUSTERS, TARGETS
+
+PAIR = [(0, 0, 20, 20), (2, 0, 22, 20)]
+UNION = (0, 0, 22, 20)
+ALONE = [(5, 30, 25, 50), (0, 0, 20, 20), (40, 40, 60, 60)]
 
 
-def test_training_rows_are_members_then_representatives():
+def test_training_rows_are_members_then_representatives_with_positive_rows_first():
     rows = training_rows(CLUSTERS, TARGETS, StageConfig())
-    assert CLUSTERS.keys.tolist() == [0, 3, 4, 2]
-    assert len(rows.boxes) == 5 + 4
-    assert torch.equal(rows.boxes[:5], CANDIDATES.boxes)
-    assert torch.equal(rows.boxes[5:], representative_boxes(CLUSTERS))
-    assert rows.positive.tolist() == [True, True, False, False, True, True, False, True, False]
-    assert rows.labels.tolist() == [0, 0, 0, 1, 1, 0, 1, 1, 0]
-    assert rows.image.tolist() == [0, 0, 0, 0, 1, 0, 0, 1, 0]
-    assert rows.truths[0].tolist() == rows.truths[5].tolist() == [1, 0, 21, 20]
-    assert rows.truths[4].tolist() == [5, 30, 25, 52]
-    assert torch.equal(rows.truths[~rows.positive], rows.boxes[~rows.positive])
-    assert rows.w_loc[~rows.positive].tolist() == [0, 0, 0, 0]
-    assert rows.w_cls[5:].tolist() == [1, 1, 1, 1]
-    torch.testing.assert_close(rows.w_loc[:2], torch.tensor([1.0, 0.6 / 0.9]))
+    # Only the first cluster has two members, so only its representative box differs from its key.
+    positive = [PAIR[0], PAIR[1], ALONE[0], UNION]
+    assert rows.boxes.tolist() == [list(box) for box in [*positive, ALONE[2], ALONE[1]]]
+    assert rows.positive.tolist() == [True] * 4 + [False] * 2
+    assert rows.labels.tolist() == [0, 0, 1, 0, 0, 1]
+    assert rows.image.tolist() == [0, 0, 1, 0, 0, 0]
+    one, other = [1, 0, 21, 20], [5, 30, 25, 52]
+    assert rows.truths.tolist() == [one, one, other, one]
+
+
+def test_a_joined_row_has_the_weights_of_both():
+    rows = training_rows(CLUSTERS, TARGETS, StageConfig())
+    assert rows.count == 5 + 4
+    # IoU with the truth: 19 / 21 for both members of the pair, scores 0.9 and 0.6.
+    torch.testing.assert_close(rows.w_cls, torch.tensor([1.0, 1.0, 2.0, 1.0, 2.0, 2.0]))
+    torch.testing.assert_close(rows.w_loc, torch.tensor([1.0, 0.6 / 0.9, 2.0, 1.0]))
+
+
+def test_the_representative_of_several_members_joins_if_it_is_the_key():
+    nested = cluster(make([(0, 0, 20, 20), (1, 1, 19, 19)], [0.9, 0.8]))
+    rows = training_rows(nested, truths([(0, 0, 20, 20)]), StageConfig())
+    assert rows.boxes.tolist() == [[0, 0, 20, 20], [1, 1, 19, 19]]
+    assert rows.count == 3
+    torch.testing.assert_close(rows.w_cls, torch.tensor([2.0, 0.81]))
+    torch.testing.assert_close(rows.w_loc, torch.tensor([2.0, 0.8 / 0.9]))
 
 
 @pytest.mark.parametrize(
-    ("settings", "count"),
-    [({}, 9), ({"members": False}, 8), ({"representative_rows": False}, 5),
-     ({"members": False, "representative_rows": False}, 4)],
+    ("settings", "boxes", "count"),
+    [({}, [*PAIR, ALONE[0], UNION, ALONE[2], ALONE[1]], 9),
+     ({"members": False}, [PAIR[0], ALONE[0], UNION, ALONE[1], ALONE[2]], 8),
+     ({"representative_rows": False}, [*PAIR, ALONE[0], ALONE[2], ALONE[1]], 5),
+     ({"members": False, "representative_rows": False}, [PAIR[0], ALONE[0], *ALONE[1:]], 4)],
 )  # fmt: skip
-def test_switches_choose_the_rows(settings, count):
+def test_switches_choose_the_rows(settings, boxes, count):
     rows = training_rows(CLUSTERS, TARGETS, StageConfig(**settings))
-    assert len(rows.boxes) == count
-    if settings.get("members") is False:
-        assert torch.equal(rows.boxes[:4], CANDIDATES.boxes[CLUSTERS.keys])
+    assert rows.boxes.tolist() == [list(box) for box in boxes]
+    assert rows.count == count
 
 
 def test_clusters_on_crowd_regions_give_no_rows():
     crowd = truths([(1, 0, 21, 20), (38, 38, 62, 62)], [0, 0], [0, 0], [False, True], 2)
     rows = training_rows(CLUSTERS, crowd, StageConfig())
-    assert len(rows.boxes) == 7
+    assert rows.count == 9 - 2
     assert [40, 40, 60, 60] not in rows.boxes.tolist()

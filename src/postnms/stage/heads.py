@@ -56,7 +56,8 @@ class StageHeads(nn.Module):
             labels: (r,) int64, the class of each row.
             refined: number of leading rows that deltas are returned for. None: all.
         """
-        conditioned = self._conditioned(pooled, labels)
+        # Both trunks take rows of numbers. They are brought into that order once for both.
+        conditioned = self._conditioned(pooled, labels).flatten(1)
         trunk = self.objectness_trunk(conditioned)
         logits = self.objectness(trunk).squeeze(1)
         for_refinement = (

@@ -122,18 +122,19 @@ class PostNMSStage(nn.Module):
             backward pass.
         """
         rows = training_rows(clusters, targets, self.config)
-        logits, deltas = self(features, rows.boxes, rows.image, rows.labels)
-        # A negative row may be a degenerate box. Its deltas would be 0 / 0, and NaN times its
-        # weight 0 would be NaN.
-        target_deltas = encode_deltas(rows.boxes, rows.truths, self.config.delta_weights)
-        target_deltas = torch.where(rows.positive[:, None], target_deltas, 0.0)
+        # Negative rows have no object to move to, so the refinement network does not see them.
+        positives = len(rows.truths)
+        logits, deltas = self(features, rows.boxes, rows.image, rows.labels, refined=positives)
+        target_deltas = encode_deltas(
+            rows.boxes[:positives], rows.truths, self.config.delta_weights
+        )
         # beta = keys / candidates. The counts are those of all processes, so that the losses do not
         # depend on how the batch is divided among them.
         counts = (len(clusters.keys), len(clusters.assignment))
         ratio = beta(*mean_over_processes(counts, rows.boxes.device))
         # beta * L_post = beta * (L_cls + L_loc) / N. N counts all rows, negative ones included.
         scale = (ratio if self.config.beta == "ratio" else self.config.beta) / divisor(
-            len(rows.boxes), logits.device
+            rows.count, logits.device
         )
         return {
             "loss_stage_cls": scale * classification_loss(logits, rows.positive, rows.w_cls),
@@ -245,16 +246,16 @@ class PostNMSStage(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Pool the boxes and run both networks on them. See ``forward``."""
         count = len(boxes)
-        # The padding consists of empty boxes of image 0 and class 0. Its logits and deltas are cut
+        refined = count if refined is None else refined
+        # The padding consists of empty boxes of image 0 and class 0. What is not asked for is cut
         # off, so it adds nothing to a gradient.
-        spare = -count % ROW_MULTIPLE if self.training and torch.is_autocast_enabled("cpu") else 0
+        multiple = ROW_MULTIPLE if self.training and torch.is_autocast_enabled("cpu") else 1
+        spare = -count % multiple
         boxes = pad(boxes, (0, 0, 0, spare))
         image = pad(image, (0, spare))
         labels = pad(labels, (0, spare))
-        logits, deltas = self.heads(
-            pool(boxes, image), labels, count if refined is None else refined
-        )
-        return logits[:count], deltas
+        logits, deltas = self.heads(pool(boxes, image), labels, refined + -refined % multiple)
+        return logits[:count], deltas[:refined]
 
     def _check(self, features: dict[str, Tensor], **outputs: Tensor) -> None:
         """Raise UserError if an output that is used is not finite."""

@@ -3,7 +3,7 @@
 Few boxes are left after NMS. Since every member of a cluster is a row, and not the key alone, the
 supervision of the stage is not sparse.
 
-r: rows.
+r: rows, p: positive rows.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,12 @@ from postnms.structures import Clusters, Targets
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """One row for each box: first members, then representative boxes. All columns are detached."""
+    """Boxes with what the stage learns from each: positive rows first. All columns are detached.
+
+    A representative box that equals the key of its cluster, as that of a cluster with one member
+    does, has no row of its own. The row of the key then carries the weights of both. The losses are
+    the same, and the networks look at the box once.
+    """
 
     boxes: Tensor
     """(r, 4) float32, xyxy, pixels."""
@@ -29,20 +34,23 @@ class TrainingRows:
     labels: Tensor
     """(r,) int64, 0..K-1."""
     positive: Tensor
-    """(r,) bool: whether the row's cluster is positive."""
-    truths: Tensor
-    """(r, 4) float32: the ground-truth box of the row's cluster. The truth of a negative row is the
-    row's box itself."""
+    """(r,) bool: whether the row's cluster is positive. True in the first p rows."""
     w_cls: Tensor
     """(r,) float32: importance of the row in L_cls."""
+    truths: Tensor
+    """(p, 4) float32: the ground-truth box of the cluster of each positive row."""
     w_loc: Tensor
-    """(r,) float32: importance of the row in L_loc, 0 for negative rows."""
+    """(p,) float32: importance of each positive row in L_loc. A negative row has no object to move
+    to, so it does not count in L_loc."""
+    count: int
+    """Number of rows N that the losses are divided by: a joined row counts twice."""
 
 
 def training_rows(clusters: Clusters, targets: Targets, config: StageConfig) -> TrainingRows:
     """Return the labelled and weighted rows of all clusters.
 
-    A negative cluster on a crowd region of its class gives no rows.
+    The rows are members, then representative boxes, and those of positive clusters come first. A
+    negative cluster on a crowd region of its class gives no rows.
 
     Args:
         clusters: the candidates and their clusters.
@@ -51,40 +59,43 @@ def training_rows(clusters: Clusters, targets: Targets, config: StageConfig) -> 
     """
     matches = match_clusters(clusters, targets, config.positive_iou)
     w_cls, w_loc = importance(clusters, matches, config.weighting)
-    members = (
-        torch.arange(len(clusters.assignment), device=clusters.keys.device)
-        if config.members
-        else clusters.keys
-    )
+    every = torch.arange(len(clusters.assignment), device=clusters.keys.device)
+    members = every if config.members else clusters.keys
     owner = clusters.assignment[members]
     boxes = clusters.candidates.boxes[members]
-    w_cls = w_cls[members]
-    w_loc = w_loc[members]
+    w_cls, w_loc = w_cls[members], w_loc[members]
+    joined = torch.zeros_like(matches.ignored)
     if config.representative_rows:
         # The representative box (Eq. 3) is scored at inference, as s_clu. So it is a row as well,
         # with weight 1.
+        representatives = representative_boxes(clusters, config.representative)
+        joined = (representatives == clusters.candidates.boxes[clusters.keys]).all(dim=1)
+        row_of_key = clusters.keys if config.members else every[: len(clusters.keys)]
+        w_cls, w_loc = (
+            column.index_add(0, row_of_key, joined.to(column.dtype)) for column in (w_cls, w_loc)
+        )
         ones = torch.ones_like(clusters.candidates.scores[clusters.keys])
-        owner = torch.cat([owner, torch.arange(len(clusters.keys), device=owner.device)])
-        boxes = torch.cat([boxes, representative_boxes(clusters, config.representative)])
-        w_cls = torch.cat([w_cls, ones])
-        w_loc = torch.cat([w_loc, ones])
-    used = ~matches.ignored[owner]
-    owner = owner[used]
-    boxes = boxes[used]
-    w_cls = w_cls[used]
-    w_loc = w_loc[used]
+        apart = (~joined).nonzero().squeeze(1)
+        owner = torch.cat([owner, apart])
+        boxes = torch.cat([boxes, representatives[apart]])
+        w_cls = torch.cat([w_cls, ones[apart]])
+        w_loc = torch.cat([w_loc, ones[apart]])
     # Every row takes the label and the truth of its cluster, even if its IoU is low.
-    positive = matches.positive[owner]
-    truths = boxes.clone()
-    truths[positive] = targets.boxes[matches.truth[owner[positive]]]
+    positive, ignored = matches.positive[owner], matches.ignored[owner]
+    first = torch.where(positive, 0, torch.where(ignored, 2, 1)).argsort(stable=True)
+    counts = [positive.sum(), (~ignored).sum(), (joined & ~matches.ignored).sum()]
+    # The three numbers reach the host together, because each transfer waits for the device.
+    positives, used, joined_rows = torch.stack(counts).tolist()
+    order = first[:used]
+    owner = owner[order]
     key = clusters.keys[owner]
     return TrainingRows(
-        boxes=boxes,
+        boxes=boxes[order],
         image=clusters.candidates.image[key],
         labels=clusters.candidates.labels[key],
-        positive=positive,
-        truths=truths,
-        w_cls=w_cls,
-        # A negative row has no object to move to, so it does not count in L_loc.
-        w_loc=torch.where(positive, w_loc, 0.0),
+        positive=positive[order],
+        w_cls=w_cls[order],
+        truths=targets.boxes[matches.truth[owner[:positives]]],
+        w_loc=w_loc[order[:positives]],
+        count=used + joined_rows,
     )
