@@ -8,6 +8,7 @@ p: boxes of all images, C: outputs of the classifier (the background class comes
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -22,14 +23,14 @@ from torchvision.ops import MultiScaleRoIAlign
 from postnms.config import Fraction
 from postnms.detectors.config import TORCHVISION_BETA, TwoStageConfig
 from postnms.detectors.image_batch import ImageBatch
-from postnms.detectors.modes import as_at_test
 from postnms.detectors.network import Selection
 from postnms.detectors.parts import box_head
 from postnms.detectors.parts.backbone import build_backbone, build_transform, levels_of
 from postnms.detectors.parts.box_head import HeadSample, Predictions
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
 from postnms.detectors.parts.frame import Frame, FramedNetwork
-from postnms.detectors.parts.proposals import build_rpn, propose
+from postnms.detectors.parts.proposal_scores import is_alike, predict_proposals
+from postnms.detectors.parts.proposals import build_rpn, most_proposals, propose
 from postnms.structures import Candidates, Targets
 
 Scoring = Literal["last", "mean"]
@@ -113,13 +114,19 @@ class CascadeRCNN(FramedNetwork):
             losses |= self._losses(index, predictions, sample)
         if selection.origin == "sampled":
             return self._select(predictions, images, selection, rows), losses
-        if selection.losses_only:
-            proposals = [part[:0] for part in proposals]
         # The stage learns from the boxes that it will meet: the proposals without injected ground
-        # truth, through all heads in evaluation mode.
-        with as_at_test(self.heads):
-            predictions = self._run(features, proposals, images)
-            return self._select(predictions, images, selection), losses
+        # truth, through all heads as in evaluation mode.
+        most = 0 if selection.losses_only else most_proposals(self.rpn)
+        # The mean over the heads needs pooled features, which are not kept of a sample.
+        reused = most and self.scoring != "mean" and all(map(self._is_alike, self.heads))
+        again = predict_proposals(
+            partial(self._run, features, images=images),
+            self.heads,
+            proposals,
+            most,
+            (predictions, rows) if reused else None,
+        )
+        return self._select(again, images, selection), losses
 
     def _run(
         self,
@@ -176,9 +183,11 @@ class CascadeRCNN(FramedNetwork):
     ) -> Candidates:
         scores = predictions.logits.detach().softmax(dim=1)
         if self.scoring == "mean":
+            pooled = predictions.pooled
+            assert pooled is not None
             with torch.no_grad():
                 earlier = [
-                    box_head.score_pooled(self._head(i), predictions.pooled)[0]
+                    box_head.score_pooled(self._head(i), pooled)[0]
                     for i in range(len(self.heads) - 1)
                 ]
             every = [*(logits.softmax(dim=1) for logits in earlier), scores]
@@ -186,6 +195,11 @@ class CascadeRCNN(FramedNetwork):
         return box_head.select_candidates(
             self._head(-1), predictions, scores, images, self.classes, selection, rows
         )
+
+    @staticmethod
+    def _is_alike(head: nn.Module) -> bool:
+        assert isinstance(head, RoIHeads)
+        return is_alike(head, (AgnosticPredictor,))
 
     def _head(self, index: int) -> RoIHeads:
         head = self.heads[index]

@@ -3,6 +3,7 @@
 Papers: arXiv 1506.01497 and 1612.03144.
 """
 
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
@@ -15,13 +16,13 @@ from torchvision.ops import MultiScaleRoIAlign
 from postnms.config import Fraction
 from postnms.detectors.config import TORCHVISION_BETA, TwoStageConfig
 from postnms.detectors.image_batch import ImageBatch
-from postnms.detectors.modes import as_at_test
 from postnms.detectors.network import Selection
 from postnms.detectors.parts import box_head
 from postnms.detectors.parts.backbone import build_backbone, build_transform, levels_of
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
 from postnms.detectors.parts.frame import Frame, FramedNetwork
-from postnms.detectors.parts.proposals import build_rpn, propose
+from postnms.detectors.parts.proposal_scores import is_alike, predict_proposals
+from postnms.detectors.parts.proposals import build_rpn, most_proposals, propose
 from postnms.structures import Candidates, Targets
 
 
@@ -81,12 +82,17 @@ class FasterRCNN(FramedNetwork):
         losses |= {"loss_classifier": loss_classifier, "loss_box_reg": loss_box}
         if selection.origin == "sampled":
             return self._select(predictions, images, selection, sample.rows), losses
-        if selection.losses_only:
-            proposals = [part[:0] for part in proposals]
         # The stage learns from the boxes that it will meet: the proposals without injected ground
-        # truth, scored once more in evaluation mode.
-        with as_at_test(self.roi_heads):
-            return self._select(self._predict(features, proposals), images, selection), losses
+        # truth, scored as in evaluation mode.
+        most = 0 if selection.losses_only else most_proposals(self.rpn)
+        again = predict_proposals(
+            partial(self._predict, features),
+            self.roi_heads,
+            proposals,
+            most,
+            (predictions, sample.rows) if most and is_alike(self.roi_heads) else None,
+        )
+        return self._select(again, images, selection), losses
 
     def _predict(self, features: dict[str, Tensor], boxes: list[Tensor]) -> box_head.Predictions:
         return box_head.run_head(self.roi_heads, features, self.levels, boxes)

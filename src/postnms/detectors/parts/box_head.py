@@ -51,8 +51,8 @@ class Predictions:
 
     boxes: list[Tensor]
     """The boxes of each image that went in."""
-    pooled: Tensor
-    """(p, channels, s, s): their RoI features."""
+    pooled: Tensor | None
+    """(p, channels, s, s): their RoI features. None: not kept."""
     logits: Tensor
     """(p, C) float32."""
     deltas: Tensor

@@ -45,6 +45,11 @@ def build_rpn(config: TwoStageConfig) -> RegionProposalNetwork:
     )
 
 
+def most_proposals(rpn: RegionProposalNetwork) -> int:
+    """Return the largest number of proposals of an image in evaluation mode."""
+    return rpn._post_nms_top_n["testing"]
+
+
 def propose(
     rpn: RegionProposalNetwork,
     images: ImageBatch,
