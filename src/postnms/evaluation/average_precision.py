@@ -97,7 +97,7 @@ def average_precisions(matching: Matching, copies: NDArray[np.integer]) -> NDArr
         matching: the matches of one row.
         copies: (S, B) number of copies of each image, at least 0.
     """
-    means = np.empty((len(copies), matching.num_classes, len(matching.taken)))
+    means = np.empty((len(copies), matching.num_classes, matching.verdicts.shape[1]))
     if means.size:
         _resample(matching, np.ascontiguousarray(copies, np.int32), means)
     of_classes = means.mean(axis=2)

@@ -81,14 +81,15 @@ class CountedResults:
 
 @dataclass(frozen=True)
 class Matching:
-    """The object that each detection takes, at every IoU threshold."""
+    """What COCO says of each detection, at every IoU threshold and for every range of area."""
 
     objects: Objects
     """The m objects and crowd regions."""
     results: CountedResults
     """The d detections that count."""
     taken: NDArray[np.int32]
-    """(T, d) row of the object or crowd region to which the detection is matched. -1: to none."""
+    """(d,) row of the object or crowd region to which the detection is matched at the first IoU
+    threshold, whatever the area. -1: to none."""
     verdicts: NDArray[np.int8]
     """(A, T, d) what COCO says of each detection in each of the :data:`AREA_RANGES`, as a value of
     :mod:`postnms.evaluation.matching_kernels`: ``WRONG``, ``RIGHT``, or ``IGNORED`` if it is
@@ -143,12 +144,20 @@ def match_results(
             that is not finite.
     """
     objects = _read_objects(truth)
-    columns = results if isinstance(results, ResultColumns) else read_results(truth, results)
     num_images, num_classes = len(truth.images), len(truth.content["categories"])
-    counted = _count_results(columns, num_images)
+    is_read = isinstance(results, ResultColumns)
+    counted = _count_results(results if is_read else read_results(truth, results), num_images)
+    taken, verdicts = _match_counted(objects, counted, num_images, thresholds)
+    return Matching(objects, counted, taken, verdicts, num_images, num_classes)
+
+
+def _match_counted(
+    objects: Objects, results: CountedResults, num_images: int, thresholds: NDArray[np.float64]
+) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """Return ``taken`` and ``verdicts`` of a :class:`Matching`."""
     # Detections meet objects of their group only. A group, an image and a class, is one number.
     of_object = objects.label * num_images + objects.image
-    of_result = counted.label * num_images + counted.image
+    of_result = results.label * num_images + results.image
     # Each group becomes a slice: its objects in the order of the truth, and its detections by
     # falling score, since the sorts are stable.
     object_order = np.argsort(of_object, kind="stable")
@@ -157,24 +166,24 @@ def match_results(
     starts = np.append(starts, len(result_order))
     lows = np.searchsorted(of_object[object_order], groups, side="left")
     highs = np.searchsorted(of_object[object_order], groups, side="right")
+    boxes = results.boxes[result_order]
     limits = np.array(list(AREA_RANGES.values()))
-    of_group = np.full((len(thresholds), len(result_order)), -1, np.int32)
-    verdicts_of_group = np.zeros((len(limits), *of_group.shape), np.int8)
-    boxes = counted.boxes[result_order]
+    taken = np.full(len(result_order), -1, np.int32)
+    verdicts = np.zeros((len(limits), len(thresholds), len(taken)), np.int8)
 
     def match(part: Range) -> None:
         match_groups(
             part, starts, boxes, lows, highs, object_order, objects.boxes, objects.crowd,
-            objects.area, limits, thresholds, of_group, verdicts_of_group,
+            objects.area, limits, thresholds, taken, verdicts,
         )  # fmt: skip
 
     pairs = int((np.diff(starts) * (highs - lows + 1)).sum())
     share(match, split(len(groups), pairs * limits.size * len(thresholds)))
-    # Back into the order of all detections.
+    # Back into the order of all detections, line by line, so that memory holds them once.
     place = np.argsort(result_order)
-    taken = np.take(of_group, place, axis=-1)
-    verdicts = np.take(verdicts_of_group, place, axis=-1)
-    return Matching(objects, counted, taken, verdicts, num_images, num_classes)
+    for line in verdicts.reshape(limits.shape[0] * len(thresholds), len(taken)):
+        line[:] = line[place]
+    return taken[place], verdicts
 
 
 def images_over_limit(results: Sequence[Result] | ResultColumns) -> int:
@@ -229,11 +238,7 @@ def _count_results(results: ResultColumns, num_images: int) -> CountedResults:
     # The last key of lexsort comes first: by score, then by image, then in the order given.
     order = np.lexsort((results.image, -results.scores))
     groups = (results.label * num_images + results.image)[order]
-    # The rank of a result in its group is its distance from the start of the group, in a stable
-    # order by group. searchsorted finds that start.
-    by_group = np.argsort(groups, kind="stable")
-    rank = np.empty(len(groups), np.int64)
-    rank[by_group] = np.arange(len(groups)) - np.searchsorted(groups[by_group], groups[by_group])
+    rank = _ranks_in_groups(groups)
     counted = rank < MAX_DETECTIONS
     order = order[counted]
     return CountedResults(
@@ -243,3 +248,13 @@ def _count_results(results: ResultColumns, num_images: int) -> CountedResults:
         results.scores[order],
         rank[counted],
     )
+
+
+def _ranks_in_groups(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each entry the number of entries of the same group before it."""
+    # It is the distance from the start of the group, in a stable order by group. searchsorted
+    # finds that start.
+    by_group = np.argsort(groups, kind="stable")
+    ranks = np.empty(len(groups), np.int64)
+    ranks[by_group] = np.arange(len(groups)) - np.searchsorted(groups[by_group], groups[by_group])
+    return ranks

@@ -51,7 +51,8 @@ def match_groups(
         areas: (m,) areas of the objects.
         limits: (A, 2) smallest and largest area of each range, both included.
         thresholds: (T,) IoU thresholds.
-        taken: (T, d) of -1, where the rows of the objects in the first range are written to.
+        taken: (d,) of -1, where the rows of the objects are written to that are taken at the first
+            threshold in the first range.
         verdicts: (A, T, d) of :data:`WRONG`, where :data:`RIGHT` or :data:`IGNORED` is written to.
     """
     for i in range(groups[0], groups[1]):
@@ -77,8 +78,8 @@ def match_groups(
                     g = choices[d] if len(rows) else -1
                     if g >= 0:
                         verdicts[a, t, first + d] = IGNORED if ignored[g] else RIGHT
-                        if a == 0:
-                            taken[t, first + d] = rows[g]
+                        if a == 0 and t == 0:
+                            taken[first + d] = rows[g]
                     elif _is_outside(boxes[first + d, 2] * boxes[first + d, 3], limits[a]):
                         verdicts[a, t, first + d] = IGNORED
 

@@ -170,7 +170,7 @@ def find_errors(matching: Matching) -> Errors:
     kind = np.select([test for test, _ in tests], [kind for _, kind in tests], BOTH)
     target = np.select([kind == LOCALISATION, kind == CLASSIFICATION], [same.row, other.row], -1)
     unmatched = matching.objects.counted()
-    unmatched[matching.taken[0][right]] = False
+    unmatched[matching.taken[right]] = False
     # An object that a wrong detection was meant for is charged to that detection, not as missed.
     missed = unmatched.copy()
     missed[target[target >= 0]] = False
