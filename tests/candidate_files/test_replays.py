@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from postnms.candidate_files.reader import open_candidates
-from postnms.candidate_files.replays import as_results, replay
+from postnms.candidate_files.replays import as_columns, replay
 from postnms.candidate_files.writer import CandidateWriter
+from postnms.data.formats.coco import read_truth
 from postnms.errors import UserError
+from postnms.evaluation.columns import read_results
 from postnms.suppression import SUPPRESSORS
 from tests.support.builders import random_candidates
 from tests.support.studies import as_coco, small_study, write_candidates
@@ -30,17 +32,16 @@ def test_replay_is_the_suppressor_on_every_image(file, monkeypatch):
     assert done == [2, 2, 1]
 
 
-def test_detections_become_results_with_the_ids_of_the_file(file):
+def test_detections_become_the_columns_of_their_results(file, tmp_path):
+    truth = read_truth(tmp_path / "instances_val.json")
     detections = replay(file, SUPPRESSORS["nms"]).detections
-    found, wanted = as_results(detections, file), as_coco(detections)
-    assert len(found) > 10
-    for mine, theirs in zip(found, wanted, strict=True):
-        assert (mine["image_id"], mine["category_id"]) == (
-            theirs["image_id"],
-            theirs["category_id"],
-        )
-        assert mine["bbox"] == pytest.approx(theirs["bbox"], abs=1e-3)
-        assert mine["score"] == pytest.approx(theirs["score"])
+    found = as_columns(detections, file, truth)
+    wanted = read_results(truth, as_coco(detections))
+    assert len(found.scores) > 10
+    assert found.image.tolist() == wanted.image.tolist()
+    assert found.label.tolist() == wanted.label.tolist()
+    assert found.boxes == pytest.approx(wanted.boxes, abs=1e-3)
+    assert found.scores == pytest.approx(wanted.scores)
 
 
 def test_extra_columns_come_along(tmp_path):

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from postnms.evaluation.average_precision import IOU_THRESHOLDS, RECALLS
+from postnms.evaluation.average_precision import RECALLS
 from postnms.evaluation.curves import SCORES, SHOWN_IOUS, curves
+from postnms.evaluation.matching import IOU_THRESHOLDS
 from tests.support.coco import as_truth, pycocotools_metrics, pycocotools_precision, scene
 
 

@@ -4,9 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postnms.evaluation.duplicates import duplicate_rate, max_recall
-from postnms.evaluation.tide import error_types
+from postnms.evaluation.duplicates import rank_duplicates
+from postnms.evaluation.matching import match_results
+from postnms.evaluation.tide import error_types, find_errors
 from tests.support.plain_loops import NOWHERE, A, B, C, plain_errors, problem, problems
+
+
+def ranked(truth, results):
+    matching = match_results(truth, results)
+    return rank_duplicates(matching, find_errors(matching))
+
 
 # Right, duplicate, right, wrong, right; two classes in one order of score.
 MIXED = problem(
@@ -20,8 +27,9 @@ MIXED = problem(
     [(0.1, 0), (0.25, 0), (0.26, 100 / 3), (0.5, 100 / 3), (0.75, 20), (0.76, None), (1, None)],
 )
 def test_duplicates_among_the_fewest_that_have_the_recall(recall, expected):
-    assert duplicate_rate(*MIXED, recall) == (None if expected is None else pytest.approx(expected))
-    assert max_recall(*MIXED) == 0.75
+    found = ranked(*MIXED)
+    assert found.rate(recall) == (None if expected is None else pytest.approx(expected))
+    assert found.max_recall == 0.75
 
 
 def test_detections_on_crowd_regions_are_left_out():
@@ -30,9 +38,10 @@ def test_detections_on_crowd_regions_are_left_out():
         [(2, A), (2, C), (2, B, 1)],
         [(2, B, 0.95), (2, B, 0.9), (2, A, 0.8), (2, A, 0.7), (2, C, 0.6)],
     )
-    assert duplicate_rate(*case, 0.5) == 0
-    assert duplicate_rate(*case, 1.0) == pytest.approx(100 / 3)
-    assert max_recall(*case) == 1
+    found = ranked(*case)
+    assert found.rate(0.5) == 0
+    assert found.rate(1.0) == pytest.approx(100 / 3)
+    assert found.max_recall == 1
 
 
 def test_nothing_to_find_and_nothing_found():
@@ -42,14 +51,14 @@ def test_nothing_to_find_and_nothing_found():
         problem([(2, A)], []),
         problem([], [], images=0),
     ):
-        assert max_recall(*case) == 0
-        assert duplicate_rate(*case, 0.1) is None
+        assert ranked(*case).max_recall == 0
+        assert ranked(*case).rate(0.1) is None
 
 
 @pytest.mark.parametrize("recall", [0.0, -0.5, 1.5, float("nan")])
 def test_recall_is_a_share(recall):
     with pytest.raises(ValueError, match="recall: expected a value over 0, up to 1"):
-        duplicate_rate(*MIXED, recall)
+        ranked(*MIXED).rate(recall)
 
 
 @given(problems(), st.sampled_from([0.1, 1 / 3, 0.5, 0.6, 2 / 3, 1.0]))
@@ -70,15 +79,16 @@ def test_equal_to_plain_loops(case, recall):
                 100 * sum(d["kind"] == "duplicate" for d in counted[:count]) / count
             )
             break
-    assert duplicate_rate(truth, results, recall) == expected
-    assert max_recall(truth, results) == (hits[-1] / objects if objects else 0)
+    found = ranked(truth, results)
+    assert found.rate(recall) == expected
+    assert found.max_recall == (hits[-1] / objects if objects else 0)
 
 
 @given(problems())
 @settings(max_examples=100, deadline=None)
 def test_the_greatest_recall_is_reached(case):
-    recall = max_recall(*case)
-    if recall:
-        rate = duplicate_rate(*case, recall)
+    found = ranked(*case)
+    if found.max_recall:
+        rate = found.rate(found.max_recall)
         assert rate is not None
         assert (rate == 0) or error_types(*case).counts["duplicate"] > 0

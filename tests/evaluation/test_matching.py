@@ -23,17 +23,18 @@ def test_an_object_is_taken_once_and_a_crowd_region_by_many():
     objects = [(2, A), (2, B, 1)]
     detections = [(2, A, 0.9), (2, A, 0.8), (2, B, 0.7), (2, B, 0.6), (3, A, 0.5)]
     matching = match_results(*problem(objects, detections), HALF)
-    assert matching.taken.tolist() == [[0, -1, 1, 1, -1]]
+    assert matching.taken.tolist() == [0, -1, 1, 1, -1]
     assert matching.correct.tolist() == [[True, False, False, False, False]]
     assert matching.counted.tolist() == [[True, True, False, False, True]]
 
 
 def test_every_threshold_is_matched_on_its_own():
     # The strip overlaps A by 0.4.
-    matching = match_results(
-        *problem([(2, A)], [(2, STRIP, 0.9), (2, A, 0.8)]), np.array([0.4, 0.5])
-    )
-    assert matching.taken.tolist() == [[0, -1], [-1, 0]]
+    case = problem([(2, A)], [(2, STRIP, 0.9), (2, A, 0.8)])
+    matching = match_results(*case, np.array([0.4, 0.5]))
+    assert matching.correct.tolist() == [[True, False], [False, True]]
+    assert matching.taken.tolist() == [0, -1]
+    assert match_results(*case, HALF).taken.tolist() == [-1, 0]
 
 
 def test_only_the_best_of_an_image_and_class_count():
@@ -65,4 +66,4 @@ def test_equal_to_plain_loops(case):
     matching, expected = match_results(truth, results, HALF), plain_matching(truth, results)
     assert matching.results.scores.tolist() == [entry["score"] for entry in expected]
     taken = [-1 if entry["object"] is None else entry["object"]["id"] - 1 for entry in expected]
-    assert matching.taken[0].tolist() == taken
+    assert matching.taken.tolist() == taken

@@ -1,47 +1,96 @@
-"""COCO's figures against pycocotools, and the gain of the stage over plain NMS."""
+"""COCO's figures against other evaluators, and the gain of the stage over plain NMS."""
 
 import copy
 import math
 import re
+from collections import Counter
 
 import pytest
 
 from postnms.errors import shown
+from postnms.evaluation.matching import match_results
 from postnms.evaluation.metrics import FIGURES, coco_metrics, evaluate_rows, measure
 from postnms.evaluation.tide import error_types
-from tests.support.coco import as_truth, pycocotools_metrics, pycocotools_precision, scene
+from postnms.ops import threads
+from postnms.speed.timing import torch_threads
+from tests.support.coco import (
+    as_truth,
+    faster_coco_eval_metrics,
+    hard_scene,
+    pycocotools_metrics,
+    pycocotools_precision,
+    scene,
+)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_twelve_figures_equal_pycocotools(seed):
     truth, results = scene(seed)
-    found, expected = coco_metrics(truth, results), pycocotools_metrics(truth, results)
+    expect_figures(coco_metrics(truth, results), pycocotools_metrics(truth, results))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_ties_crowds_edges_of_areas_and_limits_are_as_in_pycocotools_and_faster_coco_eval(seed):
+    truth, results = hard_scene(seed)
+    found = coco_metrics(truth, results)
+    expect_figures(found, pycocotools_metrics(truth, results))
+    expect_figures(found, faster_coco_eval_metrics(truth, results))
+
+
+def test_images_with_very_many_objects_and_detections_are_as_in_pycocotools():
+    truth, results = scene(7, images=60)
+    content = truth.content | {
+        "images": truth.images[:1],
+        "annotations": [entry | {"image_id": 3} for entry in truth.annotations],
+    }
+    crowded = as_truth(content)
+    found = [entry | {"image_id": 3} for entry in results]
+    assert max(Counter(entry["category_id"] for entry in found).values()) > 150
+    expect_figures(coco_metrics(crowded, found), pycocotools_metrics(crowded, found))
+
+
+def expect_figures(found, expected):
     for name in FIGURES:
         if expected[name] < 0:
             assert found[name] is None
         else:
-            assert found[name] == pytest.approx(expected[name], abs=1e-9)
+            assert found[name] == pytest.approx(expected[name], rel=0, abs=1e-12), name
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_figures_of_each_class_equal_pycocotools(seed):
+@pytest.mark.parametrize("make", [scene, hard_scene])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_figures_of_each_class_equal_pycocotools(seed, make):
     """A truth with other categories in the list of its file, so that the order counts."""
-    truth, results = scene(seed)
-    order = [2, 0, 1]
-    categories = [truth.content["categories"][i] for i in order]
-    shuffled = as_truth({**truth.content, "categories": categories})
-    found = measure(shuffled, results).classes
+    truth, results = make(seed)
+    categories = truth.content["categories"]
+    order = [2, 0, 1, *range(3, len(categories))]
+    shuffled = as_truth({**truth.content, "categories": [categories[i] for i in order]})
+    found = measure(shuffled, match_results(shuffled, results)).classes
     precision = pycocotools_precision(truth, results)
-    assert [figures.name for figures in found] == ["c9", "c1", "c5"]
-    for figures, k in zip(found, order, strict=True):
+    # pycocotools sorts classes by their ids.
+    ids = sorted(category["id"] for category in categories)
+    undefined = set()
+    for figures, i in zip(found, order, strict=True):
+        assert figures.name == categories[i]["name"]
+        k = ids.index(categories[i]["id"])
         expected = precision[:, :, k], precision[0, :, k]
         for figure, values in zip((figures.AP, figures.AP50), expected, strict=True):
             if (values < 0).all():
                 assert figure is None
+                undefined.add(categories[i]["id"])
             else:
-                assert figure == pytest.approx(100 * values.mean(), abs=1e-9)
-    assert found[0].AP is None  # Only results are of class 9.
-    assert all(figures.AP50 > 0 for figures in found[1:])
+                assert figure == pytest.approx(100 * values.mean(), rel=0, abs=1e-12)
+    # Of the others there are only results, only crowd regions, or nothing.
+    assert undefined == ({9} if make is scene else {4, 6, 8})
+
+
+def test_figures_do_not_depend_on_threads(monkeypatch):
+    truth, results = hard_scene(4)
+    with torch_threads(1):
+        expected = coco_metrics(truth, results), error_types(truth, results)
+    monkeypatch.setattr(threads, "LEAST_WORK", 0)
+    with torch_threads(3):
+        assert (coco_metrics(truth, results), error_types(truth, results)) == expected
 
 
 ODD_IDS = {

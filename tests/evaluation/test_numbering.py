@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from postnms.data.formats.coco import read_truth
 from postnms.evaluation.bootstrap import resampled_precisions
-from postnms.evaluation.duplicates import duplicate_rate, max_recall
+from postnms.evaluation.duplicates import rank_duplicates
+from postnms.evaluation.matching import match_results
 from postnms.evaluation.metrics import coco_metrics
 from postnms.evaluation.numbering import image_positions
-from postnms.evaluation.tide import error_types
+from postnms.evaluation.tide import error_types, find_errors
 from tests.support.coco import as_truth
 from tests.support.plain_loops import problems
 
@@ -49,11 +50,13 @@ def with_ids(truth, results, images, categories, annotations):
 
 def figures(truth, results):
     """Return all figures that are measured on results, as text, in which NaN equals NaN."""
+    matching = match_results(truth, results)
+    ranked = rank_duplicates(matching, find_errors(matching))
     return [
         str(coco_metrics(truth, results)),
-        str(resampled_precisions(truth, results, 4, 0).tolist()),
+        str(resampled_precisions(matching, 4, 0).tolist()),
         str(error_types(truth, results)),
-        str((max_recall(truth, results), duplicate_rate(truth, results, 0.5))),
+        str((ranked.max_recall, ranked.rate(0.5))),
     ]
 
 

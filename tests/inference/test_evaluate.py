@@ -1,6 +1,11 @@
 """A detector over a split: its results do not depend on how the images are taken together."""
 
+import copy
 import dataclasses
+import queue
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +13,8 @@ import torch
 from postnms.data import Dataset
 from postnms.data.loader import DetectionData
 from postnms.errors import UserError
+from postnms.evaluation.metrics import evaluate_rows
+from postnms.inference import evaluate
 from postnms.inference.evaluate import detect_split, evaluate_detector
 from postnms.runs.folder import RunFolder
 from postnms.runs.loading import load_detector
@@ -61,6 +68,50 @@ def test_a_split_without_annotations_has_results_alone(detector, val):
     evaluation, results = evaluate_detector(detector, hidden)
     assert evaluation is None
     assert results == detect_split(detector, val, 8)
+
+
+def test_the_first_of_two_processes_measures_the_results_of_both(detector, val, monkeypatch):
+    """Two threads stand for the processes, and meet where processes exchange objects."""
+    expected = evaluate_detector(detector, val, batch_size=1, bootstrap=5)
+    measured, gathered, figures = [], {}, queue.Queue()
+    both_gathered = threading.Barrier(2, timeout=60)
+    rank = threading.local()
+
+    def gather(results, parts):
+        gathered[rank.value] = results
+        both_gathered.wait()
+        assert (parts is None) == (rank.value == 1)
+        if parts is not None:
+            parts[:] = [gathered[0], gathered[1]]
+
+    def broadcast_objects(values):
+        if rank.value == 0:
+            figures.put(values)
+        return figures.get(timeout=60) if rank.value == 1 else values
+
+    def measure(*args, **options):
+        measured.append(rank.value)
+        return evaluate_rows(*args, **options)
+
+    def process(number):
+        rank.value = number
+        pair = SimpleNamespace(process_index=number, num_processes=2)
+        own = copy.deepcopy(detector)
+        return evaluate_detector(own, val, batch_size=1, bootstrap=5, accelerator=pair)
+
+    monkeypatch.setattr(evaluate.distributed, "gather_object", gather)
+    monkeypatch.setattr(evaluate, "broadcast_object_list", broadcast_objects)
+    monkeypatch.setattr(evaluate, "gather_object", list)
+    monkeypatch.setattr(evaluate, "broadcast", list)
+    monkeypatch.setattr(evaluate, "evaluate_rows", measure)
+    with ThreadPoolExecutor(2) as pool:
+        (first, all_results), (second, none) = pool.map(process, range(2))
+    assert measured == [0]
+    assert first == second == expected[0]
+    assert first.gain.low is not None
+    for row, entries in expected[1].items():
+        assert sorted(map(str, all_results[row])) == sorted(map(str, entries))
+        assert none[row] == []
 
 
 def test_a_stage_that_diverges_in_the_last_step_is_named_when_it_is_evaluated(

@@ -187,3 +187,34 @@ def problems(draw, most_images=2):
         st.lists(st.tuples(st.sampled_from(CATEGORIES), box, score, image), max_size=10)
     )
     return problem(objects, detections, images)
+
+
+def plain_average_precision(matching, copies):
+    """Return AP in per cent from verdicts, where image i counts ``copies[i]`` times, or NaN.
+
+    COCO's definition, detection by detection: the precision at a recall is the best one at the
+    first detection that reaches it, or behind it.
+    """
+    objects, results = matching.objects, matching.results
+    values = []
+    for label in range(matching.num_classes):
+        mine = (objects.label == label) & ~objects.crowd & (objects.area <= 1e10)
+        asked = sum(int(copies[image]) for image in objects.image[mine])
+        if not asked:
+            continue
+        rows = np.flatnonzero(results.label == label)
+        for correct, counted in zip(matching.correct, matching.counted, strict=True):
+            hits = misses = 0
+            points = []
+            for row in rows:
+                hits += int(copies[results.image[row]]) * bool(correct[row])
+                misses += int(copies[results.image[row]]) * bool(counted[row] and not correct[row])
+                points.append((hits / asked, hits / max(hits + misses, 1)))
+            best = [
+                max([p for _, p in points[first:]], default=0)
+                for target in RECALLS
+                for first in [next((i for i, (r, _) in enumerate(points) if r >= target), None)]
+                if first is not None
+            ]
+            values.append(sum(best) / len(RECALLS))
+    return 100 * sum(values) / len(values) if values else float("nan")

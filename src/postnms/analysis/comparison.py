@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from postnms.analysis.oracle import ORACLE, oracle_boxes
 from postnms.analysis.study import Study
 from postnms.candidate_files.reader import CandidateFile
-from postnms.candidate_files.replays import as_results, replay
+from postnms.candidate_files.replays import as_columns, replay
 from postnms.config import Progress, no_progress
 from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
-from postnms.evaluation.matching import images_over_limit
-from postnms.evaluation.metrics import coco_metrics
+from postnms.evaluation.matching import images_over_limit, match_results
+from postnms.evaluation.metrics import measure
 from postnms.evaluation.results import Figures
 from postnms.structures import NMS_ROW, Detections
 from postnms.suppression import SUPPRESSORS, Choice, choose
@@ -92,11 +92,10 @@ def compare(
     baseline = None
     rows = []
     for row in _rows(study, choices):
-        results = as_results(row.detections, study.candidates)
-        figures = coco_metrics(study.truth, results)
-        precisions = None
-        if bootstrap:
-            precisions = resampled_precisions(study.truth, results, bootstrap, seed)
+        results = as_columns(row.detections, study.candidates, study.truth)
+        matching = match_results(study.truth, results)
+        figures = measure(study.truth, matching).figures
+        precisions = resampled_precisions(matching, bootstrap, seed) if bootstrap else None
         baseline = baseline or (figures["AP"], precisions)
         gain = low = high = None
         if figures["AP"] is not None and baseline[0] is not None:

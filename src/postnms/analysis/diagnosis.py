@@ -1,18 +1,19 @@
 """The errors of every row of a file, and the placement of its clusters."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from postnms.analysis.oracle import IMAGES_AT_ONCE
 from postnms.analysis.placement import ClusterIoUs, cluster_ious, concatenate_cluster_ious
 from postnms.analysis.study import Study
-from postnms.candidate_files.replays import as_results, replay
+from postnms.candidate_files.replays import as_columns, replay
 from postnms.clustering import cluster
 from postnms.config import Progress, no_progress
 from postnms.data.targets import group_by_image, targets_of
-from postnms.evaluation.duplicates import duplicate_rate, max_recall
-from postnms.evaluation.tide import ErrorTypes, error_types
+from postnms.evaluation.duplicates import RankedDuplicates, rank_duplicates
+from postnms.evaluation.matching import match_results
+from postnms.evaluation.tide import ErrorTypes, cost_errors, find_errors
 from postnms.structures import REFINED, Detections
 from postnms.suppression import Choice
 
@@ -62,22 +63,32 @@ def analyse(
     file = study.candidates
     if not choices and not file.rows:
         raise ValueError("choices: expected at least one suppressor for a file without rows")
-    truth = study.truth
-    detections: dict[str, Detections] = {
-        choice.name: replay(file, choice.suppressor).detections for choice in choices
-    }
-    detections |= {f"run {name}": file.row(name) for name in file.rows}
-    results = {name: as_results(row, file) for name, row in detections.items()}
-    reached = {name: max_recall(truth, row) for name, row in results.items()}
-    if recall is None:
-        steps = math.floor(min(reached.values()) * RECALL_STEPS + 1e-9)
-        recall = max(steps, 1) / RECALL_STEPS
-    rows = {}
-    for name, row in results.items():
-        rate = duplicate_rate(truth, row, recall)
-        rows[name] = AnalysedRow(error_types(truth, row), reached[name], rate)
+    errors: dict[str, ErrorTypes] = {}
+    ranked: dict[str, RankedDuplicates] = {}
+    for name, row in _rows(study, choices):
+        # The matching of one row is in memory at a time.
+        matching = match_results(study.truth, as_columns(row, file, study.truth))
+        found = find_errors(matching)
+        errors[name] = cost_errors(matching, found)
+        ranked[name] = rank_duplicates(matching, found)
         done(1)
+    if recall is None:
+        steps = math.floor(min(row.max_recall for row in ranked.values()) * RECALL_STEPS + 1e-9)
+        recall = max(steps, 1) / RECALL_STEPS
+    rows = {
+        name: AnalysedRow(errors[name], row.max_recall, row.rate(recall))
+        for name, row in ranked.items()
+    }
     return Analysis(rows, recall, *_placement(study))
+
+
+def _rows(study: Study, choices: Sequence[Choice]) -> Iterator[tuple[str, Detections]]:
+    """Yield the detections of one row after another, by the name of the row."""
+    file = study.candidates
+    for choice in choices:
+        yield choice.name, replay(file, choice.suppressor).detections
+    for name in file.rows:
+        yield f"run {name}", file.row(name)
 
 
 def _placement(study: Study) -> tuple[ClusterIoUs, ClusterIoUs | None]:

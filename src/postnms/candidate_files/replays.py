@@ -4,12 +4,11 @@ import dataclasses
 import time
 from dataclasses import dataclass
 
-import torch
-
 from postnms.candidate_files.reader import CandidateFile
 from postnms.config import Progress, no_progress
+from postnms.data.dataset import Truth
 from postnms.errors import UserError
-from postnms.evaluation.results import Result, to_results
+from postnms.evaluation.columns import ResultColumns, columns_of
 from postnms.structures import Detections, concatenate_detections
 from postnms.suppression import Suppressor
 
@@ -56,7 +55,10 @@ def replay(file: CandidateFile, suppressor: Suppressor, done: Progress = no_prog
     return Replayed(concatenate_detections(parts, len(file)), milliseconds, cut)
 
 
-def as_results(detections: Detections, file: CandidateFile) -> list[Result]:
-    """Return detections of a file's images, which are in original pixels, as COCO results."""
-    category_ids = [category.id for category in file.categories]
-    return to_results(detections, file.image_ids, torch.ones(len(file), 2), category_ids)
+def as_columns(detections: Detections, file: CandidateFile, truth: Truth) -> ResultColumns:
+    """Return detections of a file's images, which are in original pixels, as columns of results.
+
+    Detections of a class that the truth does not list are left out. Raises ValueError for a
+    detection in an image that the truth does not list.
+    """
+    return columns_of(truth, detections, file.image_ids, file.categories)

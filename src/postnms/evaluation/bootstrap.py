@@ -6,37 +6,38 @@ number of copies of each image. Its AP needs only weighted sums over the detecti
 score.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from postnms.data.dataset import Truth
-from postnms.evaluation.average_precision import average_precision, matches_by_class
-from postnms.evaluation.results import Result
+from postnms.evaluation.average_precision import average_precisions
+from postnms.evaluation.matching import Matching
+
+_COPIES_AT_ONCE = 1 << 22
+"""Largest number of counts of copies that are in memory together."""
 
 
-def resampled_precisions(
-    truth: Truth, results: Sequence[Result], resamples: int, seed: int
-) -> NDArray[np.float64]:
+def resampled_precisions(matching: Matching, resamples: int, seed: int) -> NDArray[np.float64]:
     """Return AP on sets of images that are drawn with replacement, (resamples,) in per cent.
 
     Every set has as many images as the truth. Calls with equal seeds and the same truth draw equal
     sets, so the values of two detectors can be compared pair by pair. NaN: a set has no object.
 
     Args:
-        truth: the annotations.
-        results: the results of one detector.
+        matching: the matched results of one detector.
         resamples: number of sets.
         seed: an integer that is at least 0.
     """
-    matches = matches_by_class(truth, results)
-    count = len(truth.images)
+    count = matching.num_images
     random = np.random.default_rng(seed)
-    draws = (random.integers(0, count, count) for _ in range(resamples))
-    return np.array(
-        [average_precision(matches, np.bincount(draw, minlength=count)) for draw in draws]
-    )
+    at_once = max(_COPIES_AT_ONCE // max(count, 1), 1)
+    parts = [np.empty(0)]
+    for start in range(0, resamples, at_once):
+        sets = range(start, min(start + at_once, resamples))
+        copies = np.empty((len(sets), count), np.int32)
+        for row in copies:
+            row[:] = np.bincount(random.integers(0, count, count), minlength=count)
+        parts.append(average_precisions(matching, copies))
+    return np.concatenate(parts)
 
 
 def gain_interval(

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from postnms.data.dataset import Truth
 from postnms.evaluation.average_precision import (
-    IOU_THRESHOLDS,
     RECALLS,
-    ClassMatches,
-    average_precisions,
-    matches_by_class,
+    ByClass,
+    accumulate,
+    by_class,
+    count_objects,
 )
+from postnms.evaluation.matching import IOU_THRESHOLDS, Matching, match_results
 from postnms.evaluation.results import Result
 
 SHOWN_IOUS = (0.5, 0.75)
@@ -66,57 +67,40 @@ def curves(truth: Truth, results: Sequence[Result]) -> Curves:
     whether the others are there or not. Raises ValueError as
     :func:`postnms.evaluation.matching.match_results`.
     """
-    matches = matches_by_class(truth, results)
-    if not matches:
+    matching = match_results(truth, results)
+    label, objects = matching.results.label, matching.objects
+    rows = by_class(label, matching.num_classes)
+    counts = count_objects(objects.label, objects.counted(), matching.num_classes)
+    if not counts.any():
         nothing = np.full(len(SCORES), np.nan)
         return Curves(np.full((len(SHOWN_IOUS), len(RECALLS)), np.nan), nothing, nothing)
-    rows = [int(np.argmin(abs(IOU_THRESHOLDS - iou))) for iou in SHOWN_IOUS]
-    precision = np.mean([_precision(m)[rows] for m in matches], axis=0)
-    ap = [100 * float(np.mean([_ap(m, score) for m in matches])) for score in SCORES]
-    f1 = [_f1(matches, score) for score in SCORES]
-    return Curves(precision, np.array(ap), np.array(f1))
+    shown = [int(np.argmin(abs(IOU_THRESHOLDS - iou))) for iou in SHOWN_IOUS]
+    precision = accumulate(matching.verdicts[:1], rows, counts[None]).precision[0, shown]
+    ap = [_ap(matching, rows, counts, score) for score in SCORES]
+    return Curves(precision[:, :, counts > 0].mean(axis=2), np.array(ap), _f1(matching, counts))
 
 
-def _precision(matches: ClassMatches) -> NDArray[np.float64]:
-    """Return COCO's precision of a class at every IoU threshold and recall, (T, R)."""
-    hits = matches.correct.cumsum(axis=1)
-    wrong = (matches.counted & ~matches.correct).cumsum(axis=1)
-    precision = np.zeros((*hits.shape[:1], len(RECALLS)))
-    if not hits.shape[1]:
-        return precision
-    # COCO adds the spacing of 1, which avoids 0 / 0 as long as nothing has counted.
-    falling = np.maximum.accumulate((hits / (hits + wrong + np.spacing(1.0)))[:, ::-1], axis=1)
-    for row, best in enumerate(falling[:, ::-1]):
-        recall = hits[row] / matches.objects.sum()
-        first = np.searchsorted(recall, RECALLS, side="left")
-        reached = first < len(recall)
-        precision[row, reached] = best[first[reached]]
-    return precision
+def _ap(matching: Matching, rows: ByClass, objects: NDArray[np.int64], score: float) -> float:
+    """Return AP in per cent of the detections that score at least ``score``.
+
+    ``objects`` (K,) is the number of objects of each class.
+    """
+    # Scores fall, so these detections are the first ones, of all classes and of each class.
+    kept = matching.results.label[: _count(matching, score)]
+    ends = rows.starts[:-1] + np.bincount(kept, minlength=matching.num_classes)
+    precision = accumulate(matching.verdicts[:1], rows, objects[None], ends).precision
+    return 100 * float(precision[..., objects > 0].mean())
 
 
-def _count(matches: ClassMatches, score: float) -> int:
+def _f1(matching: Matching, objects: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return F1 at IoU 0.5 over all classes with objects, of the detections over each score."""
+    known = objects[matching.results.label] > 0
+    hits = np.append(0, (matching.correct[0] & known).cumsum())
+    counted = np.append(0, (matching.counted[0] & known).cumsum())
+    count = np.array([_count(matching, score) for score in SCORES])
+    return 2 * hits[count] / (counted[count] + objects.sum())
+
+
+def _count(matching: Matching, score: float) -> int:
     """Return the number of detections that score at least ``score``: the first ones."""
-    return int(np.searchsorted(-matches.scores, -score, side="right"))
-
-
-def _ap(matches: ClassMatches, score: float) -> float:
-    """Return AP of a class in [0, 1], of the detections that score at least ``score``."""
-    d = _count(matches, score)
-    once = np.ones(len(matches.objects), np.int64)
-    correct = np.ascontiguousarray(matches.correct[:, :d])
-    counted = np.ascontiguousarray(matches.counted[:, :d])
-    objects = int(matches.objects.sum())
-    return float(
-        average_precisions(matches.image[:d], correct, counted, once, objects, RECALLS).mean()
-    )
-
-
-def _f1(matches: Sequence[ClassMatches], score: float) -> float:
-    """Return F1 at IoU 0.5 over all classes, of the detections that score at least ``score``."""
-    hits = wrong = objects = 0
-    for m in matches:
-        d = _count(m, score)
-        hits += int(m.correct[0, :d].sum())
-        wrong += int((m.counted[0, :d] & ~m.correct[0, :d]).sum())
-        objects += int(m.objects.sum())
-    return 2 * hits / (hits + wrong + objects)
+    return int(np.searchsorted(-matching.results.scores, -score, side="right"))

@@ -3,49 +3,80 @@
 It measures how well a suppressor tells two detections of one object from detections of two objects.
 A stricter suppressor has fewer duplicates but also misses more objects, so suppressors are
 compared at equal recall.
+
+c: detections that are not on crowd regions.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from postnms.data.dataset import Truth
 from postnms.evaluation.matching import Matching
-from postnms.evaluation.results import Result
-from postnms.evaluation.tide import DUPLICATE, find_errors, match_at_half
+from postnms.evaluation.tide import DUPLICATE, Errors
 
 
-def duplicate_rate(truth: Truth, results: Sequence[Result], recall: float) -> float | None:
-    """Return the percentage of duplicates among the best-scored detections that reach a recall.
+@dataclass(frozen=True)
+class RankedDuplicates:
+    """The detections of all classes by falling score, with the recall that each one reaches.
 
-    The detections of all classes are ranked together by falling score. Ties are broken by the order
-    of the images (:func:`postnms.evaluation.numbering.image_positions`), then by that of the
-    results. Detections on crowd regions are left out. The shortest list of best-scored detections
-    that reaches the recall is counted.
-    :func:`postnms.evaluation.tide.find_errors` defines a duplicate.
+    Ties are broken by the order of the images
+    (:func:`postnms.evaluation.numbering.image_positions`), then by that of the results.
+    """
+
+    recalls: NDArray[np.float64]
+    """(c,) in [0, 1]: the share of the objects of all classes that have a detection of their class,
+    matched at IoU 0.5, among the detections up to and with this one."""
+    duplicate: NDArray[np.bool_]
+    """(c,). :func:`postnms.evaluation.tide.find_errors` defines a duplicate."""
+
+    @property
+    def max_recall(self) -> float:
+        """The recall of all detections, in [0, 1]. It is 0 without objects.
+
+        It is the largest recall for which :meth:`rate` has a value.
+        """
+        return float(self.recalls[-1]) if len(self.recalls) else 0.0
+
+    def rate(self, recall: float) -> float | None:
+        """Return the percentage of duplicates in the shortest list that reaches a recall.
+
+        The list has the detections with the best scores.
+
+        Args:
+            recall: fraction in (0, 1] of the objects.
+
+        Returns:
+            The rate in per cent. None: all detections together do not reach the recall.
+
+        Raises:
+            ValueError: the recall is outside (0, 1].
+        """
+        if not 0 < recall <= 1:
+            raise ValueError(f"recall: expected a value over 0, up to 1, got {recall}")
+        # Recall never falls along the list, so a search gives the first detection that reaches it.
+        count = int(np.searchsorted(self.recalls, recall)) + 1
+        return None if count > len(self.recalls) else 100 * float(self.duplicate[:count].mean())
+
+
+def rank_duplicates(matching: Matching, errors: Errors) -> RankedDuplicates:
+    """Return the detections of a row that are not on crowd regions, and which are duplicates.
 
     Args:
-        truth: the annotations.
-        results: the results of one detector.
-        recall: fraction in (0, 1] of the objects of all classes that have a detection of their
-            class, matched at IoU 0.5.
-
-    Returns:
-        The rate in per cent. None: all detections together do not reach the recall.
-
-    Raises:
-        ValueError: the recall is outside (0, 1].
+        matching: the matched results of one detector.
+        errors: the errors of the matching, from :func:`postnms.evaluation.tide.find_errors`.
 
     Example:
-        >>> from postnms.data.dataset import Category
+        >>> from postnms.data.dataset import Category, Truth
+        >>> from postnms.evaluation.matching import match_results
+        >>> from postnms.evaluation.tide import find_errors
         >>> entry = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
         >>> content = {
         ...     "images": [{"id": 1}],
         ...     "categories": [{"id": 1, "name": "cat"}],
         ...     "annotations": [
-        ...         entry | {"iscrowd": 0},
-        ...         entry | {"iscrowd": 0, "bbox": [50, 0, 9, 9]},
+        ...         entry | {"iscrowd": 0, "area": 81},
+        ...         entry | {"iscrowd": 0, "area": 81, "bbox": [50, 0, 9, 9]},
         ...     ],
         ... }
         >>> truth = Truth((Category(1, "cat"),), content, "example")
@@ -54,33 +85,14 @@ def duplicate_rate(truth: Truth, results: Sequence[Result], recall: float) -> fl
         ...     entry | {"score": 0.8},  # a duplicate of the first
         ...     entry | {"score": 0.7, "bbox": [50, 0, 9, 9]},
         ... ]
-        >>> duplicate_rate(truth, results, recall=0.5)
+        >>> matching = match_results(truth, results)
+        >>> ranked = rank_duplicates(matching, find_errors(matching))
+        >>> ranked.rate(recall=0.5)
         0.0
-        >>> round(duplicate_rate(truth, results, recall=1.0), 1)
+        >>> round(ranked.rate(recall=1.0), 1)
         33.3
     """
-    if not 0 < recall <= 1:
-        raise ValueError(f"recall: expected a value over 0, up to 1, got {recall}")
-    matching = match_at_half(truth, results)
-    recalls = _recalls(matching)
-    # Recall never falls along the list, so a search gives the first detection that reaches it.
-    count = int(np.searchsorted(recalls, recall)) + 1
-    if count > len(recalls):
-        return None
-    duplicate = find_errors(matching).kind[matching.counted[0]] == DUPLICATE
-    return 100 * float(duplicate[:count].mean())
-
-
-def max_recall(truth: Truth, results: Sequence[Result]) -> float:
-    """Return the recall of all detections at IoU 0.5, in [0, 1]. It is 0 without objects.
-
-    It is the largest recall for which :func:`duplicate_rate` has a value.
-    """
-    recalls = _recalls(match_at_half(truth, results))
-    return float(recalls[-1]) if len(recalls) else 0.0
-
-
-def _recalls(matching: Matching) -> NDArray[np.float64]:
-    """Return the recall after each detection that is not on a crowd region, by falling score."""
-    objects = int((~matching.objects.crowd).sum())
-    return matching.correct[0][matching.counted[0]].cumsum() / max(objects, 1)
+    counted = matching.counted[0]
+    objects = int(matching.objects.counted().sum())
+    recalls = matching.correct[0][counted].cumsum() / max(objects, 1)
+    return RankedDuplicates(recalls, errors.kind[counted] == DUPLICATE)

@@ -1,14 +1,16 @@
 """COCO's matching of results to the truth (the rule of pycocotools' ``COCOeval``).
 
 Within a group (an image and a class), detections choose by falling score. Each takes the free
-object with the largest IoU, if that reaches the threshold. The loops are compiled, because each
-choice depends on the choices before it and cannot be vectorised.
+object with the largest IoU, if that reaches the threshold. Results are matched once, at all IoU
+thresholds and for all ranges of area: figures, intervals, curves and types of errors all follow
+from that one matching.
 
 Images have positions 0..B-1 (:func:`postnms.evaluation.numbering.image_positions`). Labels 0..K-1
 are positions in ``truth.content["categories"]``, which may be in another order than
 ``truth.categories``. Boxes are x, y, width, height, in pixels.
 
-m: objects and crowd regions, d: detections that count, T: IoU thresholds, B: images, K: classes.
+m: objects and crowd regions, d: detections that count, T: IoU thresholds, A: ranges of area,
+B: images, K: classes.
 """
 
 from collections import Counter
@@ -19,15 +21,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postnms.data.dataset import Truth
-from postnms.evaluation.numbering import (
-    NumberedEntries,
-    category_positions,
-    image_positions,
-    number_entries,
-    read_scores,
-)
+from postnms.evaluation.columns import ResultColumns, read_results
+from postnms.evaluation.matching_kernels import IGNORED, RIGHT, closest, match_groups
+from postnms.evaluation.numbering import category_positions, image_positions, number_entries
 from postnms.evaluation.results import Result
-from postnms.ops.jit import exact
+from postnms.ops.threads import Range, share, split
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+"""IoU thresholds over which COCO averages: 0.5, 0.55, ..., 0.95."""
+
+AREA_RANGES = {
+    "all": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+"""COCO's ranges of area in square pixels. Both ends are included. The first one has all objects."""
 
 MAX_DETECTIONS = 100
 """Largest number of detections of an image and class that count: those with the best scores."""
@@ -43,8 +52,15 @@ class Objects:
     """(m,) 0..K-1."""
     boxes: NDArray[np.float64]
     """(m, 4) x, y, width, height, in pixels."""
+    area: NDArray[np.float64]
+    """(m,) area of the annotation in square pixels, which may be less than that of its box."""
     crowd: NDArray[np.bool_]
     """(m,). True: a crowd region, which is not an object."""
+
+    def counted(self, range_of_area: str = "all") -> NDArray[np.bool_]:
+        """Return (m,). True: an object that is not a crowd region, with an area in the range."""
+        low, high = AREA_RANGES[range_of_area]
+        return ~self.crowd & (self.area >= low) & (self.area <= high)
 
 
 @dataclass(frozen=True)
@@ -59,18 +75,26 @@ class CountedResults:
     """(d, 4) x, y, width, height, in pixels."""
     scores: NDArray[np.float64]
     """(d,) in falling order."""
+    rank: NDArray[np.int64]
+    """(d,) 0..99: number of better results of the same image and class."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """The object that each detection takes, at every IoU threshold."""
+    """What COCO says of each detection, at every IoU threshold and for every range of area."""
 
     objects: Objects
     """The m objects and crowd regions."""
     results: CountedResults
     """The d detections that count."""
-    taken: NDArray[np.int64]
-    """(T, d) row of the object or crowd region to which the detection is matched. -1: to none."""
+    taken: NDArray[np.int32]
+    """(d,) row of the object or crowd region to which the detection is matched at the first IoU
+    threshold, whatever the area. -1: to none."""
+    verdicts: NDArray[np.int8]
+    """(A, T, d) what COCO says of each detection in each of the :data:`AREA_RANGES`, as a value of
+    :mod:`postnms.evaluation.matching_kernels`: ``WRONG``, ``RIGHT``, or ``IGNORED`` if it is
+    matched to a crowd region or to an object outside the range, or if it is matched to nothing and
+    is itself outside the range."""
     num_images: int
     """B."""
     num_classes: int
@@ -79,18 +103,12 @@ class Matching:
     @property
     def correct(self) -> NDArray[np.bool_]:
         """(T, d). True: the detection is matched to an object."""
-        return (self.taken >= 0) & ~self._on_crowd
+        return self.verdicts[0] == RIGHT
 
     @property
     def counted(self) -> NDArray[np.bool_]:
         """(T, d). True: the detection is right or wrong, as it is not matched to a crowd region."""
-        return ~self._on_crowd
-
-    @property
-    def _on_crowd(self) -> NDArray[np.bool_]:
-        """(T, d). True: the detection is matched to a crowd region."""
-        # Row -1 (matched to none) reads the appended False.
-        return np.append(self.objects.crowd, False)[self.taken]
+        return self.verdicts[0] != IGNORED
 
 
 @dataclass(frozen=True)
@@ -104,7 +122,9 @@ class Closest:
 
 
 def match_results(
-    truth: Truth, results: Sequence[Result], thresholds: NDArray[np.float64]
+    truth: Truth,
+    results: Sequence[Result] | ResultColumns,
+    thresholds: NDArray[np.float64] = IOU_THRESHOLDS,
 ) -> Matching:
     """Match results to the truth at each IoU threshold, by COCO's rule.
 
@@ -123,45 +143,59 @@ def match_results(
         ValueError: an entry has an image id that the truth does not list, or a box or a score
             that is not finite.
     """
-    positions = image_positions(truth)
-    labels = category_positions(truth)
-    annotations = [entry for entry in truth.annotations if entry["category_id"] in labels]
-    crowd = np.array([entry["iscrowd"] for entry in annotations], np.bool_)
-    truths = number_entries("annotations", annotations, positions, labels)
-    objects = Objects(truths.image, truths.label, truths.boxes, crowd)
-    known = [entry for entry in results if entry["category_id"] in labels]
-    numbered = number_entries("results", known, positions, labels)
-    counted = _count_results(numbered, read_scores(known), len(positions))
+    objects = _read_objects(truth)
+    num_images, num_classes = len(truth.images), len(truth.content["categories"])
+    is_read = isinstance(results, ResultColumns)
+    counted = _count_results(results if is_read else read_results(truth, results), num_images)
+    taken, verdicts = _match_counted(objects, counted, num_images, thresholds)
+    return Matching(objects, counted, taken, verdicts, num_images, num_classes)
+
+
+def _match_counted(
+    objects: Objects, results: CountedResults, num_images: int, thresholds: NDArray[np.float64]
+) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+    """Return ``taken`` and ``verdicts`` of a :class:`Matching`."""
     # Detections meet objects of their group only. A group, an image and a class, is one number.
-    of_object = objects.label * len(positions) + objects.image
-    of_result = counted.label * len(positions) + counted.image
-    # Each group becomes a slice: its objects before its crowd regions, as the kernel needs them,
-    # and its detections still by falling score, since the sort is stable.
-    object_order = np.lexsort((objects.crowd, of_object))
+    of_object = objects.label * num_images + objects.image
+    of_result = results.label * num_images + results.image
+    # Each group becomes a slice: its objects in the order of the truth, and its detections by
+    # falling score, since the sorts are stable.
+    object_order = np.argsort(of_object, kind="stable")
     result_order = np.argsort(of_result, kind="stable")
     groups, starts = np.unique(of_result[result_order], return_index=True)
-    taken = np.full((len(thresholds), len(counted.scores)), -1, np.int64)
-    # Writing through result_order puts the rows back into the order of all detections.
-    taken[:, result_order] = _match_groups(
-        np.append(starts, len(result_order)),
-        counted.boxes[result_order],
-        np.searchsorted(of_object[object_order], groups, side="left"),
-        np.searchsorted(of_object[object_order], groups, side="right"),
-        object_order,
-        objects.boxes,
-        objects.crowd,
-        thresholds,
-    )
-    return Matching(objects, counted, taken, len(positions), len(labels))
+    starts = np.append(starts, len(result_order))
+    lows = np.searchsorted(of_object[object_order], groups, side="left")
+    highs = np.searchsorted(of_object[object_order], groups, side="right")
+    boxes = results.boxes[result_order]
+    limits = np.array(list(AREA_RANGES.values()))
+    taken = np.full(len(result_order), -1, np.int32)
+    verdicts = np.zeros((len(limits), len(thresholds), len(taken)), np.int8)
+
+    def match(part: Range) -> None:
+        match_groups(
+            part, starts, boxes, lows, highs, object_order, objects.boxes, objects.crowd,
+            objects.area, limits, thresholds, taken, verdicts,
+        )  # fmt: skip
+
+    pairs = int((np.diff(starts) * (highs - lows + 1)).sum())
+    share(match, split(len(groups), pairs * limits.size * len(thresholds)))
+    # Back into the order of all detections, line by line, so that memory holds them once.
+    place = np.argsort(result_order)
+    for line in verdicts.reshape(limits.shape[0] * len(thresholds), len(taken)):
+        line[:] = line[place]
+    return taken[place], verdicts
 
 
-def images_over_limit(results: Sequence[Result]) -> int:
+def images_over_limit(results: Sequence[Result] | ResultColumns) -> int:
     """Return the number of images with results of a class that do not count.
 
     These are images with more than :data:`MAX_DETECTIONS` results of one class.
     """
-    counts = Counter((entry["image_id"], entry["category_id"]) for entry in results)
-    return len({image for (image, _), count in counts.items() if count > MAX_DETECTIONS})
+    if isinstance(results, ResultColumns):
+        pairs = zip(results.image.tolist(), results.label.tolist(), strict=True)
+    else:
+        pairs = ((entry["image_id"], entry["category_id"]) for entry in results)
+    return len({image for (image, _), count in Counter(pairs).items() if count > MAX_DETECTIONS})
 
 
 def closest_objects(matching: Matching) -> tuple[Closest, Closest]:
@@ -172,128 +206,55 @@ def closest_objects(matching: Matching) -> tuple[Closest, Closest]:
     objects = matching.objects
     results = matching.results
     # Objects by image, so that those of image b are order[starts[b]:starts[b + 1]].
-    order = np.flatnonzero(~objects.crowd)
+    order = np.flatnonzero(objects.counted())
     order = order[np.argsort(objects.image[order], kind="stable")]
     starts = np.searchsorted(objects.image[order], np.arange(matching.num_images + 1))
-    iou, row = _closest(
-        results.image, results.label, results.boxes, starts, order, objects.label, objects.boxes
-    )
+    count = len(results.scores)
+    iou = np.zeros((2, count))
+    row = np.full((2, count), -1, np.int64)
+
+    def find(part: Range) -> None:
+        closest(
+            part, results.image, results.label, results.boxes, starts, order, objects.label,
+            objects.boxes, iou, row,
+        )  # fmt: skip
+
+    share(find, split(count, 16 * float(np.diff(starts)[results.image].sum())))
     return Closest(iou[0], row[0]), Closest(iou[1], row[1])
 
 
-def _count_results(
-    entries: NumberedEntries, scores: NDArray[np.float64], num_images: int
-) -> CountedResults:
+def _read_objects(truth: Truth) -> Objects:
+    """Return the annotations of the classes that the truth lists, as columns."""
+    labels = category_positions(truth)
+    annotations = [entry for entry in truth.annotations if entry["category_id"] in labels]
+    numbered = number_entries("annotations", annotations, image_positions(truth), labels)
+    area = np.array([entry["area"] for entry in annotations], np.float64)
+    crowd = np.array([entry["iscrowd"] for entry in annotations], np.bool_)
+    return Objects(numbered.image, numbered.label, numbered.boxes, area, crowd)
+
+
+def _count_results(results: ResultColumns, num_images: int) -> CountedResults:
     """Return the best :data:`MAX_DETECTIONS` results of each group, by falling score."""
     # The last key of lexsort comes first: by score, then by image, then in the order given.
-    order = np.lexsort((entries.image, -scores))
-    groups = (entries.label * num_images + entries.image)[order]
-    # The rank of a result in its group is its distance from the start of the group, in a stable
-    # order by group. searchsorted finds that start.
-    by_group = np.argsort(groups, kind="stable")
-    rank = np.empty(len(groups), np.int64)
-    rank[by_group] = np.arange(len(groups)) - np.searchsorted(groups[by_group], groups[by_group])
-    order = order[rank < MAX_DETECTIONS]
+    order = np.lexsort((results.image, -results.scores))
+    groups = (results.label * num_images + results.image)[order]
+    rank = _ranks_in_groups(groups)
+    counted = rank < MAX_DETECTIONS
+    order = order[counted]
     return CountedResults(
-        entries.image[order], entries.label[order], entries.boxes[order], scores[order]
+        results.image[order],
+        results.label[order],
+        results.boxes[order],
+        results.scores[order],
+        rank[counted],
     )
 
 
-@exact
-def _iou(boxes, d, truths, g, crowd):  # pragma: no cover: compiled
-    """Return the IoU of box ``d`` and object ``g``, in [0, 1].
-
-    If ``g`` is a crowd region (``crowd``), return the fraction of the box that is inside it.
-    """
-    width = min(boxes[d, 0] + boxes[d, 2], truths[g, 0] + truths[g, 2]) - max(
-        boxes[d, 0], truths[g, 0]
-    )
-    height = min(boxes[d, 1] + boxes[d, 3], truths[g, 1] + truths[g, 3]) - max(
-        boxes[d, 1], truths[g, 1]
-    )
-    if width <= 0 or height <= 0:
-        return 0.0
-    area = boxes[d, 2] * boxes[d, 3]
-    return width * height / (area if crowd else area + truths[g, 2] * truths[g, 3] - width * height)
-
-
-@exact
-def _match_groups(
-    starts, boxes, lows, highs, order, truths, crowd, thresholds
-):  # pragma: no cover: compiled
-    """Match every group at every threshold, and return the rows of the objects, (T, d). -1: none.
-
-    It runs in compiled code once for all groups, because groups are many and small.
-
-    Args:
-        starts: group i has the detections ``starts[i]`` to ``starts[i + 1]`` (exclusive).
-        boxes: (d, 4) boxes of the detections, by group and falling score.
-        lows, highs: group i has the objects ``order[lows[i]:highs[i]]``.
-        order: rows of the objects, by group, with crowd regions last in each group.
-        truths: (m, 4) boxes of the objects and crowd regions.
-        crowd: (m,) bool.
-        thresholds: (T,) IoU thresholds.
-    """
-    taken = np.full((len(thresholds), len(boxes)), -1, np.int64)
-    for i in range(len(lows)):
-        rows = order[lows[i] : highs[i]]
-        on_crowd = crowd[rows]
-        first = starts[i]
-        count = starts[i + 1] - starts[i]
-        # The overlaps are the same for all thresholds, so they are computed once.
-        iou = np.zeros((count, len(rows)))
-        for d in range(count):
-            for g in range(len(rows)):
-                iou[d, g] = _iou(boxes, first + d, truths, rows[g], on_crowd[g])
-        for t in range(len(thresholds)):
-            _match_group(iou, on_crowd, thresholds[t], rows, taken[t, first : first + count])
-    return taken
-
-
-@exact
-def _match_group(iou, crowd, threshold, rows, taken):  # pragma: no cover: compiled
-    """Match one group at one threshold, and write the rows of the objects into ``taken`` (d,).
-
-    ``iou`` (d, m) has the detections of the group by falling score, and its objects with crowd
-    regions last. ``crowd`` (m,) marks the crowd regions, and ``rows`` (m,) has the rows of the
-    objects in the truth.
-    """
-    free = np.ones(len(rows), np.bool_)
-    for d in range(len(iou)):
-        # COCO lowers a threshold of 1, so that rounding cannot exclude a perfect box.
-        best = -1
-        least = min(threshold, 1 - 1e-10)
-        for g in range(len(rows)):
-            # An object can be taken once, a crowd region any number of times.
-            if not free[g] and not crowd[g]:
-                continue
-            # Crowd regions come last and are only for detections that no object suits.
-            if best >= 0 and not crowd[best] and crowd[g]:
-                break
-            # With >=, the last of several objects with equal IoU is taken, as in COCO.
-            if iou[d, g] >= least:
-                best = g
-                least = iou[d, g]
-        if best >= 0:
-            free[best] = False
-            taken[d] = rows[best]
-
-
-@exact
-def _closest(image, label, boxes, starts, order, labels, truths):  # pragma: no cover: compiled
-    """Return the largest IoU of each detection and the row of its object, each (2, d).
-
-    Index 0 is for objects of the detection's class, index 1 for objects of the other classes.
-    The objects of image b are ``order[starts[b]:starts[b + 1]]``. It is compiled, because it
-    looks at all pairs of a detection and an object of one image.
-    """
-    best = np.zeros((2, len(boxes)))
-    row = np.full((2, len(boxes)), -1, np.int64)
-    for d in range(len(boxes)):
-        for g in order[starts[image[d]] : starts[image[d] + 1]]:
-            iou = _iou(boxes, d, truths, g, False)
-            side = 0 if labels[g] == label[d] else 1
-            if iou > best[side, d]:
-                best[side, d] = iou
-                row[side, d] = g
-    return best, row
+def _ranks_in_groups(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each entry the number of entries of the same group before it."""
+    # It is the distance from the start of the group, in a stable order by group. searchsorted
+    # finds that start.
+    by_group = np.argsort(groups, kind="stable")
+    ranks = np.empty(len(groups), np.int64)
+    ranks[by_group] = np.arange(len(groups)) - np.searchsorted(groups[by_group], groups[by_group])
+    return ranks

@@ -1,25 +1,23 @@
 """COCO's figures of results, and the gain of the stage over plain NMS with its interval.
 
-The 12 figures come from faster-coco-eval, whose figures equal those of pycocotools.
+The figures come from the one matching that intervals and types of errors come from, too. They equal
+those of pycocotools.
+
+T: IoU thresholds, R: recalls, K: classes.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
 from postnms.data.dataset import Truth
+from postnms.evaluation.average_precision import accumulate, by_class, count_objects
 from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
-from postnms.evaluation.numbering import (
-    NumberedEntries,
-    category_positions,
-    image_positions,
-    number_entries,
-    read_scores,
-)
+from postnms.evaluation.columns import ResultColumns
+from postnms.evaluation.matching import AREA_RANGES, Matching, match_results
+from postnms.evaluation.matching_kernels import RIGHT
 from postnms.evaluation.results import ClassFigures, Evaluation, Figures, Gain, Result
 from postnms.structures import NMS_ROW, POST_NMS_ROW
 
@@ -39,6 +37,10 @@ FIGURES = (
 )
 """Names of the figures, in the order of COCO's summary."""
 
+_ALL, _SMALL, _MEDIUM, _LARGE = range(len(AREA_RANGES))
+_AT_50, _AT_75 = 0, 5
+"""Positions in ``IOU_THRESHOLDS``."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -50,13 +52,8 @@ class Measured:
     """AP and AP50 of each class, in the order of the truth's categories."""
 
 
-def coco_metrics(truth: Truth, results: Sequence[Result]) -> Figures:
-    """Return the 12 figures of the results, in per cent, as :func:`measure` does."""
-    return measure(truth, results).figures
-
-
-def measure(truth: Truth, results: Sequence[Result]) -> Measured:
-    """Return the figures of the results over all classes and of each class.
+def coco_metrics(truth: Truth, results: Sequence[Result] | ResultColumns) -> Figures:
+    """Return the 12 figures of the results, in per cent.
 
     The figures do not depend on the ids of images, categories and annotations. Only the order of
     the images breaks ties of scores, see :func:`postnms.evaluation.numbering.image_positions`.
@@ -64,29 +61,68 @@ def measure(truth: Truth, results: Sequence[Result]) -> Measured:
     that is defined is 0. Raises ValueError for a result of an image that the truth does not list,
     and for a box or a score that is not finite.
     """
-    reference, detected = _numbered(truth, results)
-    evaluator = COCOeval_faster(reference, detected, "bbox", print_function=_ignore)
-    evaluator.evaluate()
-    evaluator.accumulate()
-    evaluator.summarize()
-    values = np.asarray(evaluator.stats[: len(FIGURES)], np.float64)
-    # The evaluator says -1 where a figure is undefined.
-    figures = {
-        name: None if value < 0 else 100 * float(value)
-        for name, value in zip(FIGURES, values, strict=True)
-    }
-    # The axes are thresholds, recalls, classes, ranges of area (first: all), limits (last: 100).
-    precision = np.asarray(evaluator.eval["precision"], np.float64)[:, :, :, 0, -1]
+    return measure(truth, match_results(truth, results)).figures
+
+
+def measure(truth: Truth, matching: Matching) -> Measured:
+    """Return the figures of a matching over all classes and of each class.
+
+    ``matching`` is that of :func:`postnms.evaluation.matching.match_results` with ``truth``, at all
+    of COCO's IoU thresholds.
+    """
+    objects = matching.objects
+    counts = np.array(
+        [count_objects(objects.label, objects.counted(name), matching.num_classes)
+         for name in AREA_RANGES]
+    )  # fmt: skip
+    rows = by_class(matching.results.label, matching.num_classes)
+    found = accumulate(matching.verdicts, rows, counts)
+    precision = found.precision
+    values = [
+        precision[_ALL],
+        precision[_ALL, _AT_50],
+        precision[_ALL, _AT_75],
+        precision[_SMALL],
+        precision[_MEDIUM],
+        precision[_LARGE],
+        _recall_of_best(matching, counts[_ALL], 1),
+        _recall_of_best(matching, counts[_ALL], 10),
+        *found.recall,
+    ]
+    figures = {name: _mean(value) for name, value in zip(FIGURES, values, strict=True)}
     classes = tuple(
-        ClassFigures(category["name"], _mean(precision[:, :, k]), _mean(precision[:1, :, k]))
+        ClassFigures(
+            category["name"],
+            _mean(precision[_ALL, :, :, k]),
+            _mean(precision[_ALL, _AT_50, :, k]),
+        )
         for k, category in enumerate(truth.content["categories"])
     )
     return Measured(figures, classes)
 
 
-def _mean(precision: NDArray[np.float64]) -> float | None:
-    """Return a mean precision in per cent. None: the class has no object."""
-    return None if (precision < 0).any() else 100 * float(precision.mean())
+def _recall_of_best(
+    matching: Matching, objects: NDArray[np.int64], count: int
+) -> NDArray[np.float64]:
+    """Return the recall (T, K) of the ``count`` best detections of each image and class.
+
+    ``objects`` (K,) is the number of objects. -1: the class has none.
+    """
+    best = matching.results.rank < count
+    label = matching.results.label[best]
+    hits = np.array(
+        [
+            np.bincount(label[line], minlength=matching.num_classes)
+            for line in matching.verdicts[_ALL][:, best] == RIGHT
+        ]
+    )
+    return np.where(objects > 0, hits / np.maximum(objects, 1), -1)
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    """Return the mean of the values that are defined (not -1), in per cent. None: there is none."""
+    defined = values[values > -1]
+    return 100 * float(defined.mean()) if defined.size else None
 
 
 def evaluate_rows(
@@ -97,81 +133,31 @@ def evaluate_rows(
     ``bootstrap`` is the number of resamples of the images for the interval of the gain. 0: the gain
     has no interval. ``seed`` is the seed of the resamples.
     """
-    measured = {name: measure(truth, results) for name, results in rows.items()}
-    figures = {name: row.figures for name, row in measured.items()}
-    classes = {name: row.classes for name, row in measured.items()}
-    gain = _gain(truth, rows, figures, bootstrap, seed) if POST_NMS_ROW in rows else None
+    figures: dict[str, Figures] = {}
+    classes: dict[str, tuple[ClassFigures, ...]] = {}
+    precisions: dict[str, NDArray[np.float64]] = {}
+    for name, results in rows.items():
+        # The matching of one row is in memory at a time.
+        matching = match_results(truth, results)
+        measured = measure(truth, matching)
+        figures[name], classes[name] = measured.figures, measured.classes
+        if bootstrap and POST_NMS_ROW in rows and name in (NMS_ROW, POST_NMS_ROW):
+            precisions[name] = resampled_precisions(matching, bootstrap, seed)
+    gain = _gain(figures, precisions) if POST_NMS_ROW in rows else None
     return Evaluation(figures, gain, classes)
 
 
-def _gain(
-    truth: Truth,
-    rows: Mapping[str, Sequence[Result]],
-    figures: Mapping[str, Figures],
-    bootstrap: int,
-    seed: int,
-) -> Gain:
-    """Return the gain of ``post_nms`` over ``nms``, see :func:`evaluate_rows`."""
+def _gain(figures: Mapping[str, Figures], precisions: Mapping[str, NDArray[np.float64]]) -> Gain:
+    """Return the gain of ``post_nms`` over ``nms``. ``precisions``: those of resamples, if any."""
     before = figures[NMS_ROW]["AP"]
     after = figures[POST_NMS_ROW]["AP"]
     if before is None or after is None:
         return Gain(None)
-    if not bootstrap:
+    if not precisions:
         return Gain(after - before)
-    precisions = [
-        resampled_precisions(truth, rows[name], bootstrap, seed) for name in (NMS_ROW, POST_NMS_ROW)
-    ]
-    return Gain(after - before, *gain_interval(*precisions))
+    return Gain(after - before, *gain_interval(precisions[NMS_ROW], precisions[POST_NMS_ROW]))
 
 
 def show(figure: float | None, digits: int = 1) -> str:
     """Return a figure as text, ``-`` where it is undefined."""
     return "-" if figure is None else f"{figure:.{digits}f}"
-
-
-def _numbered(truth: Truth, results: Sequence[Result]) -> tuple[COCO, COCO]:
-    """Return truth and results as COCO objects that the evaluator may write to, with ids from 1.
-
-    The evaluator takes id 0 of an annotation for "no match", and it keeps ids of images as doubles,
-    which hold no whole number over 2^53 exactly. It also acts on fields of other tasks, if an entry
-    has them. So it sees neither the ids of the user's file nor any field that it does not need.
-    """
-    images = image_positions(truth)
-    categories = category_positions(truth)
-    annotations = [entry for entry in truth.annotations if entry["category_id"] in categories]
-    known = [entry for entry in results if entry["category_id"] in categories]
-    frame = {
-        "images": [{"id": position + 1} for position in images.values()],
-        "categories": [{"id": position + 1} for position in categories.values()],
-    }
-    reference = _entries(
-        number_entries("annotations", annotations, images, categories),
-        area=[entry["area"] for entry in annotations],
-        iscrowd=[entry["iscrowd"] for entry in annotations],
-    )
-    found = number_entries("results", known, images, categories)
-    # Results do not go through `COCO.loadRes`, because it refuses an empty list.
-    detected = _entries(
-        found,
-        area=found.boxes[:, 2:].prod(axis=1).tolist(),
-        iscrowd=[0] * len(known),
-        score=read_scores(known).tolist(),
-    )
-    return COCO({**frame, "annotations": reference}), COCO({**frame, "annotations": detected})
-
-
-def _entries(numbered: NumberedEntries, **columns: list[Any]) -> list[dict[str, Any]]:
-    """Return numbered entries as dicts with ids from 1, and with further columns by name."""
-    columns |= {
-        "id": list(range(1, len(numbered.image) + 1)),
-        "image_id": (numbered.image + 1).tolist(),
-        "category_id": (numbered.label + 1).tolist(),
-        "bbox": numbered.boxes.tolist(),
-    }
-    return [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
-
-
-def _ignore(*_: object) -> None:
-    """Replace the evaluator's printing."""

@@ -64,12 +64,10 @@ def number_entries(
         ValueError: an entry is of an image that is not known, or has a box that is not four finite
             numbers with sides of at least 0.
     """
-    for entry in entries:
-        if entry["image_id"] not in images:
-            raise ValueError(
-                f"{name}: expected image ids of the truth, got {shown(entry['image_id'])}"
-            )
-    image = np.array([images[entry["image_id"]] for entry in entries], np.int64)
+    image = np.array([images.get(entry["image_id"], -1) for entry in entries], np.int64)
+    if (image < 0).any():
+        stranger = entries[int(np.argmin(image))]["image_id"]
+        raise ValueError(f"{name}: expected image ids of the truth, got {shown(stranger)}")
     label = np.array([categories[entry["category_id"]] for entry in entries], np.int64)
     boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
     wrong = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from postnms.data.dataset import ImageId
@@ -93,11 +95,8 @@ def to_results(
     pixels of each image. ``image_ids`` and ``category_ids`` are in the order of the images and of
     the labels.
     """
-    factors = to_original.double().repeat(1, 2)[detections.image.cpu()]
-    boxes = detections.boxes.cpu().double() * factors
-    boxes[:, 2:] -= boxes[:, :2]
-    # Boxes are rounded to 1/1000 pixel. Scores keep 9 digits, which tell any two float32 numbers
-    # apart: fewer would make ties, and ties change AP.
+    # Scores keep 9 digits, which tell any two float32 numbers apart: fewer would make ties, and
+    # ties change AP.
     return [
         {
             "image_id": image_ids[image],
@@ -108,8 +107,19 @@ def to_results(
         for image, label, box, score in zip(
             detections.image.tolist(),
             detections.labels.tolist(),
-            boxes.numpy().round(3).tolist(),
+            as_result_boxes(detections, to_original).tolist(),
             [float(f"{score:.9g}") for score in detections.scores.tolist()],
             strict=True,
         )
     ]
+
+
+def as_result_boxes(detections: Detections, to_original: Tensor) -> NDArray[np.float64]:
+    """Return the boxes of results, (d, 4) as x, y, width, height in original pixels.
+
+    They are rounded to 1/1000 pixel. ``to_original`` is that of :func:`to_results`.
+    """
+    factors = to_original.double().repeat(1, 2)[detections.image.cpu()]
+    boxes = detections.boxes.cpu().double() * factors
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes.numpy().round(3)

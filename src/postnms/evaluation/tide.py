@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postnms.data.dataset import Truth
-from postnms.evaluation.average_precision import RECALLS, average_precisions
+from postnms.evaluation.average_precision import accumulate, by_class, count_objects
 from postnms.evaluation.matching import Matching, closest_objects, match_results
+from postnms.evaluation.matching_kernels import IGNORED, RIGHT, WRONG
 from postnms.evaluation.results import Result
 
 ERROR_TYPES: tuple[str, ...] = (
@@ -100,7 +101,7 @@ def error_types(truth: Truth, results: Sequence[Result]) -> ErrorTypes:
         >>> content = {
         ...     "images": [{"id": 1}],
         ...     "categories": [{"id": 1, "name": "cat"}],
-        ...     "annotations": [entry | {"iscrowd": 0}],
+        ...     "annotations": [entry | {"iscrowd": 0, "area": 81}],
         ... }
         >>> truth = Truth((Category(1, "cat"),), content, "example")
         >>> background = entry | {"bbox": [50, 50, 9, 9], "score": 0.9}
@@ -108,8 +109,12 @@ def error_types(truth: Truth, results: Sequence[Result]) -> ErrorTypes:
         >>> round(errors.ap50), errors.counts["background"], round(errors.costs["background"])
         (50, 1, 50)
     """
-    matching = match_at_half(truth, results)
-    errors = find_errors(matching)
+    matching = match_results(truth, results)
+    return cost_errors(matching, find_errors(matching))
+
+
+def cost_errors(matching: Matching, errors: Errors) -> ErrorTypes:
+    """Return what :func:`error_types` returns, from a matching and its errors."""
     kinds = [int((errors.kind == kind).sum()) for kind in range(MISSED)]
     counts = dict(zip(ERROR_TYPES, [*kinds, int(errors.missed.sum())], strict=True))
     label = matching.results.label
@@ -138,13 +143,8 @@ def error_types(truth: Truth, results: Sequence[Result]) -> ErrorTypes:
     )
 
 
-def match_at_half(truth: Truth, results: Sequence[Result]) -> Matching:
-    """Return COCO's matching at IoU 0.5 alone (T = 1)."""
-    return match_results(truth, results, np.array([POSITIVE_IOU]))
-
-
 def find_errors(matching: Matching) -> Errors:
-    """Return the type of each error of a matching at IoU 0.5.
+    """Return the type of each error of a matching, whose first IoU threshold is 0.5.
 
     "Same" is the largest IoU of a wrong detection with an object of its class, "other" is that with
     an object of another class. The first type in this order that fits is taken:
@@ -169,8 +169,8 @@ def find_errors(matching: Matching) -> Errors:
     ]
     kind = np.select([test for test, _ in tests], [kind for _, kind in tests], BOTH)
     target = np.select([kind == LOCALISATION, kind == CLASSIFICATION], [same.row, other.row], -1)
-    unmatched = ~matching.objects.crowd
-    unmatched[matching.taken[0][right]] = False
+    unmatched = matching.objects.counted()
+    unmatched[matching.taken[right]] = False
     # An object that a wrong detection was meant for is charged to that detection, not as missed.
     missed = unmatched.copy()
     missed[target[target >= 0]] = False
@@ -217,18 +217,13 @@ def _ap50(
         dropped: (m,) bool, objects that are removed.
     """
     objects = matching.objects
-    values = []
-    for number in np.unique(objects.label[~objects.crowd]):
-        rows = np.flatnonzero(counted & (label == number))
-        asked = int(((objects.label == number) & ~objects.crowd & ~dropped).sum())
-        if asked:
-            # AP needs no images here, so all detections are taken to be from one image, once.
-            once = np.ones(1, np.int64)
-            image = np.zeros(len(rows), np.int64)
-            hits = correct[rows][None]
-            values.append(
-                average_precisions(image, hits, np.ones_like(hits), once, asked, RECALLS)[0]
-            )
-        elif len(rows):
-            values.append(0.0)
-    return 100 * float(np.mean(values)) if values else None
+    classes = matching.num_classes
+    known = count_objects(objects.label, objects.counted(), classes)
+    asked = count_objects(objects.label, objects.counted() & ~dropped, classes)
+    found = np.bincount(label[counted], minlength=classes)
+    verdicts = np.select([~counted, correct], [IGNORED, RIGHT], WRONG).astype(np.int8)
+    rows = by_class(label, classes)
+    precision = accumulate(verdicts[None, None], rows, asked[None]).precision[0, 0]
+    # A class without objects has the precision -1 at all recalls.
+    values = precision.mean(axis=0).clip(min=0)[(known > 0) & ((asked > 0) | (found > 0))]
+    return 100 * float(values.mean()) if len(values) else None

@@ -2,7 +2,8 @@
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, gather_object
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
+from torch import distributed
 
 from postnms.config import Progress, no_progress
 from postnms.data.loader import DetectionData, batches
@@ -25,6 +26,9 @@ def evaluate_detector(
 ) -> tuple[Evaluation | None, Results]:
     """Detect objects in all images of a split and measure every row.
 
+    Several processes share the images. The first one gathers the results and measures them, while
+    the others wait for its figures.
+
     Args:
         detector: its parameters decide the device.
         data: the split.
@@ -37,8 +41,8 @@ def evaluate_detector(
             detector's limit, so that the rows have only the best of them.
 
     Returns:
-        The evaluation, None if the split is not annotated.
-        The results of each row. All processes return the same.
+        The evaluation, None if the split is not annotated. All processes return the same.
+        The results of each row. The first process has all of them, the others have none.
     """
     rank = 0
     world = 1
@@ -52,13 +56,25 @@ def evaluate_detector(
     counts: list[int] = []
     results = detect_split(detector, data, batch_size, rank, world, done, counts.append)
     if world > 1:
-        parts = gather_object([results])
-        results = {row: [entry for part in parts for entry in part[row]] for row in results}
+        results = _gather_results(results, rank, world)
         counts = gather_object(counts)
     cut(sum(counts))
     if not data.dataset.annotated:
         return None, results
-    return evaluate_rows(data.dataset.truth, results, bootstrap=bootstrap, seed=seed), results
+    evaluation = None
+    if rank == 0:
+        evaluation = evaluate_rows(data.dataset.truth, results, bootstrap=bootstrap, seed=seed)
+    if world > 1:
+        # Results of a large split would fill the memory of every process. Figures are small.
+        (evaluation,) = broadcast_object_list([evaluation])
+    return evaluation, results
+
+
+def _gather_results(results: Results, rank: int, world: int) -> Results:
+    """Return the results of all processes in the first one, and none in the others."""
+    parts: list[Results] = [{}] * world if rank == 0 else []
+    distributed.gather_object(results, parts or None)
+    return {row: [entry for part in parts for entry in part[row]] for row in results}
 
 
 @torch.no_grad()

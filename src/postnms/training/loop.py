@@ -109,7 +109,8 @@ def _train(
             report.step(iteration, losses, rate)
             finished = iteration + 1
             if schedule.is_evaluated(finished):
-                _measure(trained.result, finished, evaluate, report, best)
+                # The interval of the gain takes long, so only the run's last figures have one.
+                _measure(trained.result, finished, partial(evaluate, bootstrap=0), report, best)
             stopped = is_stopped(stop, finished, schedule, accelerator)
             if stopped or schedule.is_saved(finished):
                 save_checkpoint(folder, recipe, digest, schedule, finished, trained, accelerator)
@@ -249,14 +250,19 @@ def _leave_interrupts(_: int) -> None:
 
 
 def _evaluate(
-    detector: Detector, splits: Splits, recipe: Recipe, accelerator: Accelerator
+    detector: Detector,
+    splits: Splits,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    bootstrap: int | None = None,
 ) -> tuple[Evaluation, Results]:
+    """Evaluate on the val split. ``bootstrap`` None: with as many resamples as the recipe says."""
     settings = recipe.evaluation
     evaluation, results = evaluate_detector(
         detector,
         splits.val,
         batch_size=settings.batch_size,
-        bootstrap=settings.bootstrap,
+        bootstrap=settings.bootstrap if bootstrap is None else bootstrap,
         seed=recipe.seed,
         accelerator=accelerator,
     )
