@@ -184,7 +184,7 @@ def test_errors_name_what_is_wrong():
         match=r"Candidates.scores: expected values in \[0, 1\] for SoftNMS, got -1 to 0.5",
     ):
         SoftNMS()(candidates_of([[0, 0, 1, 1]] * 2, [0.5, -1]))
-    with pytest.raises(ValueError, match="backend: expected 'cpu', 'eager' or None, got 'gpu'"):
+    with pytest.raises(ValueError, match="backend: expected 'cpu', 'eager', 'triton' or None, got 'gpu'"):
         SoftNMS()(plain, backend="gpu")
 
 
