@@ -1,0 +1,128 @@
+"""The Triton kernels of the suppressors: groups of several blocks, ties, and what may round."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from postnms.structures import Candidates
+from postnms.suppression import get_suppressor
+from postnms.suppression.soft import SoftNMS
+from tests.support.suppression import suppress_by
+from tests.suppression.test_oracles import assert_same, expected, limited, problems
+
+pytest.importorskip("triton", reason="torch has no triton on this platform")
+
+from postnms.suppression import backends
+
+EXACT = [
+    "nms_ios:iou_threshold=0.3",
+    "diou_nms:iou_threshold=0.1",
+    "set_nms:iou_threshold=0.1",
+    "adaptive_nms:iou_threshold=0.1",
+    "soft_nms_linear:method=hard:min_score=0:iou_threshold=0.2",
+    "soft_nms_linear:iou_threshold=0.1",
+    "box_voting:vote_threshold=0.2:iou_threshold=0.3",
+    "wbf:iou_threshold=0.2",
+    "non_max_merge:iou_threshold=0.1",
+    "non_max_merge_ios:iou_threshold=0.3",
+    "fast_nms:iou_threshold=0.2",
+    "cluster_nms_all:vote_threshold=0.3",
+    "matrix_nms_linear",
+    "matrix_nms_gaussian",
+    "cp_cluster:iou_threshold=0.2:friend_threshold=0.3:step=0.1:repeat=false",
+    "cp_cluster:iou_threshold=0.1:friend_threshold=0.1:step=0:move_boxes=false",
+    "confluence:decay=linear:threshold=1.5",
+    "confluence:decay=suppress:threshold=0.9:min_score=0",
+]
+"""Suppressors whose operations all have one correct result."""
+ROUNDED = [
+    "diou_nms:beta=0.6:iou_threshold=0.1",
+    "soft_nms_gaussian",
+    "variance_voting:vote_sigma=0.5:sigma=0.1",
+    "confluence",
+    "confluence_nms",
+]
+"""Suppressors with an exponential or a power, or with sums in another order."""
+
+
+def crowd(count, seed=0):
+    """One group of most boxes and one of a few, on a small grid with few levels of the score."""
+    random = torch.Generator().manual_seed(seed)
+
+    def integers(high, *size):
+        return torch.randint(high, size, generator=random)
+
+    corner = integers(7, count, 2)
+    extra = {
+        "density": integers(4, count) / 4,
+        "edge_log_variance": integers(5, count, 4).float() - 2,
+    }
+    return Candidates(
+        torch.cat([corner, corner + integers(7, count, 2)], 1).float(),
+        integers(8, count) / 8,
+        (integers(7, count) == 0).long(),
+        torch.zeros(count, dtype=torch.int64),
+        integers(5, count),
+        1,
+        extra,
+    )
+
+
+@pytest.mark.parametrize("text", EXACT)
+def test_groups_of_several_blocks_equal_the_kernels_of_the_cpu(text):
+    candidates = crowd(17)
+    rule = get_suppressor(text)
+    found = suppress_by("triton", rule, candidates, block=4)
+    wanted = rule(candidates, backend="cpu")
+    for field in ("source", "labels", "scores", "boxes"):
+        assert torch.equal(getattr(found, field), getattr(wanted, field)), field
+
+
+@pytest.mark.parametrize("text", ROUNDED)
+def test_groups_of_several_blocks_equal_the_kernels_of_the_cpu_but_for_rounding(text):
+    candidates = crowd(17)
+    rule = get_suppressor(text)
+    found = suppress_by("triton", rule, candidates, block=4)
+    wanted = rule(candidates, backend="cpu")
+    assert torch.equal(found.source, wanted.source)
+    torch.testing.assert_close(found.scores, wanted.scores, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.boxes, wanted.boxes, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "soft_nms_linear:class_agnostic=true:iou_threshold=0",
+        "variance_voting:vote_sigma=0.5:class_agnostic=true",
+        "confluence:decay=linear:threshold=1.5:class_agnostic=true",
+        "wbf:iou_threshold=0.4:class_agnostic=true",
+        "non_max_merge_ios:iou_threshold=0.3:class_agnostic=true",
+        "adaptive_nms:iou_threshold=0.1:class_agnostic=true",
+        "cp_cluster:iou_threshold=0.2:friend_threshold=0.3:step=0.1:class_agnostic=true",
+    ],
+)
+@settings(max_examples=12, deadline=None)
+@given(candidates=problems())
+def test_equals_the_definition(text, candidates):
+    """Each example is some tenths of a second in the interpreter, so there are few."""
+    rule = get_suppressor(text)
+    wanted = limited(expected(rule, candidates), candidates, rule.max_detections)
+    assert_same(suppress_by("triton", rule, candidates, block=4), wanted)
+
+
+def test_the_backend_follows_the_device_and_what_cluster_nms_uses(monkeypatch):
+    gpu = torch.device("cuda")
+    for works, backend in ((True, "triton"), (False, "eager")):
+        monkeypatch.setattr(backends.clustering, "_runs_triton", lambda device, works=works: works)
+        assert backends.uses_triton(gpu) is works
+        assert backends.chosen_backend(None, gpu) == backend
+        assert backends.chosen_backend(None, torch.device("cpu")) == "cpu"
+        assert backends.chosen_backend(None, torch.device("meta")) == "eager"
+
+
+def test_triton_without_a_gpu_or_an_interpreter_is_refused(monkeypatch):
+    monkeypatch.setattr(backends.clustering, "_interprets_triton", lambda: False)
+    with pytest.raises(
+        ValueError, match="backend: 'triton' needs CUDA tensors, got candidates on cpu"
+    ):
+        SoftNMS()(crowd(3), backend="triton")
