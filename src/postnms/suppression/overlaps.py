@@ -60,10 +60,10 @@ def owners(
             ranked.boxes, ranked.rank, ranked.group, threshold, backend=ranked.backend
         )
         return keys[assignment]
-    thresholds = torch.as_tensor(threshold, dtype=torch.float32, device=ranked.boxes.device).expand(
-        len(ranked)
-    )
-    thresholds = thresholds.contiguous()  # numba compiles a kernel anew for every memory layout
+    if not isinstance(threshold, Tensor):
+        threshold = torch.full_like(ranked.rank, threshold)
+    # numba compiles a kernel anew for every memory layout.
+    thresholds = threshold.float().contiguous()
     if ranked.backend == "cpu":
         from postnms.suppression.kernels import overlaps as kernels
 

@@ -164,7 +164,8 @@ class Suppressor(Config, ABC):
         """
         self._check(candidates)
         if self.score_threshold is not None:
-            candidates = take(candidates, candidates.scores > self.score_threshold)
+            over = candidates.scores > self.score_threshold
+            candidates = take(candidates, over.nonzero().squeeze(1))
         groups = candidates.image if self.class_agnostic else candidates.groups
         ranked = rank(
             candidates,
