@@ -12,10 +12,11 @@ BACKENDS = ("cpu", "eager", *(["triton"] if find_spec("triton") else []))
 """All backends. Triton's interpreter is slow, so tests of many boxes leave ``triton`` out."""
 
 
-def suppress_by(backend, rule, candidates, block=None):
+def suppress_by(backend, rule, candidates, block=1):
     """Return the detections of a suppressor on one backend, on the CPU.
 
-    ``block`` is the number of candidates that a program of a Triton kernel handles together.
+    ``block`` is the number of candidates that a program of a Triton kernel handles together. With 1
+    every choice is between candidates of different blocks.
     """
     if backend != "triton":
         return rule(candidates, backend=backend)
@@ -23,8 +24,7 @@ def suppress_by(backend, rule, candidates, block=None):
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with pytest.MonkeyPatch.context() as patch:
-        if block:
-            patch.setattr(blocks, "BLOCK", block)
+        patch.setattr(blocks, "BLOCK", block)
         # Triton's interpreter computes in numpy, which warns where a GPU gives infinity in silence.
         with np.errstate(over="ignore", invalid="ignore"):
             return move(rule(move(candidates, device), backend=backend), "cpu")

@@ -6,7 +6,11 @@ from hypothesis import given, settings
 
 from postnms.structures import Candidates
 from postnms.suppression import get_suppressor
+from postnms.suppression.confluence import Confluence
+from postnms.suppression.cp_cluster import CPCluster
 from postnms.suppression.soft import SoftNMS
+from postnms.suppression.weighted_fusion import WBF
+from tests.support.builders import candidates_of
 from tests.support.suppression import suppress_by
 from tests.suppression.test_oracles import assert_same, expected, limited, problems
 
@@ -107,7 +111,39 @@ def test_equals_the_definition(text, candidates):
     """Each example is some tenths of a second in the interpreter, so there are few."""
     rule = get_suppressor(text)
     wanted = limited(expected(rule, candidates), candidates, rule.max_detections)
-    assert_same(suppress_by("triton", rule, candidates, block=4), wanted)
+    assert_same(suppress_by("triton", rule, candidates, block=2), wanted)
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_a_box_joins_the_older_of_two_fused_boxes_that_it_overlaps_equally(block):
+    three = candidates_of([[0, 0, 10, 10], [10, 0, 20, 10], [5, 0, 15, 10]], [0.9, 0.5, 0.4])
+    found = suppress_by("triton", WBF(iou_threshold=0.3), three, block)
+    assert found.source.tolist() == [0, 1]
+    assert found.boxes[1].tolist() == [10, 0, 20, 10]
+
+
+def test_a_fused_box_without_weight_stays_where_it_began():
+    copies = candidates_of([[5, 5, 15, 15]] * 3, [0.0] * 3)
+    assert suppress_by("triton", WBF(), copies).source.tolist() == [0]
+
+
+@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize("selection", ["confluence", "score"])
+def test_of_equal_candidates_confluence_selects_the_lower_row(selection, block):
+    copies = candidates_of([[5, 5, 15, 15]] * 3, [0.5] * 3)
+    rule = Confluence(selection=selection, decay="suppress")
+    assert suppress_by("triton", rule, copies, block).source.tolist() == [0]
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_the_nearest_stronger_box_lowers_a_score_in_the_second_round(block):
+    """Of the stronger boxes the first overlaps the last one by 0.6, and the second by 0.9."""
+    boxes = [[0, 0, 10, 10], [0, 0, 5.4, 10], [0, 0, 6, 10]]
+    rule = CPCluster(friend_threshold=1, step=0, move_boxes=False)
+    found = suppress_by("triton", rule, candidates_of(boxes, [1.0, 0.9, 0.8]), block)
+    wanted = torch.tensor([1.0, 0.9 * (1 - 0.54) ** 2, 0.8 * (1 - 0.6) * (1 - 0.9)])
+    assert found.source.tolist() == [0, 1, 2]
+    torch.testing.assert_close(found.scores, wanted)
 
 
 def test_the_backend_follows_the_device_and_what_cluster_nms_uses(monkeypatch):
