@@ -9,6 +9,7 @@ from postnms.suppression import get_suppressor
 from postnms.suppression.confluence import Confluence
 from postnms.suppression.cp_cluster import CPCluster
 from postnms.suppression.soft import SoftNMS
+from postnms.suppression.voting import BoxVoting
 from postnms.suppression.weighted_fusion import WBF
 from tests.support.builders import candidates_of
 from tests.support.suppression import suppress_by
@@ -125,6 +126,11 @@ def test_a_box_joins_the_older_of_two_fused_boxes_that_it_overlaps_equally(block
 def test_a_fused_box_without_weight_stays_where_it_began():
     copies = candidates_of([[5, 5, 15, 15]] * 3, [0.0] * 3)
     assert suppress_by("triton", WBF(), copies).source.tolist() == [0]
+
+
+def test_a_key_without_an_area_votes_for_itself():
+    point = candidates_of([[5, 5, 5, 5]], [0.5])
+    assert suppress_by("triton", BoxVoting(score_method="avg"), point).scores.tolist() == [0.5]
 
 
 @pytest.mark.parametrize("block", [1, 4])
