@@ -37,7 +37,7 @@ root = Path(postnms.__file__).parent
 assert root.is_relative_to(sys.argv[1]), root
 assert (root / "py.typed").is_file() and (root / "__init__.pyi").is_file()
 for module in pkgutil.walk_packages([str(root)], "postnms."):
-    if not module.name.endswith(("__main__", ".triton")):
+    if not module.name.endswith("__main__") and "triton" not in module.name:
         importlib.import_module(module.name)
 print(postnms.__version__, postnms.get_recipe("demo").training.iterations)
 """

@@ -13,6 +13,7 @@ from postnms.suppression.greedy import GreedyNMS
 from postnms.suppression.soft import SoftNMS, VarianceVoting
 from postnms.suppression.weighted_fusion import WBF
 from tests.support.builders import NEVER_RISE, candidates_of, random_candidates
+from tests.support.suppression import BACKENDS, suppress_by
 
 
 @pytest.mark.parametrize("name", SUPPRESSORS)
@@ -119,7 +120,7 @@ def test_scores_never_rise(name):
     assert bool((found.scores <= own * (1 + 1e-6)).all())
 
 
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", SUPPRESSORS)
 @pytest.mark.parametrize("images", [0, 3])
 def test_nothing_in_nothing_out(name, backend, images):
@@ -128,7 +129,7 @@ def test_nothing_in_nothing_out(name, backend, images):
     none = Candidates(
         torch.zeros(0, 4), empty, empty.long(), empty.long(), empty.long(), images, extra
     )
-    found = SUPPRESSORS[name](none, backend=backend)
+    found = suppress_by(backend, SUPPRESSORS[name], none)
     assert found.boxes.shape == (0, 4)
     assert found.num_images == images
 
@@ -184,7 +185,9 @@ def test_errors_name_what_is_wrong():
         match=r"Candidates.scores: expected values in \[0, 1\] for SoftNMS, got -1 to 0.5",
     ):
         SoftNMS()(candidates_of([[0, 0, 1, 1]] * 2, [0.5, -1]))
-    with pytest.raises(ValueError, match="backend: expected 'cpu', 'eager' or None, got 'gpu'"):
+    with pytest.raises(
+        ValueError, match="backend: expected 'cpu', 'eager', 'triton' or None, got 'gpu'"
+    ):
         SoftNMS()(plain, backend="gpu")
 
 

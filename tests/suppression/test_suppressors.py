@@ -15,6 +15,7 @@ from postnms.suppression.soft import SoftNMS, VarianceVoting
 from postnms.suppression.voting import NMW, WBC, BoxVoting, MergeNMS
 from postnms.suppression.weighted_fusion import WBF
 from tests.support.builders import candidates_of, random_candidates
+from tests.support.suppression import BACKENDS, suppress_by
 
 # A key (10x10), a box that overlaps it by 0.8 (8 of its 10 columns: 80 / 100), and one far away.
 THREE = candidates_of([[0, 0, 10, 10], [0, 0, 8, 10], [50, 0, 60, 10]], [0.8, 0.4, 0.6])
@@ -78,9 +79,9 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("rule", "wanted"), TABLE, ids=lambda value: value.__class__.__name__)
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_table_worked_by_hand(rule, wanted, backend):
-    found = rule(THREE, backend=backend)
+    found = suppress_by(backend, rule, THREE)
     torch.testing.assert_close(
         found.boxes, torch.tensor([box for box, _ in wanted], dtype=torch.float32)
     )
@@ -126,14 +127,13 @@ def test_iou_guided_nms_goes_by_the_predicted_iou_and_keeps_the_best_score():
     torch.testing.assert_close(found.scores, torch.tensor([0.9]))
 
 
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_variance_voting_with_variances_far_apart(backend):
     """In one batch and in one vote: weights of exp(120) and exp(-120) leave what they are of."""
     boxes = [[0, 0, 10, 10], [50, 0, 60, 10], [50, 0, 59, 10]]
     variances = [[0.0] * 4, [120.0] * 4, [-120.0] * 4]
-    found = VarianceVoting()(
-        candidates_of(boxes, [0.9, 0.8, 0.3], edge_log_variance=variances), backend=backend
-    )
+    three = candidates_of(boxes, [0.9, 0.8, 0.3], edge_log_variance=variances)
+    found = suppress_by(backend, VarianceVoting(), three)
     torch.testing.assert_close(found.boxes[:2], torch.tensor([[0.0, 0, 10, 10], [50, 0, 59, 10]]))
 
 
@@ -167,11 +167,11 @@ def test_sums_do_not_depend_on_threads():
         torch.set_num_threads(own)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "eager"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_wbf_joins_over_the_threshold_not_at_it(backend):
     pair = candidates_of([[0, 0, 10, 10], [0, 0, 5, 10]], [0.9, 0.5])  # IoU 0.5
-    assert len(WBF(iou_threshold=0.5)(pair, backend=backend).scores) == 2
-    assert len(WBF(iou_threshold=0.49)(pair, backend=backend).scores) == 1
+    for threshold, count in ((0.5, 2), (0.49, 1)):
+        assert len(suppress_by(backend, WBF(iou_threshold=threshold), pair).scores) == count
 
 
 def test_class_agnostic_boxes_meet_and_keep_their_labels():

@@ -1,7 +1,8 @@
 """Confluence, which compares boxes by the distance of their corners in place of IoU.
 
-The source is arXiv 2012.00257. The ``cpu`` backend runs the rounds in ``kernels/confluence.py``.
-The ``eager`` backend runs one round of all groups of a padded batch together.
+The source is arXiv 2012.00257. The ``cpu`` backend runs the rounds in ``kernels/confluence.py``,
+and the ``triton`` backend in ``triton/confluence.py``. The ``eager`` backend runs one round of all
+groups of a padded batch together.
 
 n: candidates, G: groups of one padded batch, L: candidates of the largest of these G groups.
 """
@@ -13,8 +14,8 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from postnms.config import Fraction
-from postnms.suppression.overlaps import arrays, in_float32
-from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor
+from postnms.suppression.overlaps import arrays, columns, in_float32
+from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor, kept_where
 
 DECAYS = ("suppress", "linear", "gaussian")
 """Names of the decay methods. A kernel gets the position of a method in this tuple."""
@@ -83,18 +84,29 @@ class Confluence(Suppressor):
         by_score = self.selection == "score"
         decay = DECAYS.index(self.decay)
         settings = ConfluenceSettings(self.threshold, decay, self.sigma, self.min_score, by_score)
-        score = torch.full_like(ranked.scores, -1)
-        if ranked.backend == "cpu":
-            from postnms.suppression.kernels import confluence as kernels
+        score = _selected(ranked, settings)
+        return kept_where(score >= 0, ranked.boxes, score)
 
-            columns, starts = arrays(ranked)
-            given = (ranked.scores.numpy(), ranked.rows.numpy(), in_float32(settings))
-            kernels.select_by_confluence(columns, starts, *given, FIXED_POINT, score.numpy())
-        else:
-            for batch in ranked.padded():
-                _select_padded(ranked, batch, settings, score)
-        places = (score >= 0).nonzero().squeeze(1)
-        return Kept(places, ranked.boxes[places], score[places])
+
+def _selected(ranked: Ranked, settings: ConfluenceSettings) -> Tensor:
+    """Return the score (n,) of each candidate when it was selected, -1 if it never was."""
+    if ranked.backend == "triton":
+        from postnms.suppression.triton import confluence as kernels
+
+        groups = (columns(ranked), ranked.starts, ranked.group)
+        return kernels.select_by_confluence(
+            *groups, ranked.scores, ranked.rows, settings, FIXED_POINT
+        )
+    score = torch.full_like(ranked.scores, -1)
+    if ranked.backend == "cpu":
+        from postnms.suppression.kernels import confluence as kernels
+
+        given = (ranked.scores.numpy(), ranked.rows.numpy(), in_float32(settings))
+        kernels.select_by_confluence(*arrays(ranked), *given, FIXED_POINT, score.numpy())
+        return score
+    for batch in ranked.padded():
+        _select_padded(ranked, batch, settings, score)
+    return score
 
 
 def _select_padded(

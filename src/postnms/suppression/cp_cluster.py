@@ -1,8 +1,9 @@
 """CP-Cluster, which passes confidence between overlapping boxes (arXiv 2112.00342).
 
 Weaker boxes that agree with a box raise its score and draw it nearer, and a stronger box that
-overlaps it lowers its score. The ``cpu`` backend runs a round in ``kernels/cp_cluster.py``. The
-``eager`` backend runs it for all groups of a padded batch together.
+overlaps it lowers its score. The ``cpu`` backend runs a round in ``kernels/cp_cluster.py``, and the
+``triton`` backend in ``triton/cp_cluster.py``. The ``eager`` backend runs it for all groups of a
+padded batch together.
 
 n: candidates, G: groups of one padded batch, L: candidates of the largest of these G groups.
 """
@@ -16,7 +17,7 @@ from torch import Tensor
 from postnms.boxes import paired_iou
 from postnms.config import Fraction
 from postnms.suppression.overlaps import in_float32
-from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor
+from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor, kept_where
 
 
 class RoundSettings(NamedTuple):
@@ -96,8 +97,7 @@ class CPCluster(Suppressor):
             state = state._replace(silenced=torch.full_like(ranked.rows, -1))
         second = first._replace(iou_threshold=self.iou_threshold + self.step, closest=True)
         boxes, scores, _ = _propagate(ranked, state, second)
-        kept = (scores >= self.min_score).nonzero().squeeze(1)
-        return Kept(kept, boxes[kept], scores[kept])
+        return kept_where(scores >= self.min_score, boxes, scores)
 
 
 def _propagate(ranked: Ranked, state: _State, settings: RoundSettings) -> _State:
@@ -111,6 +111,13 @@ def _propagate(ranked: Ranked, state: _State, settings: RoundSettings) -> _State
             columns, ranked.starts.numpy(), *given, state.silenced.numpy()
         )
         return _State(*map(torch.from_numpy, (moved.T, changed, suppressor)))
+    if ranked.backend == "triton":
+        from postnms.suppression.triton import cp_cluster as kernels
+
+        groups = (state.boxes.T.contiguous(), ranked.starts, ranked.group)
+        given = (state.scores, ranked.rows, settings, state.silenced)
+        moved, changed, suppressor = kernels.propagate(*groups, *given)
+        return _State(moved.T, changed, suppressor)
     after = _State(*(column.clone() for column in state))
     for batch in ranked.padded():
         given = _State(*(column[batch.places] for column in state))

@@ -17,7 +17,7 @@ from postnms.config import Fraction
 from postnms.structures import Candidates
 from postnms.suppression.overlaps import is_key, owners
 from postnms.suppression.pairs import max_by
-from postnms.suppression.protocol import Kept, Ranked, Suppressor, kept_as_they_are
+from postnms.suppression.protocol import Kept, Ranked, Suppressor, kept_as_they_are, kept_where
 
 
 class NoSuppression(Suppressor):
@@ -135,8 +135,7 @@ class IoUGuidedNMS(Suppressor):
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the keys with the best scores of their clusters."""
         owner = owners(ranked, self.iou_threshold)
-        keys = is_key(owner).nonzero().squeeze(1)
-        return Kept(keys, ranked.boxes[keys], max_by(ranked.scores, owner, len(owner))[keys])
+        return kept_where(is_key(owner), ranked.boxes, max_by(ranked.scores, owner, len(owner)))
 
     def rank_by(self, candidates: Candidates) -> Tensor:
         """Return the predicted IoU (n,)."""

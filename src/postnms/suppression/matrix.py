@@ -1,7 +1,8 @@
 """Fast NMS, Cluster-NMS and Matrix NMS, which their papers define by matrix operations.
 
 Their definitions are over the IoU matrix of all pairs of a group. The ``eager`` backend computes
-it. The ``cpu`` backend visits one row of it at a time, in ``kernels/matrix.py``.
+it. The ``cpu`` backend visits one row of it at a time, in ``kernels/matrix.py``, and the ``triton``
+backend one column, in ``triton/matrix.py``.
 
 n: candidates, p: pairs, G: groups of one padded batch, L: candidates of the largest of these G
 groups.
@@ -16,9 +17,16 @@ from torch import Tensor
 
 from postnms.boxes import paired_distance
 from postnms.config import Fraction
-from postnms.suppression.overlaps import arrays, is_key, overlap_matrix, overlapping, owners
+from postnms.suppression.overlaps import (
+    arrays,
+    columns,
+    is_key,
+    overlap_matrix,
+    overlapping,
+    owners,
+)
 from postnms.suppression.pairs import Pairs, mean_boxes, sum_by
-from postnms.suppression.protocol import Kept, Ranked, Suppressor, kept_as_they_are
+from postnms.suppression.protocol import Kept, Ranked, Suppressor, kept_as_they_are, kept_where
 
 
 class FastNMS(Suppressor):
@@ -109,7 +117,7 @@ class ClusterNMS(Suppressor):
         scores = self._penalised(ranked, keys) if self.score_penalty else ranked.scores
         kept = scores > self.min_score if self.score_penalty else keys
         boxes = self._means(ranked, keys, scores) if self.weighted else ranked.boxes
-        return Kept(kept.nonzero().squeeze(1), boxes[kept], scores[kept])
+        return kept_where(kept, boxes, scores)
 
     def _penalised(self, ranked: Ranked, keys: Tensor) -> Tensor:
         """Return the scores (n,) after the penalty of all keys that rank ahead."""
@@ -176,13 +184,12 @@ class MatrixNMS(Suppressor):
         scores = ranked.scores * (
             torch.exp(self.sigma * least) if self.method == "gaussian" else least
         )
-        kept = (scores >= self.min_score).nonzero().squeeze(1)
-        return Kept(kept, ranked.boxes[kept], scores[kept])
+        return kept_where(scores >= self.min_score, ranked.boxes, scores)
 
 
 def _worse(pairs: Pairs) -> Pairs:
     """Return the pairs whose second candidate ranks behind the first."""
-    behind = pairs.first < pairs.second
+    behind = (pairs.first < pairs.second).nonzero().squeeze(1)
     return Pairs(pairs.first[behind], pairs.second[behind], pairs.overlap[behind])
 
 
@@ -197,6 +204,10 @@ def _most_overlapped(ranked: Ranked) -> Tensor:
         most = np.zeros(len(ranked), np.float32)
         kernels.most_overlapped(*arrays(ranked), most)
         return torch.from_numpy(most)
+    if ranked.backend == "triton":
+        from postnms.suppression.triton import matrix as kernels
+
+        return kernels.most_overlapped(columns(ranked), ranked.starts, ranked.group)
     most = torch.zeros_like(ranked.scores)
     for batch in ranked.padded():
         iou = torch.where(batch.ahead, overlap_matrix(ranked, batch), 0.0)
@@ -218,6 +229,11 @@ def _matrix_decay(ranked: Ranked, *, gaussian: bool) -> Tensor:
         decay = np.full(len(ranked), start, np.float32)
         kernels.matrix_decay(*arrays(ranked), gaussian, most, decay)
         return torch.from_numpy(decay)
+    if ranked.backend == "triton":
+        from postnms.suppression.triton import matrix as kernels
+
+        groups = (columns(ranked), ranked.starts, ranked.group)
+        return kernels.matrix_decay(*groups, gaussian=gaussian)
     decay = torch.full_like(ranked.scores, start)
     for batch in ranked.padded():
         iou = torch.where(batch.ahead, overlap_matrix(ranked, batch), 0.0)

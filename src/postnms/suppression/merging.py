@@ -1,7 +1,7 @@
 """Non-max merge, which replaces each cluster by one box around its members.
 
-The ``cpu`` backend merges the members in ``kernels/merging.py``. The ``eager`` backend merges one
-member of every cluster at a time.
+The ``cpu`` backend merges the members in ``kernels/merging.py``, and the ``triton`` backend in
+``triton/merging.py``. The ``eager`` backend merges one member of every cluster at a time.
 
 n: candidates, m: candidates that are no keys.
 """
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from postnms.boxes import paired_ios, paired_iou
 from postnms.config import Fraction
-from postnms.suppression.overlaps import MEASURES, arrays, is_key, owners
-from postnms.suppression.protocol import Kept, Ranked, Suppressor
+from postnms.suppression.overlaps import MEASURES, arrays, columns, is_key, owners
+from postnms.suppression.protocol import Kept, Ranked, Suppressor, kept_where
 
 
 class NonMaxMerge(Suppressor):
@@ -51,23 +51,27 @@ class NonMaxMerge(Suppressor):
     def suppress(self, ranked: Ranked) -> Kept:
         """Return the keys with the boxes around their merged members and unchanged scores."""
         owner = owners(ranked, self.iou_threshold, self.overlap)
-        keys = is_key(owner).nonzero().squeeze(1)
+        return kept_where(is_key(owner), self._merged(ranked, owner), ranked.scores)
+
+    def _merged(self, ranked: Ranked, owner: Tensor) -> Tensor:
+        """Return the boxes (n, 4), those of the keys replaced by the merged ones."""
         if ranked.backend == "cpu":
-            boxes = self._merged_on_cpu(ranked, owner)
-        else:
-            boxes = self._merged_in_turn(ranked, owner)
-        return Kept(keys, boxes[keys], ranked.scores[keys])
+            return self._merged_on_cpu(ranked, owner)
+        if ranked.backend == "triton":
+            from postnms.suppression.triton import merging as kernels
+
+            measure = MEASURES.index(self.overlap)
+            return kernels.merge_members(columns(ranked), owner, self.iou_threshold, measure).T
+        return self._merged_in_turn(ranked, owner)
 
     def _merged_on_cpu(self, ranked: Ranked, owner: Tensor) -> Tensor:
         """Return the boxes (n, 4), those of the keys replaced by the merged ones."""
         from postnms.suppression.kernels import merging as kernels
 
-        columns, _ = arrays(ranked)
-        merged = columns.copy()
+        edges, _ = arrays(ranked)
+        merged = edges.copy()
         measure = MEASURES.index(self.overlap)
-        kernels.merge_members(
-            columns, owner.numpy(), np.float32(self.iou_threshold), measure, merged
-        )
+        kernels.merge_members(edges, owner.numpy(), np.float32(self.iou_threshold), measure, merged)
         return torch.from_numpy(merged.T)
 
     def _merged_in_turn(self, ranked: Ranked, owner: Tensor) -> Tensor:

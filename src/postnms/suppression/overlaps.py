@@ -1,8 +1,9 @@
 """Which ranked candidates overlap: the owners of greedy NMS, and lists of overlapping pairs.
 
-:func:`owners` and :func:`overlapping` have two implementations that return equal results. The
-``cpu`` backend calls the compiled kernels in ``kernels/overlaps.py``. The ``eager`` backend runs
-the torch code in this file.
+:func:`owners` and :func:`overlapping` have three implementations that return equal results. The
+``cpu`` backend calls the compiled kernels in ``kernels/overlaps.py``, and the ``triton`` backend
+those in ``triton/overlaps.py``. The ``eager`` backend runs the torch code in this file. The owners
+of plain greedy NMS come from :func:`postnms.ops.cluster_nms` with the same backend.
 
 n: candidates, g: groups, p: pairs, G: groups of one padded batch, L: candidates of the largest of
 these G groups.
@@ -59,10 +60,10 @@ def owners(
             ranked.boxes, ranked.rank, ranked.group, threshold, backend=ranked.backend
         )
         return keys[assignment]
-    thresholds = torch.as_tensor(threshold, dtype=torch.float32, device=ranked.boxes.device).expand(
-        len(ranked)
-    )
-    thresholds = thresholds.contiguous()  # numba compiles a kernel anew for every memory layout
+    if not isinstance(threshold, Tensor):
+        threshold = torch.full_like(ranked.rank, threshold)
+    # numba compiles a kernel anew for every memory layout.
+    thresholds = threshold.float().contiguous()
     if ranked.backend == "cpu":
         from postnms.suppression.kernels import overlaps as kernels
 
@@ -72,6 +73,12 @@ def owners(
             *arrays(ranked), thresholds.numpy(), MEASURES.index(measure), beta, numbers, owner
         )
         return torch.from_numpy(owner)
+    if ranked.backend == "triton":
+        from postnms.suppression.triton import overlaps as kernels
+
+        return kernels.assign_owners(
+            columns(ranked), ranked.starts, thresholds, MEASURES.index(measure), beta, separate
+        )
     owner = torch.empty_like(ranked.rows)
     for batch in ranked.padded():
         over = (
@@ -104,6 +111,12 @@ def overlapping(ranked: Ranked, firsts: Tensor, threshold: float) -> Pairs:
 
         pairs = kernels.overlapping(*arrays(ranked), firsts.numpy(), np.float32(threshold))
         return Pairs(*map(torch.from_numpy, pairs))
+    if ranked.backend == "triton":
+        from postnms.suppression.triton import overlaps as kernels
+
+        return Pairs(
+            *kernels.overlapping(columns(ranked), ranked.starts, ranked.group, firsts, threshold)
+        )
     parts = []
     for batch in ranked.padded():
         iou = overlap_matrix(ranked, batch)
@@ -115,14 +128,14 @@ def overlapping(ranked: Ranked, firsts: Tensor, threshold: float) -> Pairs:
         group, first, second = selected.nonzero(as_tuple=True)
         parts.append((places[group, first], places[group, second], iou[group, first, second]))
     # Without candidates there is no batch. The columns of the ranking are then empty as well.
-    columns = [torch.cat(column) for column in zip(*parts, strict=True)] or [
+    pairs = [torch.cat(column) for column in zip(*parts, strict=True)] or [
         ranked.rows,
         ranked.rows,
         ranked.scores,
     ]
     # Batches come by falling length of their groups, so the pairs are not yet in order.
-    order = torch.argsort(columns[0], stable=True)
-    return Pairs(*(column[order] for column in columns))
+    order = torch.argsort(pairs[0], stable=True)
+    return Pairs(*(column[order] for column in pairs))
 
 
 def overlap_matrix(
@@ -162,6 +175,11 @@ def arrays(ranked: Ranked) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(ranked.boxes.numpy().T), ranked.starts.numpy()
 
 
+def columns(ranked: Ranked) -> Tensor:
+    """Return the edges (4, n) of the boxes for Triton kernels: left, top, right and bottom."""
+    return ranked.boxes.T.contiguous()
+
+
 def is_key(owner: Tensor) -> Tensor:
     """Return a mask (n,) bool of the candidates that own themselves."""
     return owner == torch.arange(len(owner), device=owner.device)
@@ -176,11 +194,11 @@ def best_owners(ranked: Ranked, keys: Tensor, threshold: float) -> Tensor:
     every other candidate has a key that overlaps it.
     """
     pairs = overlapping(ranked, keys, threshold)
-    ahead = (pairs.first < pairs.second) & ~keys[pairs.second]
+    ahead = ((pairs.first < pairs.second) & ~keys[pairs.second]).nonzero().squeeze(1)
     first = pairs.first[ahead]
     second = pairs.second[ahead]
     overlap = pairs.overlap[ahead]
-    is_best = overlap == max_by(overlap, second, len(ranked))[second]
+    best = (overlap == max_by(overlap, second, len(ranked))[second]).nonzero().squeeze(1)
     itself = torch.arange(len(ranked), device=ranked.rows.device)
     # Several keys may overlap a candidate equally. The minimum is the key that ranks first.
-    return itself.scatter_reduce(0, second[is_best], first[is_best], "amin")
+    return itself.scatter_reduce(0, second[best], first[best], "amin")

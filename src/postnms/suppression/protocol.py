@@ -13,7 +13,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -29,10 +29,7 @@ from postnms.structures import (
     take,
     top_per_image,
 )
-
-Backend = Literal["cpu", "eager"]
-"""Implementation of a suppressor. ``cpu``: kernels compiled by numba, for CPU tensors only.
-``eager``: torch operations on padded groups, for tensors on any device."""
+from postnms.suppression.backends import Backend, chosen_backend
 
 MAX_PAIRS = 2**22
 """Memory limit of the ``eager`` backend. Groups are batched so that a batch has at most this many
@@ -70,6 +67,8 @@ class Ranked:
     group: Tensor
     """(n,) int64, 0..g-1, rising: number of the group. A group is an image and a class, or an image
     if the suppressor is class-agnostic."""
+    starts: Tensor
+    """(g + 1,) int64: group i holds the positions starts[i] to starts[i + 1] - 1."""
     backend: Backend
 
     def __len__(self) -> int:
@@ -84,12 +83,6 @@ class Ranked:
     def scores(self) -> Tensor:
         """(n,) float32: scores of the candidates."""
         return self.candidates.scores
-
-    @property
-    def starts(self) -> Tensor:
-        """(g + 1,) int64: group i holds the positions starts[i] to starts[i + 1] - 1."""
-        counts = torch.bincount(self.group)
-        return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
     def padded(self) -> Iterator[Padded]:
         """Yield all groups, long ones first, in batches of at most MAX_PAIRS pairs of boxes."""
@@ -145,7 +138,9 @@ class Suppressor(Config, ABC):
 
         Args:
             candidates: Candidates of all images, in any order.
-            backend: Implementation to use. None: ``cpu`` for CPU tensors, otherwise ``eager``.
+            backend: Implementation to use. None: ``cpu`` for CPU tensors, ``triton`` for CUDA
+                tensors where Triton works, and ``eager`` otherwise. No backend has run on a GPU so
+                far.
 
         Returns:
             At most ``max_detections`` detections per image, by image, then by falling score, then
@@ -169,18 +164,14 @@ class Suppressor(Config, ABC):
         """
         self._check(candidates)
         if self.score_threshold is not None:
-            candidates = take(candidates, candidates.scores > self.score_threshold)
+            over = candidates.scores > self.score_threshold
+            candidates = take(candidates, over.nonzero().squeeze(1))
         groups = candidates.image if self.class_agnostic else candidates.groups
-        device = candidates.boxes.device.type
-        if backend not in (None, "cpu", "eager"):
-            raise ValueError(f"backend: expected 'cpu', 'eager' or None, got {backend!r}")
-        if backend == "cpu" and device != "cpu":
-            raise ValueError(f"backend: 'cpu' needs CPU tensors, got candidates on {device}")
         ranked = rank(
             candidates,
             self.rank_by(candidates),
             groups,
-            backend or ("cpu" if device == "cpu" else "eager"),
+            chosen_backend(backend, candidates.boxes.device),
         )
         kept = self.suppress(ranked)
         image = ranked.candidates.image[kept.places]
@@ -257,8 +248,11 @@ def rank(candidates: Candidates, by: Tensor, groups: Tensor, backend: Backend) -
     # Stable sorts leave ties in the order of the input, so the lower row goes first.
     rows = torch.argsort(by, descending=True, stable=True)
     rows = rows[torch.argsort(groups[rows], stable=True)]
-    _, group = torch.unique_consecutive(groups[rows], return_inverse=True)
-    return Ranked(take(candidates, rows), by[rows], rows, group, backend)
+    _, group, counts = torch.unique_consecutive(
+        groups[rows], return_inverse=True, return_counts=True
+    )
+    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return Ranked(take(candidates, rows), by[rows], rows, group, starts, backend)
 
 
 def kept_as_they_are(ranked: Ranked, places: Tensor) -> Kept:
@@ -268,6 +262,16 @@ def kept_as_they_are(ranked: Ranked, places: Tensor) -> Kept:
     """
     places = places.nonzero().squeeze(1) if places.dtype == torch.bool else places
     return Kept(places, ranked.boxes[places], ranked.scores[places])
+
+
+def kept_where(kept: Tensor, boxes: Tensor, scores: Tensor) -> Kept:
+    """Return the candidates that ``kept`` (n,) bool marks, with new boxes and scores.
+
+    ``boxes`` (n, 4) and ``scores`` (n,) are those of all candidates.
+    """
+    # On a GPU, the host waits for each index by a mask, but not for one by numbers.
+    places = kept.nonzero().squeeze(1)
+    return Kept(places, boxes[places], scores[places])
 
 
 def _best_of_images(ranked: Ranked, kept: Kept, max_detections: int) -> Detections:

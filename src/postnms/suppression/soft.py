@@ -2,7 +2,8 @@
 
 Both run in rounds over each group: select the candidate with the best current score, lower the
 scores of the candidates that overlap it, and select again. The ``cpu`` backend runs the rounds in
-``kernels/soft.py``. The ``eager`` backend runs one round of all groups of a padded batch together.
+``kernels/soft.py``, and the ``triton`` backend in ``triton/soft.py``. The ``eager`` backend runs
+one round of all groups of a padded batch together.
 
 n: candidates, G: groups of one padded batch, L: candidates of the largest of these G groups.
 """
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from postnms.boxes import paired_iou
 from postnms.config import Fraction
-from postnms.suppression.overlaps import arrays, in_float32
+from postnms.suppression.overlaps import arrays, columns, in_float32
 from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor
 
 METHODS = ("hard", "linear", "gaussian")
@@ -142,6 +143,13 @@ def _soften(ranked: Ranked, settings: SoftSettings, log_variance: Tensor) -> Kep
         kernels.soften(*arrays(ranked), scores, rows, in_float32(settings), edges, voted, final)
         score = torch.from_numpy(final)
         boxes = torch.from_numpy(voted.T)
+    elif ranked.backend == "triton":
+        from postnms.suppression.triton import soft as kernels
+
+        edges = log_variance.T.contiguous()
+        given = (columns(ranked), ranked.starts, ranked.scores, ranked.rows)
+        score, voted = kernels.soften(*given, settings, edges)
+        boxes = voted.T
     else:
         score = torch.full_like(ranked.scores, -1)
         boxes = ranked.boxes.clone()

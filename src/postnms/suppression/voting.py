@@ -16,7 +16,7 @@ from postnms.boxes import area
 from postnms.config import Fraction, Positive
 from postnms.suppression.overlaps import best_owners, is_key, overlapping, owners
 from postnms.suppression.pairs import Pairs, max_by, mean_boxes, members_of, sum_by
-from postnms.suppression.protocol import Kept, Ranked, Suppressor
+from postnms.suppression.protocol import Kept, Ranked, Suppressor, kept_where
 
 ScoreMethod = Literal["id", "avg", "iou_avg", "generalized_avg", "quasi_sum", "temp_avg"]
 """How box voting computes the score of a key. See :class:`BoxVoting`."""
@@ -76,7 +76,7 @@ class BoxVoting(Suppressor):
         keys = is_key(owners(ranked, self.iou_threshold))
         voters = overlapping(ranked, keys, self.vote_threshold)
         boxes = mean_boxes(ranked, voters, ranked.scores[voters.second])
-        return Kept(keys.nonzero().squeeze(1), boxes[keys], self._scores(ranked, voters)[keys])
+        return kept_where(keys, boxes, self._scores(ranked, voters))
 
     def _scores(self, ranked: Ranked, voters: Pairs) -> Tensor:
         """Return the new score (n,) of each candidate. Only the scores of keys are meaningful."""
@@ -124,7 +124,7 @@ class MergeNMS(Suppressor):
         keys = is_key(owners(ranked, self.iou_threshold))
         pairs = overlapping(ranked, keys, self.iou_threshold)
         boxes = mean_boxes(ranked, pairs, ranked.scores[pairs.second])
-        return Kept(keys.nonzero().squeeze(1), boxes[keys], ranked.scores[keys])
+        return kept_where(keys, boxes, ranked.scores)
 
 
 class NMW(Suppressor):
@@ -151,7 +151,7 @@ class NMW(Suppressor):
             owner = best_owners(ranked, keys, self.iou_threshold)
         members = members_of(ranked, owner)
         boxes = mean_boxes(ranked, members, ranked.scores * members.overlap)
-        return Kept(keys.nonzero().squeeze(1), boxes[keys], ranked.scores[keys])
+        return kept_where(keys, boxes, ranked.scores)
 
 
 class WBC(Suppressor):
@@ -188,4 +188,4 @@ class WBC(Suppressor):
         # mean(w) = sum(w) / count, so the denominator is sum(w) * (1 + missing / count). A cluster
         # whose weights are all 0 has no area, and its key keeps its score.
         scores = torch.where(total > 0, votes / (total * (1 + missing / count)), ranked.scores)
-        return Kept(keys.nonzero().squeeze(1), boxes[keys], scores[keys])
+        return kept_where(keys, boxes, scores)

@@ -1,8 +1,8 @@
 """Weighted Boxes Fusion, where each box joins a running mean and none is dropped.
 
 The source is arXiv 1910.13302. The ``cpu`` backend assigns candidates to fused boxes in
-``kernels/weighted_fusion.py``. The ``eager`` backend assigns one candidate of every group of a
-padded batch at a time.
+``kernels/weighted_fusion.py``, and the ``triton`` backend in ``triton/weighted_fusion.py``. The
+``eager`` backend assigns one candidate of every group of a padded batch at a time.
 
 n: candidates, G: groups of one padded batch, L: candidates of the largest of these G groups.
 """
@@ -18,9 +18,9 @@ from postnms.boxes import paired_iou
 from postnms.config import Fraction
 from postnms.errors import UserError
 from postnms.structures import Candidates
-from postnms.suppression.overlaps import arrays, is_key
+from postnms.suppression.overlaps import arrays, columns, is_key
 from postnms.suppression.pairs import max_by, mean_boxes, members_of, sum_by
-from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor
+from postnms.suppression.protocol import Kept, Padded, Ranked, Suppressor, kept_where
 
 Weights = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 """One positive weight for each model, at least one."""
@@ -76,7 +76,7 @@ class WBF(Suppressor):
         owner = _fusion_owners(ranked, self.iou_threshold)
         keys = is_key(owner)
         boxes = mean_boxes(ranked, members_of(ranked, owner), ranked.rank)
-        return Kept(keys.nonzero().squeeze(1), boxes[keys], self._scores(ranked, owner)[keys])
+        return kept_where(keys, boxes, self._scores(ranked, owner))
 
     def rank_by(self, candidates: Candidates) -> Tensor:
         """Return the weight (n,) of each candidate, its score times the weight of its model."""
@@ -137,6 +137,10 @@ def _fusion_owners(ranked: Ranked, threshold: float) -> Tensor:
         owner = np.empty(len(ranked), np.int64)
         kernels.assign_fused(*arrays(ranked), ranked.rank.numpy(), np.float32(threshold), owner)
         return torch.from_numpy(owner)
+    if ranked.backend == "triton":
+        from postnms.suppression.triton import weighted_fusion as kernels
+
+        return kernels.assign_fused(columns(ranked), ranked.starts, ranked.rank, threshold)
     owner = torch.empty_like(ranked.rows)
     for batch in ranked.padded():
         owner[batch.places[batch.real]] = _fused_padded(ranked, batch, threshold)[batch.real]

@@ -31,6 +31,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from postnms.ops.triton_boxes import corners, iou
+
 BLOCK = 4096
 """Number of rows that are settled together, a multiple of 64."""
 
@@ -106,8 +108,8 @@ def _compare(columns, groups, threshold, words, begin, end, n, width: tl.constex
     # group with which the other one begins.
     ends = tl.load(groups + begin + better * TILE + TILE - 1, mask=better < tile, other=-1)
     if (better == tile) | (ends == tl.load(groups + begin + tile * TILE)):
-        row_corners = _corners(columns, n, rows, rows < end)
-        over = _is_over(row_corners, _corners(columns, n, others, others < end), tl.load(threshold))
+        row_corners = corners(columns, n, rows, rows < end)
+        over = _is_over(row_corners, corners(columns, n, others, others < end), tl.load(threshold))
         row_groups = tl.load(groups + rows, mask=rows < end, other=-1)
         over &= (
             row_groups[:, None] == tl.load(groups + others, mask=others < end, other=-1)[None, :]
@@ -181,14 +183,14 @@ def _claim(columns, groups, threshold, owner, keys, count, begin, n):
         rows = start + tl.arange(0, TILE)
         free = tl.load(groups + rows, mask=rows < n, other=-1) == group
         free &= tl.load(owner + rows, mask=rows < n, other=0) < 0
-        corners = _corners(columns, n, rows, free)
+        row_corners = corners(columns, n, rows, free)
         nearest = tl.where(free, listed, -1)
         passed = 0
         # Stop as soon as every free row has a key: later keys come later in the order.
         while (passed < listed) & (tl.max(nearest) == listed):
             position = passed + tl.arange(0, TILE)
             key_rows = tl.load(keys + position, mask=position < listed, other=0)
-            over = _is_over(corners, _corners(columns, n, key_rows, position < listed), limit)
+            over = _is_over(row_corners, corners(columns, n, key_rows, position < listed), limit)
             nearest = tl.minimum(nearest, tl.min(tl.where(over, position[None, :], listed), axis=1))
             passed += TILE
         claimed = free & (nearest < listed)
@@ -199,39 +201,13 @@ def _claim(columns, groups, threshold, owner, keys, count, begin, n):
 
 
 @triton.jit
-def _corners(columns, n, rows, mask):
-    """Return the four coordinates of ``rows``.
-
-    Where ``mask`` is false they are 0: a box without area, which overlaps nothing.
-    """
-    column = columns + rows
-    stride = tl.cast(n, tl.int64)
-    left = tl.load(column, mask=mask, other=0)
-    top = tl.load(column + stride, mask=mask, other=0)
-    right = tl.load(column + 2 * stride, mask=mask, other=0)
-    bottom = tl.load(column + 3 * stride, mask=mask, other=0)
-    return left, top, right, bottom
-
-
-@triton.jit
 def _is_over(rows, others, threshold):
     """Tell for each box of ``rows`` (down) and of ``others`` (across) if IoU > ``threshold``."""
     left, top, right, bottom = rows
     other_left, other_top, other_right, other_bottom = others
-    width = tl.minimum(right[:, None], other_right[None, :]) - tl.maximum(
-        left[:, None], other_left[None, :]
-    )
-    height = tl.minimum(bottom[:, None], other_bottom[None, :]) - tl.maximum(
-        top[:, None], other_top[None, :]
-    )
-    shared = tl.maximum(width, 0) * tl.maximum(height, 0)
-    area = (right - left) * (bottom - top)
-    other_area = (other_right - other_left) * (other_bottom - other_top)
-    union = area[:, None] + other_area[None, :] - shared
-    divisor = tl.where(union > 0, union, 1)
-    # Triton's "/" is approximate in float32, and its div_rn takes float32 only.
-    iou = shared / divisor if shared.dtype == tl.float64 else tl.div_rn(shared, divisor)
-    return (union > 0) & (iou > threshold)
+    down = (left[:, None], top[:, None], right[:, None], bottom[:, None])
+    across = (other_left[None, :], other_top[None, :], other_right[None, :], other_bottom[None, :])
+    return iou(down, across) > threshold
 
 
 @triton.jit

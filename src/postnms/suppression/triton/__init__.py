@@ -1,0 +1,1 @@
+"""Triton kernels of the suppressors, for CUDA tensors. NAME.py is the twin of ../NAME.py."""
