@@ -35,7 +35,7 @@ def crossover(rounds: int) -> report.Sheet:
         ("all keys", clustering.disjoint),
         ("10 an object", lambda count: clustering.synthetic_scene(count, 1)),
     ):
-        for count in (256, 512, 768, 1024, 1536, 2048, 3072, 4096):
+        for count in (512, 1024, 2048, 4096, 6144, 8192, 12288, 16384):
             scene = make(count)
             ways = {"grid": 0, "scan": SCAN_ALWAYS}
             sides = {
