@@ -59,20 +59,20 @@ def unmoved(
     """Return the keys in the kind and dtypes of the input. ``tensors``: its boxes and scores."""
     keys, owner = clustered
     index = to_kind(keys)
-    columns = [
+    kept_boxes, kept_scores = (
         # numpy takes rows in less time than torch.
         given.take(index, 0)
         if isinstance(index, np.ndarray) and is_floats(given)
         else to_kind(as_floating(tensor)[keys])
         for given, tensor in zip((boxes, scores), tensors, strict=True)
-    ]
+    )
     if labels is None:
         names = to_kind(torch.zeros_like(keys))
     elif is_torch(labels):
         names = to_kind(labels[keys])
     else:
         names = np.asarray(labels)[keys.cpu().numpy()]
-    return Suppressed(*columns, names, index, lambda: owner, to_kind)
+    return Suppressed(kept_boxes, kept_scores, names, index, lambda: owner, to_kind)
 
 
 def in_kind_of_input(

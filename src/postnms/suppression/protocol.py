@@ -29,6 +29,7 @@ from postnms.structures import (
     take,
     top_per_image,
 )
+from postnms.suppression.graphs import limited_in_graph
 
 Backend = Literal["cpu", "eager"]
 """Implementation of a suppressor. ``cpu``: kernels compiled by numba, for CPU tensors only.
@@ -167,6 +168,8 @@ class Suppressor(Config, ABC):
 
         The second result is (B,) bool: more than ``max_detections`` boxes of the image were left.
         """
+        if torch.compiler.is_compiling():
+            return limited_in_graph(self, candidates, backend)
         self._check(candidates)
         if self.score_threshold is not None:
             candidates = take(candidates, candidates.scores > self.score_threshold)
