@@ -14,7 +14,7 @@ COLUMNS = ("boxes", "scores", "labels", "image", "source")
 
 @pytest.fixture(autouse=True)
 def _in_inference():
-    """Masks in a graph need this setting of torch, as docs/performance.md says."""
+    """Masks in a graph need this setting in some releases of torch."""
     torch._dynamo.reset()
     with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True), torch.no_grad():
         yield
