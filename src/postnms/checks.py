@@ -26,6 +26,9 @@ def check_columns(kind: str, columns: Mapping[str, Tensor], num_images: int) -> 
     if not isinstance(num_images, int) or num_images < 0:
         raise ValueError(f"{kind}.num_images: expected an int >= 0, got {num_images!r}")
     boxes, labels = columns["boxes"], columns["labels"]
+    if torch.compiler.is_compiling():
+        _assert_columns(kind, columns, num_images)
+        return
     rows = len(labels) if isinstance(labels, Tensor) and labels.ndim else 0
     for name, column in columns.items():
         shape = (rows, 4) if name == "boxes" else (rows,)
@@ -42,8 +45,34 @@ def check_columns(kind: str, columns: Mapping[str, Tensor], num_images: int) -> 
         raise ValueError(f"{kind}.labels: expected values >= 0, got {int(labels.min())}")
 
 
+def _assert_columns(kind: str, columns: Mapping[str, Tensor], num_images: int) -> None:
+    """Do the work of :func:`check_columns` in a graph, as far as it depends on values."""
+    boxes = columns["boxes"]
+    for column in columns.values():
+        torch._check(column.shape[0] == boxes.shape[0])
+    upright = (boxes[:, 2:] >= boxes[:, :2]) & torch.isfinite(boxes).view(-1, 2, 2).all(1)
+    assert_all(upright, f"{kind}.boxes: expected finite values, x1 <= x2 and y1 <= y2")
+    if "scores" in columns:
+        assert_all(torch.isfinite(columns["scores"]), f"{kind}.scores: expected finite values")
+    check_range(f"{kind}.image", columns["image"], num_images)
+    assert_all(columns["labels"] >= 0, f"{kind}.labels: expected values >= 0")
+
+
+def assert_all(sound: Tensor, message: str) -> None:
+    """Make a graph raise RuntimeError with the message, when it runs, unless all are True.
+
+    In a graph, values are not known. A check in Python would cut it in two.
+    """
+    torch._assert_async(sound.all(), message)  # pyright: ignore[reportPrivateImportUsage]
+
+
 def check_extra(kind: str, extra: Mapping[str, Tensor], boxes: Tensor) -> None:
     """Raise ValueError unless the extra columns of a structure go with its boxes (n, 4)."""
+    if torch.compiler.is_compiling():
+        for name, column in extra.items():
+            torch._check(column.shape[0] == boxes.shape[0])
+            assert_all(torch.isfinite(column), f"{kind}.extra[{name!r}]: expected finite values")
+        return
     for name, column in extra.items():
         where = f"{kind}.extra[{name!r}]"
         if name in DTYPES:
@@ -93,6 +122,11 @@ def check_column(name: str, column: object, shape: tuple[int, ...], dtype: torch
 
 def check_range(name: str, index: Tensor, size: int) -> None:
     """Raise ValueError unless every index is from 0 to ``size`` - 1."""
+    if torch.compiler.is_compiling():
+        assert_all(
+            (index >= 0) & (index < size), f"{name}: expected values from 0 on, below a limit"
+        )
+        return
     if len(index) and not bool(((index >= 0) & (index < size)).all()):
         raise ValueError(
             f"{name}: expected values from 0 to {size - 1}, "
@@ -119,6 +153,10 @@ def check_outputs(
         pixels: the images that the feature maps come from. If these are not finite, the message
             names them. None: they are not looked at.
     """
+    if torch.compiler.is_compiling():
+        for name, values in outputs.items():
+            assert_all(torch.isfinite(values), f"{network}: {name}: outputs are NaN or infinite")
+        return
     ends = [end for values in outputs.values() if values.numel() for end in values.aminmax()]
     # The smallest and the largest value are NaN if one of the values is.
     if not ends or bool(torch.isfinite(torch.stack(ends)).all()):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from postnms import ops
 from postnms.boxes import area
+from postnms.checks import assert_all
 from postnms.structures import (
     Candidates,
     Clusters,
@@ -137,7 +138,9 @@ def _mean(clusters: Clusters) -> Tensor:
 
 def _vote(clusters: Clusters) -> Tensor:
     scores = clusters.candidates.scores
-    if len(scores) and bool((scores < 0).any()):
+    if torch.compiler.is_compiling():
+        assert_all(scores >= 0, "scores: expected values >= 0 for a vote")
+    elif len(scores) and bool((scores < 0).any()):
         raise ValueError(f"scores: expected values >= 0 for a vote, got {float(scores.min())}")
     unscored = reduce_members(scores, clusters, "sum") <= 0
     return _weighted_mean(clusters, torch.where(unscored[clusters.assignment], 1.0, scores))

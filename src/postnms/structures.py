@@ -185,6 +185,8 @@ class Clusters:
 
     def __post_init__(self) -> None:
         rows = len(self.candidates.scores)
+        if torch.compiler.is_compiling():  # The operator of cluster_nms gives what is checked here.
+            return
         check_column("Clusters.keys", self.keys, (len(self.keys),), torch.int64)
         check_column("Clusters.assignment", self.assignment, (rows,), torch.int64)
         check_range("Clusters.keys", self.keys, rows)
@@ -213,7 +215,8 @@ class Detections:
     """The extra columns of the candidates that the detections come from."""
 
     def __post_init__(self) -> None:
-        _check_columns(self)
+        if not torch.compiler.is_compiling():  # In a graph, the operators that give them check.
+            _check_columns(self)
 
 
 Structure = TypeVar("Structure", Targets, Candidates, Detections)

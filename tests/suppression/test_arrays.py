@@ -89,6 +89,34 @@ def test_the_kind_and_the_dtype_of_the_input_come_back(kind, method):
         assert kept.scores.tolist() == [0.9, 0.7]
 
 
+@pytest.mark.parametrize("method", ["nms", "soft_nms"])
+@pytest.mark.parametrize("of_torch", ["boxes", "scores", "labels"])
+def test_the_kind_of_the_boxes_decides_where_kinds_differ(method, of_torch):
+    labels = np.array([3, 3, 7, 3])
+    given = {"boxes": BOXES.astype(np.float32), "scores": SCORES, "labels": labels}
+    wanted = suppress(**given, method=method)
+    given[of_torch] = torch.from_numpy(given[of_torch])
+    kept = suppress(**given, method=method)
+    for name in ("boxes", "scores", "labels", "index", "cluster"):
+        found, expected = getattr(kept, name), getattr(wanted, name)
+        # Labels of numpy, which may be texts, come back as they came.
+        stays = name == "labels" and of_torch != "labels"
+        assert isinstance(found, torch.Tensor) == (of_torch == "boxes" and not stays)
+        assert str(found.dtype).endswith(str(expected.dtype))
+        assert found.tolist() == expected.tolist()
+
+
+def test_settings_of_equal_value_and_another_type_are_checked_again():
+    assert len(suppress(BOXES, SCORES, iou_threshold=1)) == 4
+    assert len(suppress(BOXES, SCORES, iou_threshold=1.0)) == 4
+    with pytest.raises(ValueError, match=r"nms.iou_threshold: input should be a valid number"):
+        suppress(BOXES, SCORES, iou_threshold=True)
+    assert len(suppress(BOXES, SCORES, max_detections=1)) == 1
+    for wrong in (True, 1.5):
+        with pytest.raises(ValueError, match=r"nms.max_detections: input should be a valid int"):
+            suppress(BOXES, SCORES, max_detections=wrong)
+
+
 def test_a_list_of_images_gives_a_list():
     boxes, scores, labels = boxes_of(60)
     images = [slice(0, 40), slice(40, 40), slice(40, 60)]

@@ -110,6 +110,20 @@ def check_count(name: str, value: object) -> None:
         raise ValueError(f"{name}: expected an integer >= 1, got {value}")
 
 
+def is_common(tensor: Tensor, dtype: torch.dtype, ndim: int) -> bool:
+    """Tell whether a tensor lies on the CPU, has no gradient, and has this dtype and dimension.
+
+    An array of numpy can share the memory of such a tensor.
+    """
+    return (
+        type(tensor) is Tensor
+        and tensor.is_cpu
+        and tensor.dtype == dtype
+        and tensor.ndim == ndim
+        and not tensor.requires_grad
+    )
+
+
 def plain(tensor: Tensor) -> Tensor:
     """Return the tensor as one of torch's own class, without a gradient."""
     tensor = tensor.detach()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from postnms.ops.pooling.convolved import pool_convolved
-from postnms.ops.pooling.roi_align import level_of, pool_pyramid
+from postnms.ops.pooling.roi_align import in_inference_graph, level_of, pool_pyramid
 from postnms.structures import Level
 
 Pooler = Callable[[Tensor, Tensor], Tensor]
@@ -71,6 +71,10 @@ class DecouplingLayer(nn.Module):
             cells: number of cells s along a side of the pooled features.
             count: number of boxes that the function will pool over all of its calls.
         """
+        if in_inference_graph():
+            layers = self.conv.values() if isinstance(self.conv, nn.ModuleDict) else [self.conv]
+            tensors = zip(*map(_weight_and_bias, layers), strict=True)
+            return _pooler_in_graph(features, strides, cells, count, *map(list, tensors))
         pixels = sum(
             level.shape[0] * level.shape[2] * level.shape[3] for level in features.values()
         )
@@ -110,6 +114,28 @@ class DecouplingLayer(nn.Module):
         ]
         # Sorting the row numbers restores the order of the boxes.
         return torch.cat(pooled)[torch.argsort(torch.cat(rows))]
+
+
+def _pooler_in_graph(
+    features: dict[str, Tensor],
+    strides: Sequence[int],
+    cells: int,
+    count: int,
+    weights: list[Tensor],
+    biases: list[Tensor],
+) -> Pooler:
+    """Return a function that pools F_post by the operator of ``stage/graphs.py``."""
+    levels = list(features.values())
+    device = levels[0].device.type
+    if torch.is_autocast_enabled(device):
+        # A graph casts what its operations take, and does not look into an operator.
+        dtype = torch.get_autocast_dtype(device)
+        levels, weights, biases = (
+            [tensor.to(dtype) for tensor in column] for column in (levels, weights, biases)
+        )
+    return lambda boxes, image: torch.ops.postnms.pool_decoupled(
+        levels, boxes, image, strides, cells, count, weights, biases
+    )
 
 
 def _linear_conv(in_channels: int, out_channels: int) -> nn.Conv2d:

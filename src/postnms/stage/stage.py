@@ -19,6 +19,7 @@ from postnms.clustering import keep_keys, representative_boxes
 from postnms.distributed.collectives import divisor, mean_over_processes
 from postnms.errors import UserError
 from postnms.ops.pooling.roi_align import pool_pyramid
+from postnms.stage import graphs as graphs  # It registers an operator.
 from postnms.stage.config import StageConfig
 from postnms.stage.decoupling import DecouplingLayer, Pooler
 from postnms.stage.heads import POOLED_SIDE, StageHeads

@@ -65,6 +65,11 @@ def is_torch(values: Any) -> bool:
     return isinstance(values, Tensor)
 
 
+def is_floats(values: Any) -> bool:
+    """Return whether a value is an array of numpy itself, of floats."""
+    return type(values) is np.ndarray and values.dtype.kind == "f"
+
+
 def joined(parts: Sequence[Any]) -> Any:
     """Return arrays of one kind one after another."""
     if all(is_torch(part) for part in parts):

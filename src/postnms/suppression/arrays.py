@@ -5,29 +5,28 @@
 n: boxes of an image, k: kept boxes of an image.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
+from functools import lru_cache
+from types import NoneType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from postnms.boxes import paired_iou
 from postnms.config import nearest
 from postnms.errors import shown
 from postnms.ops import cluster_nms
-from postnms.structures import Candidates, Detections
+from postnms.structures import Candidates
 from postnms.suppression.array_kinds import (
     Array,
-    as_floating,
     as_tensor,
     is_torch,
     joined,
     kind_of,
     numbered,
 )
+from postnms.suppression.array_results import Suppressed, in_kind_of_input, owners, unmoved
 from postnms.suppression.greedy import GreedyNMS
 from postnms.suppression.protocol import Suppressor
 from postnms.suppression.registry import SUPPRESSORS, get_suppressor
@@ -49,36 +48,6 @@ ALIASES = {
 """Other names that users have for suppressors, and the names of :data:`SUPPRESSORS`."""
 
 _NO_LIMIT = 2**31 - 1
-_PAIRS_AT_ONCE = 1 << 22
-"""Largest number of pairs of boxes whose overlap is in memory together."""
-
-
-@dataclass(frozen=True)
-class Suppressed:
-    """The kept boxes of one image, by falling score. All arrays are of the kind that came in."""
-
-    boxes: Array
-    """(k, 4) x1, y1, x2, y2, in the dtype of the input where that is floating, else float32."""
-    scores: Array
-    """(k,), in the dtype of the input where that is floating, else float32."""
-    labels: Array
-    """(k,), in the dtype of the input."""
-    index: Array
-    """(k,) int64: the input row of each kept box. Of a fused box it is the row that began it."""
-    _owners: Callable[[], Tensor] = field(repr=False)
-    _to_kind: Callable[[Tensor], Array] = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    @cached_property
-    def cluster(self) -> Array:
-        """(n,) int64: position in ``boxes`` of the kept box that owns each input row.
-
-        A kept row owns itself. Any other row is owned by the first kept box of its label that
-        overlaps it by more than the threshold, as in NMS. -1: no kept box does.
-        """
-        return self._to_kind(self._owners())
 
 
 def suppress(
@@ -208,7 +177,23 @@ def _method(name: str) -> str:
 def _suppressor(
     method: str, iou_threshold: float | None, max_detections: int | None, settings: dict[str, Any]
 ) -> Suppressor:
-    name = _method(method)
+    kinds = {type(iou_threshold), type(max_detections)}
+    if not settings and kinds <= {float, int, NoneType}:
+        return _common_suppressor(_method(method), iou_threshold, max_detections)
+    return _new_suppressor(_method(method), iou_threshold, max_detections, settings)
+
+
+@lru_cache(maxsize=64, typed=True)
+def _common_suppressor(
+    name: str, iou_threshold: float | None, max_detections: int | None
+) -> Suppressor:
+    """Return what :func:`_new_suppressor` returns. To check its settings takes as long as NMS."""
+    return _new_suppressor(name, iou_threshold, max_detections, {})
+
+
+def _new_suppressor(
+    name: str, iou_threshold: float | None, max_detections: int | None, settings: dict[str, Any]
+) -> Suppressor:
     changes = {
         "max_detections": _NO_LIMIT if max_detections is None else max_detections,
         **settings,
@@ -231,21 +216,18 @@ def _suppress_image(
     if _is_plain(suppressor) and suppressor.max_detections >= len(given) and len(given):
         clustered = _cluster(given, values, labels, suppressor)
         if clustered is not None:
-            keys, owner = clustered
-            names = labels if labels is not None else torch.zeros_like(owner)
-            return _suppressed(given, values, names, keys, None, lambda: owner, to_kind)
+            return unmoved(boxes, scores, labels, (given, values), clustered, to_kind)
     numbers, names = numbered(labels, len(given), given.device)
     candidates = _candidates(given, values, numbers, extra)
     found = suppressor(candidates)
     threshold = _threshold_of(suppressor)
     grouped = torch.zeros_like(numbers) if suppressor.class_agnostic else numbers
-    return _suppressed(
+    return in_kind_of_input(
         given,
         values,
         names,
-        found.source,
         found,
-        lambda: _owners(candidates.boxes, grouped, found, threshold),
+        lambda: owners(candidates.boxes, grouped, found, threshold),
         to_kind,
     )
 
@@ -281,32 +263,8 @@ def _is_plain(suppressor: Suppressor) -> bool:
 
 def _threshold_of(suppressor: Suppressor) -> float:
     """Return the overlap above which a kept box owns a row. Methods without one: that of NMS."""
-    return float(getattr(suppressor, "iou_threshold", GreedyNMS().iou_threshold))
-
-
-def _suppressed(
-    boxes: Tensor,
-    scores: Tensor,
-    names: Any,
-    index: Tensor,
-    found: Detections | None,
-    owners: Callable[[], Tensor],
-    to_kind: Callable[[Tensor], Array],
-) -> Suppressed:
-    """Return the result in the kind and dtypes of the input. ``found`` None: nothing has moved."""
-    kept_boxes = as_floating(boxes)[index]
-    kept_scores = as_floating(scores)[index]
-    if found is not None:
-        # What has not changed in float32 keeps the exact value of the input.
-        moved = found.boxes != kept_boxes.float()
-        kept_boxes = torch.where(moved, found.boxes.to(kept_boxes.dtype), kept_boxes)
-        changed = found.scores != kept_scores.float()
-        kept_scores = torch.where(changed, found.scores.to(kept_scores.dtype), kept_scores)
-    in_numpy = index.cpu().numpy()
-    labels = to_kind(names[index]) if is_torch(names) else np.asarray(names)[in_numpy]
-    return Suppressed(
-        to_kind(kept_boxes), to_kind(kept_scores), labels, to_kind(index), owners, to_kind
-    )
+    threshold = getattr(suppressor, "iou_threshold", None)
+    return float(GreedyNMS().iou_threshold if threshold is None else threshold)
 
 
 def _candidates(
@@ -335,18 +293,3 @@ def _candidates(
     return Candidates(
         **columns, labels=labels, image=image, source=source, num_images=1, extra=extra
     )
-
-
-def _owners(boxes: Tensor, labels: Tensor, found: Detections, threshold: float) -> Tensor:
-    """Return the position (n,) of the kept box that owns each row, see ``Suppressed.cluster``."""
-    count, kept = len(boxes), len(found.source)
-    owner = torch.full((count,), -1, dtype=torch.int64, device=boxes.device)
-    step = max(_PAIRS_AT_ONCE // max(kept, 1), 1)
-    for start in range(0, count if kept else 0, step):
-        rows = slice(start, start + step)
-        part = boxes[rows]
-        iou = paired_iou(part[:, None].expand(-1, kept, -1), found.boxes[None])
-        fits = (iou > threshold) & (labels[rows, None] == labels[found.source][None])
-        owner[rows] = torch.where(fits.any(1), fits.int().argmax(1), -1)
-    owner[found.source] = torch.arange(kept, device=boxes.device)
-    return owner

@@ -30,6 +30,7 @@ from postnms.structures import (
     top_per_image,
 )
 from postnms.suppression.backends import Backend, chosen_backend
+from postnms.suppression.graphs import limited_in_graph
 
 MAX_PAIRS = 2**22
 """Memory limit of the ``eager`` backend. Groups are batched so that a batch has at most this many
@@ -162,6 +163,8 @@ class Suppressor(Config, ABC):
 
         The second result is (B,) bool: more than ``max_detections`` boxes of the image were left.
         """
+        if torch.compiler.is_compiling():
+            return limited_in_graph(self, candidates, backend)
         self._check(candidates)
         if self.score_threshold is not None:
             over = candidates.scores > self.score_threshold

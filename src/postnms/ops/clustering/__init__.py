@@ -11,6 +11,7 @@ n: candidates, k: keys.
 import warnings
 from functools import cache
 from importlib.util import find_spec
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from postnms.ops.checks import (
     check_column,
     check_dense,
     check_device,
+    is_common,
     is_number,
     plain,
 )
@@ -118,7 +120,7 @@ def cluster_nms(
     _check_threshold(iou_threshold)
     if backend is not None:
         _check_name(backend)
-    return torch.ops.postnms.cluster_nms(boxes, scores, groups, iou_threshold, backend or "")
+    return _operator(boxes, scores, groups, iou_threshold, backend or "")
 
 
 torch.library.define(
@@ -126,6 +128,7 @@ torch.library.define(
     "(Tensor boxes, Tensor scores, Tensor? groups, float iou_threshold, str backend) "
     "-> (Tensor, Tensor)",
 )
+_operator = torch.ops.postnms.cluster_nms.default
 
 
 @torch.library.impl("postnms::cluster_nms", "CompositeExplicitAutograd")
@@ -133,6 +136,12 @@ def _cluster_nms(
     boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float, backend: str
 ) -> tuple[Tensor, Tensor]:
     # All checks are here, so that they hold in graphs too, which call this function alone.
+    if backend in ("", "cpu") and _is_common(boxes, scores, groups) and 0 <= iou_threshold <= 1:
+        # For few boxes the checks below would take as long as the rest. The compiled code makes
+        # them too, and returns None if one fails. Those below then raise the error that names it.
+        clustered = _cpu().cluster_nms(boxes, scores, groups, iou_threshold)
+        if clustered is not None:
+            return clustered
     _check_tensors(boxes, scores, groups)
     _check_options(iou_threshold, backend, boxes.device)
     boxes = at_least_float32(plain(boxes))
@@ -145,9 +154,7 @@ def _cluster_nms(
     threshold = iou_threshold if boxes.dtype == torch.float64 else float(np.float32(iou_threshold))
     backend = backend or _backend_of(boxes.device)
     if backend == "cpu":
-        from postnms.ops.clustering import cpu
-
-        clustered = cpu.cluster_nms(boxes, scores, groups, threshold)
+        clustered = _cpu().cluster_nms(boxes, scores, groups, threshold)
         # None: a value is wrong, and the checks below raise the error that names it.
         if clustered is not None:
             return clustered
@@ -177,6 +184,16 @@ def _(
 # casts half precision to float32 once and leaves the operations inside as they are.
 for _device in ("cpu", "cuda"):
     torch.library.register_autocast("postnms::cluster_nms", _device, torch.float32)
+
+
+def _is_common(boxes: Tensor, scores: Tensor, groups: Tensor | None) -> bool:
+    """Tell whether the tensors are of the kind that the CPU kernel takes without a conversion.
+
+    Lengths and values are not looked at.
+    """
+    if not (is_common(boxes, torch.float32, 2) and is_common(scores, torch.float32, 1)):
+        return False
+    return groups is None or is_common(groups, torch.int64, 1)
 
 
 def _check_tensors(boxes: Tensor, scores: Tensor, groups: Tensor | None) -> None:
@@ -226,6 +243,14 @@ def _backend_of(device: torch.device) -> str:
     if device.type == "cpu":
         return "cpu"
     return "triton" if device.type == "cuda" and _runs_triton(device) else "eager"
+
+
+@cache
+def _cpu() -> ModuleType:
+    """Import the CPU kernel and return its module. Without a call, numba is not imported."""
+    from postnms.ops.clustering import cpu
+
+    return cpu
 
 
 @cache

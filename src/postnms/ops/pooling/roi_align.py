@@ -74,10 +74,54 @@ def pool_pyramid(
         >>> pooled[0, 0].tolist()
         [[3.0, 3.0], [3.0, 3.0]]
     """
+    if in_inference_graph():
+        return torch.ops.postnms.pool_pyramid(
+            list(features.values()), boxes, image, strides, cells, sampling_ratio
+        )
     boxes, image = check_pooling(features, boxes, image, strides)
     check_count("cells", cells)
     check_count("sampling_ratio", sampling_ratio)
     return pool_checked(features, boxes, image, strides, cells, sampling_ratio)
+
+
+def in_inference_graph() -> bool:
+    """Tell whether a graph is being compiled or exported that needs no gradient.
+
+    Pooling reads values, and its kernel is no part of torch. Such a graph holds it as an operator.
+    """
+    return torch.compiler.is_compiling() and not torch.is_grad_enabled()
+
+
+torch.library.define(
+    "postnms::pool_pyramid",
+    "(Tensor[] features, Tensor boxes, Tensor image, float[] strides, int cells, "
+    "int sampling_ratio) -> Tensor",
+)
+
+
+@torch.library.impl("postnms::pool_pyramid", "CompositeExplicitAutograd")
+def _pool_pyramid(
+    features: list[Tensor],
+    boxes: Tensor,
+    image: Tensor,
+    strides: list[float],
+    cells: int,
+    sampling_ratio: int,
+) -> Tensor:
+    levels = {str(index): level for index, level in enumerate(features)}
+    return pool_pyramid(levels, boxes, image, strides, cells, sampling_ratio)
+
+
+@torch.library.register_fake("postnms::pool_pyramid")
+def _(
+    features: list[Tensor],
+    boxes: Tensor,
+    image: Tensor,
+    strides: list[float],
+    cells: int,
+    sampling_ratio: int,
+) -> Tensor:
+    return features[0].new_empty(boxes.shape[0], features[0].shape[1], cells, cells)
 
 
 def pool_checked(

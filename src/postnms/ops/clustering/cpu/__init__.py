@@ -34,11 +34,11 @@ MOST_BOXES = 2**28
 
 int32 holds the numbers of rows, and those of the hash table, which has several rows a box.
 """
-GRID_FROM = 4096
+GRID_FROM = 8192
 """Smallest number of boxes of a group for which the grid is used.
 
-At this number both ways take the same time, whether each box is a key or one box in ten
-(``benchmarks/cluster_nms.py --crossover``).
+About here both ways take the same time where each box is a key. Where one box in ten is a key, they
+do so at about 12,000 boxes (``benchmarks/cluster_nms.py --crossover``).
 """
 THREADS_FROM = 2**15
 """Smallest number of boxes of a call for which threads share the groups.
@@ -48,21 +48,24 @@ For fewer boxes, waking the threads takes as long as they save.
 
 
 def cluster_nms(
-    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float
+    boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float
 ) -> tuple[Tensor, Tensor] | None:
     """Return keys and assignment as :func:`postnms.ops.cluster_nms` defines them.
 
-    The values need not be checked before. None is returned if one of them is not as defined there.
-    Raises ValueError for :data:`MOST_BOXES` or more boxes.
+    Lengths and values need not be checked before. None is returned if one of them is not as defined
+    there. Raises ValueError for :data:`MOST_BOXES` or more boxes.
     """
-    if len(boxes) >= MOST_BOXES:
-        raise ValueError(f"boxes: expected fewer than {MOST_BOXES} rows, got {len(boxes)}")
+    count = scores.shape[0]
+    if count >= MOST_BOXES:
+        raise ValueError(f"boxes: expected fewer than {MOST_BOXES} rows, got {count}")
     corners = _array(boxes)
     points = _array(scores)
-    members = _array(groups)
-    bits = points.view(f"i{points.itemsize}")
+    members = np.zeros(count, np.int64) if groups is None else _array(groups)
+    bits = points.view(np.int32 if points.itemsize == 4 else np.int64)
+    # torch compares in the dtype of the boxes, numba in double. For a threshold such as 0.3 the two
+    # disagree unless it is rounded.
     threshold = corners.dtype.type(iou_threshold)
-    threads = torch.get_num_threads() if len(boxes) >= THREADS_FROM else 1
+    threads = torch.get_num_threads() if count >= THREADS_FROM else 1
     if threads == 1:
         sound, keys, assignment = _cluster(corners, points, bits, members, threshold, GRID_FROM)
     else:
@@ -133,10 +136,12 @@ def _settle(
 
 @exact
 def _is_sound(corners, scores, groups):  # pragma: no cover: compiled
-    """Tell whether all values are as ``cluster_nms`` defines them.
+    """Tell whether all lengths and values are as ``cluster_nms`` defines them.
 
-    There is no early exit, because a loop without a branch is fast. Slower code names the value.
+    The loop has no early exit, because one without a branch is fast. Slower code names the value.
     """
+    if corners.shape != (len(scores), 4) or len(groups) != len(scores):
+        return False
     sound = True
     for i in range(len(scores)):
         left, top, right, bottom = corners[i]

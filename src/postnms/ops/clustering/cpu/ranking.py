@@ -3,15 +3,18 @@
 The sort is a radix sort that begins with the least significant digit. A pass counts how many
 numbers have each value of the digit, and moves every number to its position, which keeps the order
 among equal ones. Digits have 11 bits. For few numbers they have 8 bits, since clearing the counts
-would dominate. A digit that is equal in all numbers costs no move.
+would dominate. A digit that is equal in all numbers costs no move. For very few numbers even those
+counts would dominate, and the position of each number is counted in a comparison with all others.
 
 n: candidates, g: groups, k: keys.
 """
 
 import numpy as np
 
-from postnms.ops.jit import exact
+from postnms.ops.jit import exact, exact_inlined
 
+VERY_FEW = 128
+"""Largest number of values that are sorted by comparing each with all others."""
 FEW = 4096
 """Largest number of values that are sorted with digits of 8 bits."""
 
@@ -112,6 +115,8 @@ def _sort(numbers, width):  # pragma: no cover: compiled
     Equal numbers keep their order. ``numbers`` is not changed.
     """
     n = len(numbers)
+    if n <= VERY_FEW:
+        return _sort_by_counting(numbers)
     index = np.arange(n).astype(np.int32)
     digit = np.uint64(8 if n <= FEW else 11)
     mask = (np.uint64(1) << digit) - np.uint64(1)
@@ -142,3 +147,33 @@ def _sort(numbers, width):  # pragma: no cover: compiled
                 source, target = target, source
         shift += digit
     return index
+
+
+@exact
+def _sort_by_counting(numbers):  # pragma: no cover: compiled
+    """Return what :func:`_sort` returns, after n * n comparisons on vector registers."""
+    n = len(numbers)
+    index = np.empty(n, np.int32)
+    for i in range(n):
+        # Of equal numbers, the one that comes first stays first.
+        at_most = _count_at_most(numbers[:i], numbers[i])
+        index[at_most + _count_below(numbers[i + 1 :], numbers[i])] = i
+    return index
+
+
+@exact_inlined
+def _count_at_most(numbers, limit):  # pragma: no cover: compiled
+    """Return how many numbers are not above a limit."""
+    count = 0
+    for i in range(len(numbers)):
+        count += numbers[i] <= limit
+    return count
+
+
+@exact_inlined
+def _count_below(numbers, limit):  # pragma: no cover: compiled
+    """Return how many numbers are below a limit."""
+    count = 0
+    for i in range(len(numbers)):
+        count += numbers[i] < limit
+    return count

@@ -12,7 +12,7 @@ shrinks quickly where boxes crowd.
 
 import numpy as np
 
-from postnms.ops.jit import exact
+from postnms.ops.jit import exact, exact_inlined
 
 
 @exact
@@ -60,7 +60,7 @@ def settle_all(box, owner, offset, threshold):  # pragma: no cover: compiled
             count = kept
 
 
-@exact
+@exact_inlined
 def _mark_overlaps(
     lefts, tops, rights, bottoms, areas, marks, threshold
 ):  # pragma: no cover: compiled
