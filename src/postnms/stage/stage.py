@@ -6,7 +6,6 @@ become detections.
 B: images, C: channels, n: candidates, k: clusters, r: rows.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn.functional import pad
 from postnms.boxes import clip, decode_deltas, encode_deltas
 from postnms.checks import check_outputs
 from postnms.clustering import keep_keys, representative_boxes
+from postnms.devices import constant
 from postnms.distributed.collectives import divisor, mean_over_processes
 from postnms.errors import UserError
 from postnms.ops.pooling.roi_align import pool_pyramid
@@ -24,7 +24,16 @@ from postnms.stage.decoupling import DecouplingLayer, Pooler
 from postnms.stage.heads import POOLED_SIDE, StageHeads
 from postnms.stage.losses import beta, classification_loss, location_loss
 from postnms.stage.training_rows import training_rows
-from postnms.structures import Candidates, Clusters, Detections, Level, Targets, take, top_per_image
+from postnms.structures import (
+    Candidates,
+    Clusters,
+    Detections,
+    Level,
+    Targets,
+    derive,
+    sort_by_image,
+    take,
+)
 
 Sizes = Sequence[tuple[int, int]]
 """(height, width) in pixels of each image of the network's input, without padding."""
@@ -166,9 +175,10 @@ class PostNMSStage(nn.Module):
             representatives = representative_boxes(clusters, self.config.representative)[chosen]
         # Where the representative box is the key itself, s_clu is s_obj. It is not scored again.
         differs = (representatives != kept.boxes).any(dim=1)
-        boxes = torch.cat([kept.boxes, representatives[differs]])
-        image = torch.cat([kept.image, kept.image[differs]])
-        labels = torch.cat([kept.labels, kept.labels[differs]])
+        rows = differs.nonzero().squeeze(1)
+        boxes = torch.cat([kept.boxes, representatives[rows]])
+        image = torch.cat([kept.image, kept.image[rows]])
+        labels = torch.cat([kept.labels, kept.labels[rows]])
         # One pass gives the objectness of keys and representative boxes. Only keys are moved.
         logits, deltas = self(features, boxes, image, labels, refined=count)
         self._check(features, objectness=logits, refinement=deltas)
@@ -177,9 +187,8 @@ class PostNMSStage(nn.Module):
         scores = fuse(kept.scores, s_clu, s_obj, self.config.fusion)
         moved = self._relocate(kept.boxes, deltas, kept.image, sizes)
         # The new scores change the order of the keys within their image.
-        order = top_per_image(scores, kept.image, len(sizes), max_detections)
-        rescored = dataclasses.replace(kept, boxes=moved, scores=scores)
-        return take(rescored, order)
+        rescored = derive(kept, boxes=moved, scores=scores)
+        return take(rescored, sort_by_image(scores, kept.image))
 
     def refine(self, features: dict[str, Tensor], sizes: Sizes, candidates: Candidates) -> Tensor:
         """Return the box to which the stage would move each candidate if it were a key.
@@ -277,4 +286,4 @@ class PostNMSStage(nn.Module):
         if not self.config.relocation:
             return boxes
         moved = decode_deltas(boxes, deltas, self.config.delta_weights)
-        return clip(moved, torch.tensor(sizes, device=boxes.device).view(-1, 2)[image])
+        return clip(moved, constant(sizes, torch.int64, boxes.device).view(-1, 2)[image])

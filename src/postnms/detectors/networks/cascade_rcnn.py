@@ -133,14 +133,14 @@ class CascadeRCNN(FramedNetwork):
 
         ``checked``: raise UserError if an output is not finite.
         """
-        predictions = self._predict(0, features, boxes)
-        for index in range(1, len(self.heads) + 1):
-            if checked:
-                box_head.check_predictions(predictions, features, f"box head {index}")
-            if index < len(self.heads):
-                moved = self._moved(index - 1, predictions, images)
-                predictions = self._predict(index, features, moved)
-        return predictions
+        every = [self._predict(0, features, boxes)]
+        for index in range(1, len(self.heads)):
+            moved = self._moved(index - 1, every[-1], images)
+            every.append(self._predict(index, features, moved))
+        if checked:
+            named = {f"box head {number}": one for number, one in enumerate(every, 1)}
+            box_head.check_predictions(named, features)
+        return every[-1]
 
     def _predict(self, index: int, features: dict[str, Tensor], boxes: list[Tensor]) -> Predictions:
         return box_head.run_head(self._head(index), features, self.levels, boxes)

@@ -71,7 +71,7 @@ class FasterRCNN(FramedNetwork):
         proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
         if truths is None:
             predictions = self._predict(features, proposals)
-            box_head.check_predictions(predictions, features)
+            box_head.check_predictions({"box head": predictions}, features)
             return self._select(predictions, images, selection), losses
         sample = box_head.sample_boxes(self.roi_heads, proposals, truths, images.generators)
         predictions = self._predict(features, sample.boxes)

@@ -6,6 +6,8 @@ reach it as one of torchvision's models (``postnms.TorchvisionConfig``).
 A: anchors of an image over all levels, B: images.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +21,7 @@ from postnms.detectors.network import Selection
 from postnms.detectors.parts import dense_head
 from postnms.detectors.parts.assignment import assign, boxes_of, labels_of
 from postnms.detectors.parts.classes import truths_of
+from postnms.detectors.parts.deltas import decode, encode
 from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.distributed.collectives import divisor
 from postnms.structures import Candidates, Targets
@@ -74,7 +77,7 @@ class SSD(FramedNetwork):
         scores = self.classes.take(outputs["cls_logits"].softmax(dim=2))
         best = dense_head.best_of_classes(scores, self.settings, selection)
         candidates = dense_head.select_candidates(
-            scores, best, outputs, anchors, self.box_coder.decode_single, images, selection
+            scores, best, outputs, anchors, partial(decode, self.box_coder), images, selection
         )
         return candidates, losses
 
@@ -89,7 +92,8 @@ class SSD(FramedNetwork):
         pairs = list(zip(matches, truths, strict=True))
         labels = torch.stack([labels_of(match, truth) for match, truth in pairs])
         matched = [boxes_of(match, truth) for match, truth in pairs]
-        deltas = torch.stack(self.box_coder.encode(matched, anchors))
+        deltas = encode(self.box_coder, torch.cat(matched), torch.cat(anchors))
+        deltas = deltas.view(*labels.shape, 4)
         positive = labels > 0
         entropy = F.cross_entropy(  # (B, A)
             outputs["cls_logits"].transpose(1, 2), labels, reduction="none"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from postnms.boxes import at_least_float32
-from postnms.checks import check_boxes, check_finite
+from postnms.checks import check_boxes, check_finite, values_are_checked
 from postnms.errors import shown
 from postnms.ops.checks import (
     FLOATING,
@@ -128,7 +128,6 @@ torch.library.define(
 )
 
 
-@torch.library.impl("postnms::cluster_nms", "CompositeExplicitAutograd")
 def _cluster_nms(
     boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float, backend: str
 ) -> tuple[Tensor, Tensor]:
@@ -151,7 +150,10 @@ def _cluster_nms(
         # None: a value is wrong, and the checks below raise the error that names it.
         if clustered is not None:
             return clustered
-    _check_values(boxes, scores, groups)
+    # The values of a structure were checked when it was built. To check them again, the host would
+    # wait for a GPU.
+    if backend == "cpu" or values_are_checked():
+        _check_values(boxes, scores, groups)
     if backend == "triton":
         from postnms.ops.clustering import triton
 
@@ -159,6 +161,9 @@ def _cluster_nms(
     if backend == "reference":
         return reference.cluster_nms(boxes, scores, groups, threshold)
     return eager.cluster_nms(boxes, scores, groups, threshold)
+
+
+torch.library.impl("postnms::cluster_nms", "CompositeExplicitAutograd", _cluster_nms)
 
 
 @torch.library.register_fake("postnms::cluster_nms")
