@@ -26,6 +26,7 @@ from postnms.detectors.image_batch import (
 from postnms.detectors.modes import eval_mode
 from postnms.detectors.network import Network, Selection
 from postnms.detectors.torchvision.dicts import targets_of_dicts, to_dicts
+from postnms.ops.clustering import preferred_backend
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import (
     NMS_ROW,
@@ -36,6 +37,7 @@ from postnms.structures import (
     Detections,
     Targets,
     cut_images,
+    derive,
 )
 
 ROW_TITLES = {
@@ -127,6 +129,8 @@ class Detector(nn.Module):
         self.stage = stage
         self.frozen = frozen
         self.dict_labels = tuple(range(network.num_classes) if dict_labels is None else dict_labels)
+        self.clustering: str | None = None
+        """Backend of :func:`postnms.cluster_nms`. None: the fastest one for the device."""
 
     @property
     def row_names(self) -> tuple[str, ...]:
@@ -182,10 +186,15 @@ class Detector(nn.Module):
             assert isinstance(targets, Targets)
             truth = to_network(targets, batch, self.network.num_classes)
             batch = dataclasses.replace(pad_alike(batch), generators=generators)
-        features = self.network.features(batch)
-        losses = {} if truth is None else self.losses(features, batch, truth)
         if detect is None:
             detect = targets is None
+        with preferred_backend(self.clustering):
+            return self._run(batch, truth, detect=detect)
+
+    def _run(self, batch: ImageBatch, truth: Targets | None, *, detect: bool) -> Output:
+        """Compute losses if there is a truth in the network's pixels, and detections if asked."""
+        features = self.network.features(batch)
+        losses = {} if truth is None else self.losses(features, batch, truth)
         rows, cut = self.detect(features, batch) if detect else ({}, None)
         given = {name: to_given(row, batch) for name, row in rows.items()}
         return Output(losses, given, cut, self.dict_labels)
@@ -239,7 +248,7 @@ class Detector(nn.Module):
         The rows come from the detector's own selection of candidates, the candidates from the
         ``selection`` that is asked for.
         """
-        with eval_mode(self):
+        with eval_mode(self), preferred_backend(self.clustering):
             return self._trace(images, selection)
 
     def _trace(self, images: Sequence[Tensor], selection: Selection) -> Trace:
@@ -256,7 +265,7 @@ class Detector(nn.Module):
         if self.stage is not None:
             refined = self.stage.refine(features, batch.sizes, candidates)
             extra = {**candidates.extra, REFINED: refined}
-            candidates = dataclasses.replace(candidates, extra=extra)
+            candidates = derive(candidates, extra=extra)
         return Trace(
             to_given(candidates, batch),
             {name: to_given(row, batch) for name, row in rows.items()},

@@ -8,9 +8,9 @@ int64. The backend ``cpu`` is the exception: it checks the values itself, in com
 n: candidates, k: keys.
 """
 
-import warnings
-from functools import cache
-from importlib.util import find_spec
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from postnms.boxes import at_least_float32
 from postnms.checks import check_boxes, check_finite, values_are_checked
-from postnms.errors import shown
+from postnms.errors import UserError, shown
 from postnms.ops.checks import (
     FLOATING,
     INTEGER,
@@ -28,13 +28,21 @@ from postnms.ops.checks import (
     is_number,
     plain,
 )
-from postnms.ops.clustering import eager, reference
+from postnms.ops.clustering import eager, reference, self_check
 
 BACKENDS = ("reference", "eager", "cpu", "triton")
 """Names of the backends. The first one is the specification of the others."""
+_preferred: ContextVar[str | None] = ContextVar("_preferred", default=None)
 
-# torch installs Triton on some operating systems only.
-_HAS_TRITON = find_spec("triton") is not None
+
+@contextmanager
+def preferred_backend(name: str | None) -> Iterator[None]:
+    """Let calls of :func:`cluster_nms` that name no backend take this one. None changes nothing."""
+    token = _preferred.set(name or _preferred.get())
+    try:
+        yield
+    finally:
+        _preferred.reset(token)
 
 
 def cluster_nms(
@@ -74,8 +82,9 @@ def cluster_nms(
         iou_threshold: A number in [0, 1]. It is rounded to the dtype in which the boxes are
             computed. An IoU that equals the threshold does not suppress.
         backend: One of ``"reference"``, ``"eager"``, ``"cpu"`` and ``"triton"``. None: ``"cpu"``
-            for CPU tensors, ``"triton"`` for CUDA tensors where Triton works, and ``"eager"``
-            otherwise. No backend has run on a GPU so far.
+            for CPU tensors, ``"triton"`` for CUDA tensors where Triton has passed a check, and
+            ``"eager"`` otherwise. The first call on a card of a machine runs the check, which is
+            noted in the user's cache. No backend has run on a GPU so far.
 
     Returns:
         A tuple ``(keys, assignment)`` of tensors on the device of ``boxes``.
@@ -133,6 +142,7 @@ def _cluster_nms(
 ) -> tuple[Tensor, Tensor]:
     # All checks are here, so that they hold in graphs too, which call this function alone.
     _check_tensors(boxes, scores, groups)
+    backend = backend or _preferred.get() or ""
     _check_options(iou_threshold, backend, boxes.device)
     boxes = at_least_float32(plain(boxes))
     scores = at_least_float32(plain(scores))
@@ -213,9 +223,9 @@ def _check_options(iou_threshold: float, backend: str, device: torch.device) -> 
     if backend:
         _check_name(backend)
     if backend == "cpu" and device.type != "cpu":
-        raise ValueError(f"backend: 'cpu' needs CPU tensors, got boxes on {device}")
+        raise UserError(f"backend: 'cpu' needs CPU tensors, got boxes on {device}")
     if backend == "triton" and device.type != "cuda" and not _interprets_triton():
-        raise ValueError(f"backend: 'triton' needs CUDA tensors, got boxes on {device}")
+        raise UserError(f"backend: 'triton' needs CUDA tensors, got boxes on {device}")
 
 
 def _check_values(boxes: Tensor, scores: Tensor, groups: Tensor) -> None:
@@ -230,37 +240,12 @@ def _backend_of(device: torch.device) -> str:
     """Return the fastest backend for tensors on the device."""
     if device.type == "cpu":
         return "cpu"
-    return "triton" if device.type == "cuda" and _runs_triton(device) else "eager"
-
-
-@cache
-def _runs_triton(device: torch.device) -> bool:
-    """Tell whether Triton can compile its kernels for the device. They are tried on two boxes.
-
-    Triton needs a C compiler and a folder in which it may write. Where it fails, a warning says so
-    once.
-    """
-    if not _HAS_TRITON:
-        return False
-    boxes = torch.zeros(2, 4, device=device)
-    try:
-        from postnms.ops.clustering import triton
-
-        triton.cluster_nms(boxes, boxes[:, 0], torch.zeros_like(boxes[:, 0], dtype=torch.int64), 0)
-    except Exception as error:
-        came = f"{type(error).__name__}: {error}"
-        warnings.warn(
-            f"cluster_nms uses the slower backend 'eager' on {device}: Triton failed with {came}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return False
-    return True
+    return "triton" if device.type == "cuda" and self_check.triton_passes(device) else "eager"
 
 
 def _interprets_triton() -> bool:
     """Tell whether TRITON_INTERPRET=1 switched on Triton's interpreter, which takes CPU tensors."""
-    if not _HAS_TRITON:
+    if not self_check.HAS_TRITON:
         return False
     from triton import knobs
 
