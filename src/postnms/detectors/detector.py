@@ -26,6 +26,7 @@ from postnms.detectors.image_batch import (
 from postnms.detectors.modes import eval_mode
 from postnms.detectors.network import Network, Selection
 from postnms.detectors.torchvision.dicts import targets_of_dicts, to_dicts
+from postnms.distributed.collectives import settle
 from postnms.ops.clustering import preferred_backend
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import (
@@ -206,16 +207,23 @@ class Detector(nn.Module):
 
         The targets are in pixels of the network's input.
         """
+        device = batch.pixels.device
         if self.stage is None:
-            return self.network.candidates(features, batch, targets, Selection(losses_only=True))[1]
+            only = Selection(losses_only=True)
+            return settle(self.network.candidates(features, batch, targets, only)[1], device)
         config = self.stage.config
         selection = Selection(config.candidates, config.max_candidates, config.score_threshold)
         # Without targets a frozen network gives the candidates of evaluation mode and no losses.
         trained_on = None if self.frozen else targets
         candidates, losses = self.network.candidates(features, batch, trained_on, selection)
         clusters = cluster(candidates, self.network.nms_threshold)
-        weighted = {name: config.alpha * loss for name, loss in losses.items()}
-        return weighted | self.stage.losses(features, clusters, targets)
+        # One collective serves the losses of the network and those of the stage.
+        of_stage = self.stage.counted_losses(features, clusters, targets)
+        settled = settle({**losses, **of_stage}, device)
+        return {
+            name: loss if name in of_stage else config.alpha * loss
+            for name, loss in settled.items()
+        }
 
     def detect(
         self, features: dict[str, Tensor], batch: ImageBatch

@@ -7,6 +7,7 @@ B: images, C: channels, n: candidates, k: clusters, r: rows.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,13 @@ from postnms.boxes import clip, decode_deltas, encode_deltas
 from postnms.checks import check_outputs
 from postnms.clustering import keep_keys, representative_boxes
 from postnms.devices import constant
-from postnms.distributed.collectives import divisor, mean_over_processes
+from postnms.distributed.collectives import CountedLoss, settle
 from postnms.errors import UserError
 from postnms.ops.pooling.roi_align import pool_pyramid
 from postnms.stage.config import StageConfig
 from postnms.stage.decoupling import DecouplingLayer, Pooler
 from postnms.stage.heads import POOLED_SIDE, StageHeads
-from postnms.stage.losses import beta, classification_loss, location_loss
+from postnms.stage.losses import classification_loss, location_loss, normalised
 from postnms.stage.training_rows import training_rows
 from postnms.structures import (
     Candidates,
@@ -130,24 +131,31 @@ class PostNMSStage(nn.Module):
             detector that scores no box over the threshold, both are zeros that still allow a
             backward pass.
         """
+        losses = self.counted_losses(features, clusters, targets)
+        return settle(losses, clusters.keys.device)
+
+    def counted_losses(
+        self, features: dict[str, Tensor], clusters: Clusters, targets: Targets
+    ) -> dict[str, CountedLoss]:
+        """Return the losses of :meth:`losses` before the counts of the processes are known."""
         rows = training_rows(clusters, targets, self.config)
         logits, deltas = self(features, rows.boxes, rows.image, rows.labels)
         # A negative row may be a degenerate box. Its deltas would be 0 / 0, and NaN times its
         # weight 0 would be NaN.
         target_deltas = encode_deltas(rows.boxes, rows.truths, self.config.delta_weights)
         target_deltas = torch.where(rows.positive[:, None], target_deltas, 0.0)
-        # beta = keys / candidates. The counts are those of all processes, so that the losses do not
-        # depend on how the batch is divided among them.
-        counts = (len(clusters.keys), len(clusters.assignment))
-        ratio = beta(*mean_over_processes(counts, rows.boxes.device))
-        # beta * L_post = beta * (L_cls + L_loc) / N. N counts all rows, negative ones included.
-        scale = (ratio if self.config.beta == "ratio" else self.config.beta) / divisor(
-            len(rows.boxes), logits.device
-        )
+        totals = {
+            "loss_stage_cls": classification_loss(logits, rows.positive, rows.w_cls),
+            "loss_stage_loc": location_loss(
+                deltas, target_deltas, rows.w_loc, self.config.smooth_l1_beta
+            ),
+        }
+        # The counts are those of all processes, so that the losses do not depend on how the batch
+        # is divided among them.
+        counts = (len(clusters.keys), len(clusters.assignment), len(rows.boxes))
         return {
-            "loss_stage_cls": scale * classification_loss(logits, rows.positive, rows.w_cls),
-            "loss_stage_loc": scale
-            * location_loss(deltas, target_deltas, rows.w_loc, self.config.smooth_l1_beta),
+            name: CountedLoss(counts, partial(normalised, total, self.config.beta))
+            for name, total in totals.items()
         }
 
     def detect(

@@ -68,15 +68,17 @@ def training_rows(clusters: Clusters, targets: Targets, config: StageConfig) -> 
         boxes = torch.cat([boxes, representative_boxes(clusters, config.representative)])
         w_cls = torch.cat([w_cls, ones])
         w_loc = torch.cat([w_loc, ones])
-    used = ~matches.ignored[owner]
+    used = (~matches.ignored[owner]).nonzero().squeeze(1)
     owner = owner[used]
     boxes = boxes[used]
     w_cls = w_cls[used]
     w_loc = w_loc[used]
     # Every row takes the label and the truth of its cluster, even if its IoU is low.
     positive = matches.positive[owner]
-    truths = boxes.clone()
-    truths[positive] = targets.boxes[matches.truth[owner[positive]]]
+    truths = boxes
+    if len(targets.boxes):
+        # A negative cluster may have no truth, row -1. Its box is not used.
+        truths = torch.where(positive[:, None], targets.boxes[matches.truth[owner]], boxes)
     key = clusters.keys[owner]
     return TrainingRows(
         boxes=boxes,

@@ -7,7 +7,7 @@ box deltas serves all classes.
 p: boxes of all images, C: outputs of the classifier (the background class comes first).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -30,6 +30,7 @@ from postnms.detectors.parts.box_head import HeadSample, Predictions
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
 from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.detectors.parts.proposals import build_rpn, propose
+from postnms.distributed.collectives import CountedLoss
 from postnms.structures import Candidates, Targets
 
 Scoring = Literal["last", "mean"]
@@ -95,7 +96,7 @@ class CascadeRCNN(FramedNetwork):
         images: ImageBatch,
         targets: Targets | None = None,
         selection: Selection = Selection(),
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
         """Return boxes of the last head over the threshold, and with ``targets`` the losses."""
         truths = None if targets is None else truths_of(targets, self.classes)
         proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
@@ -147,13 +148,13 @@ class CascadeRCNN(FramedNetwork):
 
     def _losses(
         self, index: int, predictions: Predictions, sample: HeadSample
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, CountedLoss]:
         classifier, location = box_head.head_losses(predictions, sample, self.box_smooth_l1_beta)
         weight = self.loss_weights[index]
         number = index + 1
         return {
-            f"loss_classifier_{number}": weight * classifier,
-            f"loss_box_reg_{number}": weight * location,
+            f"loss_classifier_{number}": classifier.times(weight),
+            f"loss_box_reg_{number}": location.times(weight),
         }
 
     def _moved(self, index: int, predictions: Predictions, images: ImageBatch) -> list[Tensor]:

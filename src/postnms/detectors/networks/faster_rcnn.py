@@ -3,6 +3,7 @@
 Papers: arXiv 1506.01497 and 1612.03144.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from postnms.detectors.parts.backbone import build_backbone, build_transform, le
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
 from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.detectors.parts.proposals import build_rpn, propose
+from postnms.distributed.collectives import CountedLoss
 from postnms.structures import Candidates, Targets
 
 
@@ -65,7 +67,7 @@ class FasterRCNN(FramedNetwork):
         images: ImageBatch,
         targets: Targets | None = None,
         selection: Selection = Selection(),
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
         """Return candidates over the score threshold, and with ``targets`` the four losses."""
         truths = None if targets is None else truths_of(targets, self.classes)
         proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)

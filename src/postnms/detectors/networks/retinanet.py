@@ -5,6 +5,7 @@ there are no candidates: the losses of the stage and their gradients are zero, a
 to learn when the detector does.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -27,6 +28,7 @@ from postnms.detectors.parts.backbone import build_backbone, build_transform, le
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
 from postnms.detectors.parts.deltas import decode, encode
 from postnms.detectors.parts.frame import Frame, FramedNetwork
+from postnms.distributed.collectives import CountedLoss
 from postnms.structures import Candidates, Targets
 
 
@@ -88,7 +90,7 @@ class RetinaNet(FramedNetwork):
         images: ImageBatch,
         targets: Targets | None = None,
         selection: Selection = Selection(),
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
         """Return the best (anchor, class) pairs of each level, and with ``targets`` two losses.
 
         Each loss is a mean over images, each image over its own positive anchors, as in

@@ -6,6 +6,7 @@ reach it as one of torchvision's models (``postnms.TorchvisionConfig``).
 A: anchors of an image over all levels, B: images.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -23,7 +24,7 @@ from postnms.detectors.parts.assignment import assign, boxes_of, labels_of
 from postnms.detectors.parts.classes import truths_of
 from postnms.detectors.parts.deltas import decode, encode
 from postnms.detectors.parts.frame import Frame, FramedNetwork
-from postnms.distributed.collectives import divisor
+from postnms.distributed.collectives import CountedLoss, mean_over_rows
 from postnms.structures import Candidates, Targets
 
 
@@ -63,7 +64,7 @@ class SSD(FramedNetwork):
         images: ImageBatch,
         targets: Targets | None = None,
         selection: Selection = Selection(),
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
         """Return the best anchors of each class, and with ``targets`` the two losses."""
         levels = list(features.values())
         outputs = {name: output.float() for name, output in self.head(levels).items()}
@@ -83,7 +84,7 @@ class SSD(FramedNetwork):
 
     def _losses(
         self, outputs: dict[str, Tensor], anchors: list[Tensor], truths: list[dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, CountedLoss]:
         """Return smooth-L1 of the positive anchors, and cross-entropy with hard negatives.
 
         Cross-entropy counts the positive anchors and the hardest negative ones (SSD, section 2.2).
@@ -105,9 +106,9 @@ class SSD(FramedNetwork):
         location = F.smooth_l1_loss(
             outputs["bbox_regression"][positive], deltas[positive], reduction="sum"
         )
-        count = divisor(int(positive.sum()), labels.device)
+        count = int(positive.sum())
         classification = entropy[positive].sum() + entropy[hard].sum()
         return {
-            "loss_bbox_regression": location / count,
-            "loss_classification": classification / count,
+            "loss_bbox_regression": mean_over_rows(location, count),
+            "loss_classification": mean_over_rows(classification, count),
         }

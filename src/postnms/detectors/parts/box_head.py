@@ -25,8 +25,8 @@ from postnms.detectors.network import Selection
 from postnms.detectors.parts.assignment import assign, boxes_of, labels_of, sample_rows
 from postnms.detectors.parts.classes import ClassOutputs
 from postnms.detectors.parts.deltas import decode, encode
-from postnms.devices import constant, repeated
-from postnms.distributed.collectives import divisor
+from postnms.devices import constant, repeated, rows_of
+from postnms.distributed.collectives import CountedLoss, mean_over_rows
 from postnms.ops.pooling.roi_align import pool_pyramid
 from postnms.structures import Candidates, Level, limit
 
@@ -134,19 +134,19 @@ def match_boxes(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tens
 
 def head_losses(
     predictions: Predictions, sample: HeadSample, smooth_l1_beta: float = TORCHVISION_BETA
-) -> tuple[Tensor, Tensor]:
+) -> tuple[CountedLoss, CountedLoss]:
     """Return cross-entropy of the classes and smooth-L1 of the deltas of positive boxes.
 
     Both are sums divided by the number of boxes that are trained on, over all processes.
     """
     labels = torch.cat(sample.labels)
     targets = torch.cat(sample.deltas)
-    positive = (labels > 0).nonzero().squeeze(1)
+    positives, count = torch.stack([(labels > 0).sum(), (labels >= 0).sum()]).tolist()
+    positive = rows_of(labels > 0, positives)
     deltas = deltas_of(predictions, positive, labels[positive])
-    count = divisor(int((labels >= 0).sum()), labels.device)
     classifier = F.cross_entropy(predictions.logits, labels, ignore_index=-1, reduction="sum")
     location = F.smooth_l1_loss(deltas, targets[positive], beta=smooth_l1_beta, reduction="sum")
-    return classifier / count, location / count
+    return mean_over_rows(classifier, count), mean_over_rows(location, count)
 
 
 def deltas_of(predictions: Predictions, rows: Tensor, outputs: Tensor) -> Tensor:

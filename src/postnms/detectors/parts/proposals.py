@@ -25,7 +25,7 @@ from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.parts.assignment import assign, boxes_of, sample_rows
 from postnms.detectors.parts.deltas import decode, encode
 from postnms.devices import constant, number_of_each
-from postnms.distributed.collectives import divisor
+from postnms.distributed.collectives import CountedLoss, mean_over_rows
 from postnms.ops import cluster_nms
 from postnms.structures import top_per_image
 
@@ -53,7 +53,7 @@ def propose(
     features: dict[str, Tensor],
     truths: list[dict[str, Tensor]] | None = None,
     smooth_l1_beta: float = TORCHVISION_BETA,
-) -> tuple[list[Tensor], dict[str, Tensor]]:
+) -> tuple[list[Tensor], dict[str, CountedLoss]]:
     """Return the proposals, and with ``truths`` the losses of the proposal network.
 
     Args:
@@ -158,7 +158,7 @@ def _losses(
     truths: list[dict[str, Tensor]],
     generators: Sequence[torch.Generator] | None,
     smooth_l1_beta: float,
-) -> dict[str, Tensor]:
+) -> dict[str, CountedLoss]:
     """Return the losses of logits (B A,) and deltas (B A, 4) on a sample of the anchors.
 
     Both are sums divided by the number of sampled anchors over all processes.
@@ -173,12 +173,14 @@ def _losses(
     rows = torch.cat([sample + start for sample, start in zip(sampled, starts, strict=True)])
     label = torch.cat(labels)
     target_deltas = encode(rpn.box_coder, torch.cat(matched), torch.cat(anchors))
-    positive = rows[label[rows] >= 1]
+    positive = rows[(label[rows] >= 1).nonzero().squeeze(1)]
     objectness = F.binary_cross_entropy_with_logits(
         logits[rows], label[rows].float(), reduction="sum"
     )
     location = F.smooth_l1_loss(
         deltas[positive], target_deltas[positive], beta=smooth_l1_beta, reduction="sum"
     )
-    count = divisor(len(rows), logits.device)
-    return {"loss_objectness": objectness / count, "loss_rpn_box_reg": location / count}
+    return {
+        "loss_objectness": mean_over_rows(objectness, len(rows)),
+        "loss_rpn_box_reg": mean_over_rows(location, len(rows)),
+    }
