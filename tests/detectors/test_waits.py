@@ -14,6 +14,7 @@ from tests.support.fake_device import GPU, fake_device, to_gpu
 
 MOST_OF_FORWARD = 12
 MOST_OF_STAGE = 4
+MOST_OF_LOSSES = {"faster_rcnn": 15, "retinanet": 19}
 OWN = [name for name in CASES if name != EXAMPLE]
 """Detectors of the library: the structures of another network are checked where it builds them."""
 
@@ -125,6 +126,14 @@ def test_the_path_of_a_gpu_gives_the_detections_of_the_cpu(name, device):
         assert torch.equal(found.image, expected[row].image)
         torch.testing.assert_close(found.scores, expected[row].scores)
         torch.testing.assert_close(found.boxes, expected[row].boxes, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "retinanet"])
+def test_the_losses_wait_no_more_often_than_the_page_on_performance_says(name, device):
+    detector = to_gpu(build(name).train())
+    given, targets = [to_gpu(image) for image in TWO], move(TARGETS, GPU)
+    found = waits_of(device, lambda: detector(given, targets))
+    assert 0 < found.total() <= MOST_OF_LOSSES[name], found
 
 
 def some_candidates(score=0.5):
