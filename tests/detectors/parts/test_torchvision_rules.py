@@ -7,8 +7,8 @@ from torchvision.models.detection._utils import (
     BoxCoder,
     Matcher,
 )
-from torchvision.ops import box_iou
 
+from postnms.boxes import pairwise_iou
 from postnms.detectors.parts.assignment import assign, sample_rows
 from postnms.detectors.parts.deltas import decode, encode
 from tests.support.builders import random_candidates
@@ -27,7 +27,7 @@ def test_matches_are_those_of_torchvision(low_quality, seed):
     matcher = Matcher(0.7, 0.3, allow_low_quality_matches=low_quality)
     boxes, truths = boxes_of(200, seed), boxes_of(6, seed + 100)
     (found,) = assign(matcher, [boxes], [{"boxes": truths, "labels": torch.ones(6)}])
-    assert torch.equal(found, matcher(box_iou(truths, boxes)))
+    assert torch.equal(found, matcher(pairwise_iou(truths, boxes)))
     assert {-1} < set(found.tolist())
 
 
