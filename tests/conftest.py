@@ -6,12 +6,15 @@ import sys
 import pytest
 import torch
 
+from postnms import checks
 from tests.support.runs import tiny_run
 
 # Workers share the cores, so each test, and each process that it starts, computes on one thread.
 # Tests of threads set their own number.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+# What the library computes is checked as if it came from a user.
+checks.CHECKS_OWN_VALUES = True
 
 
 def reset_processes():

@@ -7,6 +7,7 @@ from graphlib import TopologicalSorter
 from tests.support.source import SOURCE, imported, modules
 
 FLOORS = [
+    {"devices"},
     {"errors", "boxes"},
     {"checks"},
     {"structures"},
@@ -52,7 +53,7 @@ def test_the_root_is_small_and_no_folder_has_one_file():
     root = {path.name for path in SOURCE.iterdir() if path.is_file()}
     names = {"__init__.py", "__init__.pyi", "__main__.py", "py.typed"}
     assert root - names == {
-        f"{name}.py" for name in set.union(*FLOORS[:3], {"config", "clustering"})
+        f"{name}.py" for name in set.union(*FLOORS[:4], {"config", "clustering"})
     }
     for folder in {path.parent for path in SOURCE.rglob("*.py")} - {SOURCE}:
         files = [path for path in folder.iterdir() if path.suffix == ".py"]

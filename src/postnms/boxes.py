@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from postnms.devices import constant
+
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """Factors of (dx, dy, dw, dh) in the second stage of Fast R-CNN.
 
@@ -165,19 +167,23 @@ def encode_deltas(
     centre, size = _centre_and_size(boxes)
     truth_centre, truth_size = _centre_and_size(truths)
     deltas = torch.cat([(truth_centre - centre) / size, torch.log(truth_size / size)], dim=-1)
-    return deltas * deltas.new_tensor(weights)
+    return deltas * constant(weights, deltas.dtype, deltas.device)
 
 
 def decode_deltas(
-    boxes: Tensor, deltas: Tensor, weights: Sequence[float] = DELTA_WEIGHTS
+    boxes: Tensor,
+    deltas: Tensor,
+    weights: Sequence[float] = DELTA_WEIGHTS,
+    max_log_scale: float = MAX_LOG_SCALE,
 ) -> Tensor:
     """Return the boxes to which deltas move boxes. This is the inverse of :func:`encode_deltas`.
 
     Args:
         boxes: (n, 4) floating, xyxy.
         deltas: (n, 4) floating, (dx, dy, dw, dh). Where dw or dh, divided by its weight, is over
-            :data:`MAX_LOG_SCALE`, that limit is used.
+            ``max_log_scale``, that limit is used.
         weights: factors of (dx, dy, dw, dh) in ``deltas``.
+        max_log_scale: the limit of dw and dh.
 
     Returns:
         (n, 4), xyxy. The boxes are not clipped to an image.
@@ -190,10 +196,10 @@ def decode_deltas(
         [[1.0, 0.0, 11.0, 10.0]]
     """
     centre, size = _centre_and_size(boxes)
-    deltas = deltas / deltas.new_tensor(weights)
+    deltas = deltas / constant(weights, deltas.dtype, deltas.device)
     centre = centre + deltas[..., :2] * size
     # An untrained network may give any dw. Without a limit, the exponential would overflow.
-    half = size * torch.exp(deltas[..., 2:].clamp(max=MAX_LOG_SCALE)) / 2
+    half = size * torch.exp(deltas[..., 2:].clamp(max=max_log_scale)) / 2
     return torch.cat([centre - half, centre + half], dim=-1)
 
 

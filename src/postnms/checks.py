@@ -1,6 +1,13 @@
-"""Checks of tensors; a message names the tensor, what was expected and what came."""
+"""Checks of tensors; a message names the tensor, what was expected and what came.
 
-from collections.abc import Mapping
+Shapes, dtypes and devices are known to the host. To check values, the host has to wait for a GPU.
+So values are checked where they come from a user, and not again where the library takes, moves or
+computes from what it has checked: see :func:`trusted`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -16,10 +23,31 @@ DTYPES = {
     "crowd": torch.bool,
 }
 """The dtype of every column of a structure, by its name."""
+CHECKS_OWN_VALUES = False
+"""Whether the values that the library itself has computed are checked too. Its tests set this."""
+_is_trusted: ContextVar[bool] = ContextVar("_is_trusted", default=False)
+
+
+@contextmanager
+def trusted() -> Iterator[None]:
+    """Build structures inside of this from values that the library has computed.
+
+    They are not checked, unless :data:`CHECKS_OWN_VALUES` is set. Code of a user never runs inside.
+    """
+    token = _is_trusted.set(True)
+    try:
+        yield
+    finally:
+        _is_trusted.reset(token)
+
+
+def values_are_checked() -> bool:
+    """Tell whether values have to be checked at this point."""
+    return CHECKS_OWN_VALUES or not _is_trusted.get()
 
 
 def check_columns(kind: str, columns: Mapping[str, Tensor], num_images: int) -> None:
-    """Raise ValueError unless the columns of a structure have their shapes, dtypes and ranges.
+    """Raise ValueError unless the columns of a structure have their shapes and dtypes.
 
     ``kind`` is the name of the structure. All have the columns ``boxes``, ``labels``, ``image``.
     """
@@ -37,12 +65,6 @@ def check_columns(kind: str, columns: Mapping[str, Tensor], num_images: int) -> 
             raise ValueError(
                 f"{kind}.{name}: expected device {boxes.device} as boxes, got {column.device}"
             )
-    check_boxes(f"{kind}.boxes", boxes)
-    if "scores" in columns:
-        check_finite(f"{kind}.scores", columns["scores"])
-    check_range(f"{kind}.image", columns["image"], num_images)
-    if rows and bool((labels < 0).any()):
-        raise ValueError(f"{kind}.labels: expected values >= 0, got {int(labels.min())}")
 
 
 def _assert_columns(kind: str, columns: Mapping[str, Tensor], num_images: int) -> None:
@@ -87,7 +109,58 @@ def check_extra(kind: str, extra: Mapping[str, Tensor], boxes: Tensor) -> None:
             raise ValueError(
                 f"{where}: expected device {boxes.device} as boxes, got {column.device}"
             )
-        check_finite(where, column)
+
+
+def check_values(
+    kind: str, columns: Mapping[str, Tensor], extra: Mapping[str, Tensor], num_images: int
+) -> None:
+    """Raise ValueError unless the values of a structure are as its columns describe them.
+
+    The columns have passed :func:`check_columns`, and the extra columns :func:`check_extra`. The
+    host waits for a GPU once.
+    """
+    boxes, labels, image = columns["boxes"], columns["labels"], columns["image"]
+    finite = [columns[name] for name in ("boxes", "scores") if name in columns]
+    sound = [torch.isfinite(column).all() for column in (*finite, *extra.values())]
+    sound += [(boxes[:, :2] <= boxes[:, 2:]).all(), (labels >= 0).all()]
+    sound += [((image >= 0) & (image < num_images)).all()]
+    if bool(torch.stack(sound).all()):
+        return
+    # A value is wrong. These checks name it.
+    check_boxes(f"{kind}.boxes", boxes)
+    if "scores" in columns:
+        check_finite(f"{kind}.scores", columns["scores"])
+    check_range(f"{kind}.image", image, num_images)
+    if bool((labels < 0).any()):
+        raise ValueError(f"{kind}.labels: expected values >= 0, got {int(labels.min())}")
+    for name, column in extra.items():
+        check_finite(f"{kind}.extra[{name!r}]", column)
+
+
+def columns_of_dict(name: str, part: object, labels_from: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return boxes, labels from 0 on, and the crowd column of one of torchvision's dicts.
+
+    Raises ValueError unless it is as :meth:`postnms.Targets.from_dicts` describes it.
+    """
+    if not isinstance(part, Mapping) or not {"boxes", "labels"} <= part.keys():
+        came = list(part) if isinstance(part, Mapping) else type(part).__name__
+        raise ValueError(f"{name}: expected a dict with boxes and labels, got {came}")
+    boxes, labels = part["boxes"], part["labels"]
+    rows = len(labels) if isinstance(labels, Tensor) and labels.ndim else 0
+    for key, shape in (("boxes", (rows, 4)), ("labels", (rows,)), ("iscrowd", (rows,))):
+        column = part.get(key, labels)
+        if not isinstance(column, Tensor) or tuple(column.shape) != shape:
+            is_tensor = isinstance(column, Tensor)
+            came = tuple(column.shape) if is_tensor else type(column).__name__
+            raise ValueError(f"{name}[{key!r}]: expected a tensor {shape}, got {came}")
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"{name}['labels']: expected integers, got {labels.dtype}")
+    if rows and int(labels.min()) < labels_from:
+        raise ValueError(
+            f"{name}['labels']: expected labels from {labels_from} on, got {int(labels.min())}"
+        )
+    crowd = part["iscrowd"] != 0 if "iscrowd" in part else torch.zeros_like(labels) != 0
+    return boxes.float(), labels.long() - labels_from, crowd
 
 
 def check_boxes(name: str, boxes: Tensor) -> None:
@@ -157,6 +230,17 @@ def check_outputs(
         for name, values in outputs.items():
             assert_all(torch.isfinite(values), f"{network}: {name}: outputs are NaN or infinite")
         return
+    named = {f"{network}: {name}": values for name, values in outputs.items()}
+    check_named_outputs(named, features, pixels)
+
+
+def check_named_outputs(
+    outputs: Mapping[str, Tensor], features: Mapping[str, Tensor], pixels: Tensor | None = None
+) -> None:
+    """Do the work of :func:`check_outputs` for outputs of several networks, by their full names.
+
+    The host waits for a GPU once.
+    """
     ends = [end for values in outputs.values() if values.numel() for end in values.aminmax()]
     # The smallest and the largest value are NaN if one of the values is.
     if not ends or bool(torch.isfinite(torch.stack(ends)).all()):
@@ -164,8 +248,7 @@ def check_outputs(
     if pixels is not None and not bool(torch.isfinite(pixels).all()):
         raise UserError("images: expected finite pixels, got NaN or infinity")
     of_backbone = {f"backbone: feature map {name!r}": level for name, level in features.items()}
-    of_network = {f"{network}: {name}": values for name, values in outputs.items()}
-    for name, values in (of_backbone | of_network).items():
+    for name, values in (of_backbone | dict(outputs)).items():
         if wrong := int((~torch.isfinite(values)).sum()):
             raise UserError(
                 f"{name}: {wrong} of {values.numel()} outputs are NaN or infinite: the weights "

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from postnms import ops
 from postnms.boxes import area
-from postnms.checks import assert_all
+from postnms.checks import assert_all, trusted
 from postnms.structures import (
     Candidates,
     Clusters,
@@ -51,10 +51,11 @@ def cluster(candidates: Candidates, iou_threshold: float = 0.5) -> Clusters:
         >>> clusters.keys.tolist(), clusters.assignment.tolist()
         ([0, 2], [0, 0, 1])
     """
-    keys, assignment = ops.cluster_nms(
-        candidates.boxes, candidates.scores, candidates.groups, iou_threshold
-    )
-    return Clusters(candidates, keys, assignment)
+    with trusted():
+        keys, assignment = ops.cluster_nms(
+            candidates.boxes, candidates.scores, candidates.groups, iou_threshold
+        )
+        return Clusters(candidates, keys, assignment)
 
 
 def representative_boxes(clusters: Clusters, method: Representative = "union") -> Tensor:
@@ -84,21 +85,24 @@ def keep_keys(clusters: Clusters, max_detections: int) -> tuple[Detections, Tens
         For each detection the position of its key in ``clusters.keys``: (d,) int64.
     """
     keys = take(clusters.candidates, clusters.keys)
-    chosen = top_per_image(keys.scores, keys.image, keys.num_images, max_detections)
+    chosen = top_per_image(
+        keys.scores, keys.image, keys.num_images, max_detections, clusters.keys_of_images
+    )
     return as_detections(take(keys, chosen)), chosen
 
 
 def nms_again(detections: Detections, iou_threshold: float) -> Detections:
     """Run greedy NMS on detections whose boxes or scores have changed since the first NMS."""
-    candidates = Candidates(
-        detections.boxes,
-        detections.scores,
-        detections.labels,
-        detections.image,
-        detections.source,
-        detections.num_images,
-        detections.extra,
-    )
+    with trusted():
+        candidates = Candidates(
+            detections.boxes,
+            detections.scores,
+            detections.labels,
+            detections.image,
+            detections.source,
+            detections.num_images,
+            detections.extra,
+        )
     # The first NMS has limited the detections of each image; this one drops duplicates alone.
     no_limit = max(len(detections.scores), 1)
     return keep_keys(cluster(candidates, iou_threshold), no_limit)[0]

@@ -1,5 +1,8 @@
 """The nouns of the pipeline: flat structures for a whole batch of images, checked when built.
 
+Shapes and dtypes are checked always, and values where a user builds a structure. What the library
+takes, moves or computes from such a structure is not checked again (``postnms.checks.trusted``).
+
 Every structure is a set of columns of equal length plus ``num_images``. The column ``image`` says
 which image of the batch a row belongs to, so an image without any row needs no special case.
 Boxes are xyxy, float32, in absolute pixels. Labels are 0..K-1 without a background class.
@@ -10,12 +13,23 @@ n: candidates, k: clusters, m: ground-truth objects, d: detections, B: images of
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from postnms.checks import check_column, check_columns, check_extra, check_range
+from postnms.checks import (
+    check_column,
+    check_columns,
+    check_extra,
+    check_range,
+    check_values,
+    columns_of_dict,
+    trusted,
+    values_are_checked,
+)
+from postnms.devices import number_of_each, repeated
 
 NMS_ROW = "nms"
 """Name of the result of plain NMS among the results of a detector."""
@@ -113,10 +127,9 @@ class Targets:
         """
         if not len(dicts):
             raise ValueError(f"{name}: expected one for each image, got none")
-        parts = [_of_dict(f"{name}[{i}]", part, labels_from) for i, part in enumerate(dicts)]
+        parts = [columns_of_dict(f"{name}[{i}]", part, labels_from) for i, part in enumerate(dicts)]
         boxes, labels, crowd = (torch.cat(column) for column in zip(*parts, strict=True))
-        rows = torch.tensor([len(part[1]) for part in parts], device=labels.device)
-        image = torch.arange(len(parts), device=labels.device).repeat_interleave(rows)
+        image = repeated([len(part[1]) for part in parts], labels.device)
         return cls(boxes, labels, image, crowd, num_images=len(parts))
 
     def pin_memory(self) -> "Targets":
@@ -189,11 +202,19 @@ class Clusters:
             return
         check_column("Clusters.keys", self.keys, (len(self.keys),), torch.int64)
         check_column("Clusters.assignment", self.assignment, (rows,), torch.int64)
+        if not values_are_checked():
+            return
         check_range("Clusters.keys", self.keys, rows)
         check_range("Clusters.assignment", self.assignment, len(self.keys))
         positions = torch.arange(len(self.keys), device=self.keys.device)
         if not torch.equal(self.assignment[self.keys], positions):
             raise ValueError("Clusters.assignment: expected that every key owns itself")
+
+    @cached_property
+    def keys_of_images(self) -> tuple[int, ...]:
+        """Number of keys of each image, on the host, which waits for a GPU the first time."""
+        image = self.candidates.image[self.keys]
+        return tuple(number_of_each(image, self.candidates.num_images).tolist())
 
 
 @dataclass(frozen=True)
@@ -223,6 +244,15 @@ Structure = TypeVar("Structure", Targets, Candidates, Detections)
 Scored = TypeVar("Scored", Candidates, Detections)
 
 
+def derive(structure: Structure, **changes: Any) -> Structure:
+    """Return the structure with other columns, which the library has computed from sound ones.
+
+    Their values are not checked.
+    """
+    with trusted():
+        return dataclasses.replace(structure, **changes)
+
+
 def take(structure: Structure, rows: Tensor) -> Structure:
     """Return the structure with some of its rows.
 
@@ -241,7 +271,7 @@ def move(structure: Structure, device: torch.device | str) -> Structure:
 def of_image(structure: Structure, index: int) -> Structure:
     """Return the rows of one image, as a batch of that one image."""
     rows = take(structure, structure.image == index)
-    return dataclasses.replace(rows, image=torch.zeros_like(rows.image), num_images=1)
+    return derive(rows, image=torch.zeros_like(rows.image), num_images=1)
 
 
 def rescale(structure: Scored, factors: Tensor, *, undo: bool = False) -> Scored:
@@ -263,20 +293,33 @@ def rescale(structure: Scored, factors: Tensor, *, undo: bool = False) -> Scored
             column = column - shift if undo else column + shift
         extra[name] = column
     boxes = structure.boxes / four if undo else structure.boxes * four
-    return dataclasses.replace(structure, boxes=boxes, extra=extra)
+    return derive(structure, boxes=boxes, extra=extra)
 
 
-def top_per_image(scores: Tensor, image: Tensor, num_images: int, most: int) -> Tensor:
+def sort_by_image(scores: Tensor, image: Tensor) -> Tensor:
+    """Return all rows (n,) ordered by image, then by falling score, then by row."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    return order[torch.argsort(image[order], stable=True)]
+
+
+def top_per_image(
+    scores: Tensor,
+    image: Tensor,
+    num_images: int,
+    most: int,
+    counts: Sequence[int] | None = None,
+) -> Tensor:
     """Return the rows of the ``most`` best-scored entries of each image.
 
-    The rows are ordered by image, then by falling score, then by row.
+    The rows are ordered by image, then by falling score, then by row. ``counts`` is the number of
+    entries of each image, if the host knows it. Otherwise it waits for a GPU.
     """
-    order = torch.argsort(scores, descending=True, stable=True)
-    order = order[torch.argsort(image[order], stable=True)]
-    counts = torch.bincount(image, minlength=num_images)
-    starts = counts.cumsum(0) - counts
-    rank = torch.arange(len(order), device=order.device) - starts[image[order]]
-    return order[rank < most]
+    order = sort_by_image(scores, image)
+    if counts is None:
+        counts = number_of_each(image, num_images).tolist()
+    if max(counts, default=0) <= most:
+        return order
+    return torch.cat([part[:most] for part in order.split(list(counts))])
 
 
 def cut_images(image: Tensor, num_images: int, most: int) -> Tensor:
@@ -284,7 +327,7 @@ def cut_images(image: Tensor, num_images: int, most: int) -> Tensor:
 
     ``image`` (n,) int64 is the image of each entry, 0..B-1.
     """
-    return torch.bincount(image, minlength=num_images) > most
+    return number_of_each(image, num_images) > most
 
 
 def limit(candidates: Candidates, most: int | None) -> Candidates:
@@ -300,9 +343,10 @@ def limit(candidates: Candidates, most: int | None) -> Candidates:
 
 def as_detections(candidates: Candidates) -> Detections:
     """Return the candidates as detections, with all of their columns and in their order."""
-    return Detections(
-        **_columns(candidates), num_images=candidates.num_images, extra=candidates.extra
-    )
+    with trusted():
+        return Detections(
+            **_columns(candidates), num_images=candidates.num_images, extra=candidates.extra
+        )
 
 
 def concatenate_detections(parts: Sequence[Detections], num_images: int) -> Detections:
@@ -338,34 +382,14 @@ def _map_columns(structure: Structure, change: Callable[[Tensor], Tensor]) -> St
     changed: dict[str, Any] = {name: change(column) for name, column in _columns(structure).items()}
     if isinstance(structure, Candidates | Detections):
         changed["extra"] = {name: change(column) for name, column in structure.extra.items()}
-    return dataclasses.replace(structure, **changed)
-
-
-def _of_dict(name: str, part: object, labels_from: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return boxes, labels from 0 on, and the crowd column of one image of ``from_dicts``."""
-    if not isinstance(part, Mapping) or not {"boxes", "labels"} <= part.keys():
-        came = list(part) if isinstance(part, Mapping) else type(part).__name__
-        raise ValueError(f"{name}: expected a dict with boxes and labels, got {came}")
-    boxes, labels = part["boxes"], part["labels"]
-    rows = len(labels) if isinstance(labels, Tensor) and labels.ndim else 0
-    for key, shape in (("boxes", (rows, 4)), ("labels", (rows,)), ("iscrowd", (rows,))):
-        column = part.get(key, labels)
-        if not isinstance(column, Tensor) or tuple(column.shape) != shape:
-            is_tensor = isinstance(column, Tensor)
-            came = tuple(column.shape) if is_tensor else type(column).__name__
-            raise ValueError(f"{name}[{key!r}]: expected a tensor {shape}, got {came}")
-    if labels.is_floating_point() or labels.is_complex():
-        raise ValueError(f"{name}['labels']: expected integers, got {labels.dtype}")
-    if rows and int(labels.min()) < labels_from:
-        raise ValueError(
-            f"{name}['labels']: expected labels from {labels_from} on, got {int(labels.min())}"
-        )
-    crowd = part["iscrowd"] != 0 if "iscrowd" in part else torch.zeros_like(labels) != 0
-    return boxes.float(), labels.long() - labels_from, crowd
+    return derive(structure, **changed)
 
 
 def _check_columns(structure: Targets | Candidates | Detections) -> None:
     kind = type(structure).__name__
-    check_columns(kind, _columns(structure), structure.num_images)
-    if isinstance(structure, Candidates | Detections):
-        check_extra(kind, structure.extra, structure.boxes)
+    columns = _columns(structure)
+    check_columns(kind, columns, structure.num_images)
+    extra = structure.extra if isinstance(structure, Candidates | Detections) else {}
+    check_extra(kind, extra, structure.boxes)
+    if values_are_checked():
+        check_values(kind, columns, extra, structure.num_images)

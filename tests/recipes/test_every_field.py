@@ -34,7 +34,8 @@ BACKBONE = {
     "norm": "frozen",
     "trainable_layers": 3,
 }
-PYRAMID = {"min_size": 96, "max_size": 160, "backbone": BACKBONE, "aspect_ratios": [0.25, 1.0]}
+EVERY = {"min_size": 96, "max_size": 160, "clustering": "eager"}
+PYRAMID = {**EVERY, "backbone": BACKBONE, "aspect_ratios": [0.25, 1.0]}
 TWO_STAGE = {
     **PYRAMID,
     "anchor_sizes": [8, 16, 32, 64, 128],
@@ -161,8 +162,7 @@ VALUES = {
         "scoring": "mean",
     },
     TorchvisionConfig: {
-        "min_size": 96,
-        "max_size": 160,
+        **EVERY,
         "model": "retinanet_resnet50_fpn",
         "weights": "weights.pth",
         "norm": "frozen",

@@ -7,6 +7,7 @@ OpenCV reads it, cannot be told from one in this order.
 H: height, W: width, in pixels.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -56,15 +57,21 @@ def to_image(value: object, name: str) -> Image.Image:
     raise UserError(f"{name}: expected an image of Pillow, an array or a tensor, got {came}")
 
 
-def check_pixels(value: Tensor, name: str) -> None:
-    """Raise UserError unless a tensor of any shape is uint8, or float in [0, 1]."""
-    if value.dtype == torch.uint8:
-        return
-    if not value.is_floating_point():
-        raise UserError(f"{name}: expected uint8 or float in [0, 1], got {value.dtype}")
-    if value.numel():
-        least, most = (float(end) for end in value.detach().aminmax())
-        _check_range(least, most, name)
+def check_pixels(images: Mapping[str, Tensor]) -> None:
+    """Raise UserError unless tensors of any shapes, not empty, are uint8, or float in [0, 1].
+
+    The key of each is its name for messages. The host waits for a GPU once if there are floats.
+    """
+    ends = {}
+    for name, image in images.items():
+        if image.is_floating_point():
+            ends[name] = torch.stack(image.detach().aminmax())
+        elif image.dtype != torch.uint8:
+            raise UserError(f"{name}: expected uint8 or float in [0, 1], got {image.dtype}")
+    if ends:
+        values = torch.stack(list(ends.values())).tolist()
+        for name, (least, most) in zip(ends, values, strict=True):
+            _check_range(least, most, name)
 
 
 def _of_pillow(image: Image.Image, name: str) -> Image.Image:

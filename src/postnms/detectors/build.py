@@ -65,4 +65,6 @@ def build_detector(
     if isinstance(config, TorchvisionConfig):
         # A layer that starts anew would stay random in a frozen network.
         load_torchvision_weights(network, config, exact=exact_weights or frozen)
-    return attach(network, stage, frozen=frozen)
+    detector = attach(network, stage, frozen=frozen)
+    detector.clustering = None if config.clustering == "auto" else config.clustering
+    return detector

@@ -104,6 +104,9 @@ class DetectorConfig(Config):
     side would exceed ``max_size``."""
     max_size: Positive = 1333
     """Upper limit of the longer side of each image in the network's input, in pixels."""
+    clustering: Literal["auto", "reference", "eager", "cpu", "triton"] = "auto"
+    """How boxes are clustered. All ways give the same clusters. ``auto``: the fastest one, which on
+    a GPU is ``triton`` where it has passed a check, and ``eager`` otherwise."""
 
     @property
     def input_size(self) -> tuple[int, int]:

@@ -26,6 +26,8 @@ from postnms.detectors.image_batch import (
 from postnms.detectors.modes import eval_mode
 from postnms.detectors.network import Network, Selection
 from postnms.detectors.torchvision.dicts import targets_of_dicts, to_dicts
+from postnms.distributed.collectives import settle
+from postnms.ops.clustering import preferred_backend
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import (
     NMS_ROW,
@@ -36,6 +38,7 @@ from postnms.structures import (
     Detections,
     Targets,
     cut_images,
+    derive,
 )
 
 ROW_TITLES = {
@@ -127,6 +130,8 @@ class Detector(nn.Module):
         self.stage = stage
         self.frozen = frozen
         self.dict_labels = tuple(range(network.num_classes) if dict_labels is None else dict_labels)
+        self.clustering: str | None = None
+        """Backend of :func:`postnms.cluster_nms`. None: the fastest one for the device."""
 
     @property
     def row_names(self) -> tuple[str, ...]:
@@ -182,10 +187,15 @@ class Detector(nn.Module):
             assert isinstance(targets, Targets)
             truth = to_network(targets, batch, self.network.num_classes)
             batch = dataclasses.replace(pad_alike(batch), generators=generators)
-        features = self.network.features(batch)
-        losses = {} if truth is None else self.losses(features, batch, truth)
         if detect is None:
             detect = targets is None
+        with preferred_backend(self.clustering):
+            return self._run(batch, truth, detect=detect)
+
+    def _run(self, batch: ImageBatch, truth: Targets | None, *, detect: bool) -> Output:
+        """Compute losses if there is a truth in the network's pixels, and detections if asked."""
+        features = self.network.features(batch)
+        losses = {} if truth is None else self.losses(features, batch, truth)
         rows, cut = self.detect(features, batch) if detect else ({}, None)
         given = {name: to_given(row, batch) for name, row in rows.items()}
         return Output(losses, given, cut, self.dict_labels)
@@ -197,16 +207,23 @@ class Detector(nn.Module):
 
         The targets are in pixels of the network's input.
         """
+        device = batch.pixels.device
         if self.stage is None:
-            return self.network.candidates(features, batch, targets, Selection(losses_only=True))[1]
+            only = Selection(losses_only=True)
+            return settle(self.network.candidates(features, batch, targets, only)[1], device)
         config = self.stage.config
         selection = Selection(config.candidates, config.max_candidates, config.score_threshold)
         # Without targets a frozen network gives the candidates of evaluation mode and no losses.
         trained_on = None if self.frozen else targets
         candidates, losses = self.network.candidates(features, batch, trained_on, selection)
         clusters = cluster(candidates, self.network.nms_threshold)
-        weighted = {name: config.alpha * loss for name, loss in losses.items()}
-        return weighted | self.stage.losses(features, clusters, targets)
+        # One collective serves the losses of the network and those of the stage.
+        of_stage = self.stage.counted_losses(features, clusters, targets)
+        settled = settle({**losses, **of_stage}, device)
+        return {
+            name: loss if name in of_stage else config.alpha * loss
+            for name, loss in settled.items()
+        }
 
     def detect(
         self, features: dict[str, Tensor], batch: ImageBatch
@@ -239,7 +256,7 @@ class Detector(nn.Module):
         The rows come from the detector's own selection of candidates, the candidates from the
         ``selection`` that is asked for.
         """
-        with eval_mode(self):
+        with eval_mode(self), preferred_backend(self.clustering):
             return self._trace(images, selection)
 
     def _trace(self, images: Sequence[Tensor], selection: Selection) -> Trace:
@@ -256,7 +273,7 @@ class Detector(nn.Module):
         if self.stage is not None:
             refined = self.stage.refine(features, batch.sizes, candidates)
             extra = {**candidates.extra, REFINED: refined}
-            candidates = dataclasses.replace(candidates, extra=extra)
+            candidates = derive(candidates, extra=extra)
         return Trace(
             to_given(candidates, batch),
             {name: to_given(row, batch) for name, row in rows.items()},

@@ -3,9 +3,11 @@
 B: images of the batch, A: anchors of an image over all levels.
 """
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +16,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from postnms.data.image_objects import check_pixels
+from postnms.devices import constant
 from postnms.distributed.collectives import max_over_processes
-from postnms.structures import Scored, Targets, rescale
+from postnms.structures import Scored, Targets, derive, rescale
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,7 @@ class ImageBatch:
         factors = [
             (w / gw, h / gh) for (h, w), (gh, gw) in zip(self.sizes, self.given, strict=True)
         ]
-        device = self.pixels.device
-        return torch.tensor(factors, dtype=torch.float32, device=device).view(-1, 2)
+        return constant(factors, torch.float32, self.pixels.device).view(-1, 2)
 
     def anchors(self, generator: nn.Module, levels: Sequence[Tensor]) -> list[Tensor]:
         """Return the anchors (A, 4) of each image, made by one of torchvision's generators.
@@ -65,7 +67,7 @@ def check_images(images: Sequence[Tensor]) -> None:
         if not is_tensor or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
             came = tuple(image.shape) if is_tensor else type(image).__name__
             raise ValueError(f"images[{index}]: expected a tensor (3, height, width), got {came}")
-        check_pixels(image, f"images[{index}]")
+    check_pixels({f"images[{index}]": image for index, image in enumerate(images)})
 
 
 def check_targets(targets: object, num_images: int) -> None:
@@ -85,11 +87,16 @@ def prepare_images(transform: GeneralizedRCNNTransform, images: Sequence[Tensor]
     random, but in this library augmentation belongs to the data.
     """
     floats = [image.float() / 255 if image.dtype == torch.uint8 else image for image in images]
-    mode = transform.training
-    try:
-        batch, _ = transform.eval()(floats)
-    finally:
-        transform.train(mode)
+    first = floats[0]
+    mean, std = (
+        constant(values, first.dtype, first.device)
+        for values in (transform.image_mean, transform.image_std)
+    )
+    # A copy, so that the module stays as it is. It has the constants on the device of the images:
+    # the module would copy them for each image, and the host would wait for a GPU each time.
+    ready = copy.copy(transform)
+    ready.__dict__.update(training=False, image_mean=mean, image_std=std)
+    batch, _ = ready(floats)
     given = [(image.shape[1], image.shape[2]) for image in images]
     return ImageBatch(batch.tensors, batch.image_sizes, given)
 
@@ -118,19 +125,27 @@ def to_network(targets: Targets, batch: ImageBatch, num_classes: int) -> Targets
             f"targets: expected device {batch.pixels.device} as the images, "
             f"got {targets.boxes.device}"
         )
-    if len(targets.labels) and int(targets.labels.max()) >= num_classes:
+    no_class = targets.labels >= num_classes
+    empty = (targets.boxes[:, 2:] <= targets.boxes[:, :2]).any(dim=1)
+    if bool((no_class | empty).any()):
+        _name_wrong_target(targets, no_class, empty, num_classes)
+    factors = batch.from_given[targets.image].repeat(1, 2)
+    return derive(targets, boxes=targets.boxes * factors)
+
+
+def _name_wrong_target(
+    targets: Targets, no_class: Tensor, empty: Tensor, num_classes: int
+) -> NoReturn:
+    """Raise ValueError for a row whose label is no class, or whose box has no area."""
+    if bool(no_class.any()):
         raise ValueError(
             f"targets.labels: expected 0 to {num_classes - 1}, got {int(targets.labels.max())}"
         )
-    empty = (targets.boxes[:, 2:] <= targets.boxes[:, :2]).any(dim=1)
-    if bool(empty.any()):
-        row = int(empty.nonzero()[0, 0])
-        raise ValueError(
-            f"targets.boxes: expected positive width and height, "
-            f"got {targets.boxes[row].tolist()} in row {row}"
-        )
-    factors = batch.from_given[targets.image].repeat(1, 2)
-    return dataclasses.replace(targets, boxes=targets.boxes * factors)
+    row = int(empty.nonzero()[0, 0])
+    raise ValueError(
+        f"targets.boxes: expected positive width and height, "
+        f"got {targets.boxes[row].tolist()} in row {row}"
+    )
 
 
 def to_given(structure: Scored, batch: ImageBatch) -> Scored:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from postnms.detectors.image_batch import ImageBatch
+from postnms.distributed.collectives import CountedLoss
 from postnms.structures import Candidates, Level, Targets
 
 Origin = Literal["proposals", "sampled"]
@@ -79,10 +80,11 @@ class Network(Protocol):
         images: ImageBatch,
         targets: Targets | None = None,
         selection: Selection = Selection(),
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
         """Return the candidates, and with ``targets`` the losses of training.
 
         Boxes are in pixels of the network's input. Candidates are detached. Losses are scalars by
-        name. Each is the mean over the batch of all processes (:func:`postnms.divisor`).
+        name. Each is the mean over the batch of all processes (:func:`postnms.divisor`). The
+        networks of this library leave it to the detector to divide them, all at once.
         """
         ...

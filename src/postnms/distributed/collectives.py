@@ -9,10 +9,11 @@ If there is one process, or ``torch.distributed`` is not initialised, nothing is
 the values of the process are returned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 
 def world_size() -> int:
@@ -73,4 +74,53 @@ def divisor(count: float, device: torch.device) -> float:
         >>> divisor(5.0, torch.device("cpu")), divisor(0.0, torch.device("cpu"))  # one process
         (5.0, 1.0)
     """
-    return max(mean_over_processes([count], device)[0], 1 / world_size())
+    return at_least_one_row(mean_over_processes([count], device)[0])
+
+
+def at_least_one_row(mean: float) -> float:
+    """Return the divisor of :func:`divisor` for a mean over the processes that is known."""
+    return max(mean, 1 / world_size())
+
+
+@dataclass(frozen=True)
+class CountedLoss:
+    """A loss that is still to be normalised by counts of all processes.
+
+    To wait for the other processes costs more than to add up some numbers. So the counts of all
+    losses of a step go into one collective: see :func:`settle`.
+    """
+
+    counts: tuple[float, ...]
+    """Counts of this process."""
+    finish: Callable[..., Tensor]
+    """Computes the loss from the means of the counts over the processes, given one by one."""
+
+    def times(self, weight: float) -> "CountedLoss":
+        """Return the loss with a weight."""
+        return CountedLoss(self.counts, lambda *means: weight * self.finish(*means))
+
+
+def mean_over_rows(total: Tensor, rows: float) -> CountedLoss:
+    """Return the loss whose sum over ``rows`` rows of this process is ``total``.
+
+    Its average over the processes is the mean over all rows, as with :func:`divisor`.
+    """
+    return CountedLoss((rows,), lambda mean: total / at_least_one_row(mean))
+
+
+def settle(losses: Mapping[str, Tensor | CountedLoss], device: torch.device) -> dict[str, Tensor]:
+    """Return all losses as scalars, after one collective for all of their counts.
+
+    Every process must call this at the same point, with the same losses. ``device`` is that of
+    this process. Losses that are scalars already stay as they are.
+    """
+    counted = [loss for loss in losses.values() if isinstance(loss, CountedLoss)]
+    means = iter(())
+    if counted:
+        means = iter(mean_over_processes([n for loss in counted for n in loss.counts], device))
+    return {
+        name: loss.finish(*(next(means) for _ in loss.counts))
+        if isinstance(loss, CountedLoss)
+        else loss
+        for name, loss in losses.items()
+    }

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from postnms.clustering import reduce_members
+from postnms.distributed.collectives import at_least_one_row
 from postnms.stage.matching import Matches
 from postnms.structures import Clusters
 
@@ -52,6 +53,22 @@ def beta(keys: float, candidates: float) -> float:
     It is in [0, 1], and 0 without candidates. It is a plain number without a gradient.
     """
     return keys / candidates if candidates else 0.0
+
+
+def normalised(
+    total: Tensor, weight: float | Literal["ratio"], keys: float, candidates: float, rows: float
+) -> Tensor:
+    """Return ``beta * total / N``, a term of beta * L_post = beta * (L_cls + L_loc) / N.
+
+    Args:
+        total: L_cls or L_loc, a sum over the rows of this process.
+        weight: beta. ``ratio``: the one that :func:`beta` gives.
+        keys: keys, as the mean over the processes.
+        candidates: candidates, as the mean over the processes.
+        rows: N, all rows, negative ones included, as the mean over the processes.
+    """
+    ratio = beta(keys, candidates) if weight == "ratio" else weight
+    return ratio / at_least_one_row(rows) * total
 
 
 def classification_loss(logits: Tensor, positive: Tensor, weights: Tensor) -> Tensor:

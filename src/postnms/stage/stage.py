@@ -6,8 +6,8 @@ become detections.
 B: images, C: channels, n: candidates, k: clusters, r: rows.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,26 @@ from torch.nn.functional import pad
 from postnms.boxes import clip, decode_deltas, encode_deltas
 from postnms.checks import check_outputs
 from postnms.clustering import keep_keys, representative_boxes
-from postnms.distributed.collectives import divisor, mean_over_processes
+from postnms.devices import constant
+from postnms.distributed.collectives import CountedLoss, settle
 from postnms.errors import UserError
 from postnms.ops.pooling.roi_align import pool_pyramid
 from postnms.stage import graphs as graphs  # It registers an operator.
 from postnms.stage.config import StageConfig
 from postnms.stage.decoupling import DecouplingLayer, Pooler
 from postnms.stage.heads import POOLED_SIDE, StageHeads
-from postnms.stage.losses import beta, classification_loss, location_loss
+from postnms.stage.losses import classification_loss, location_loss, normalised
 from postnms.stage.training_rows import training_rows
-from postnms.structures import Candidates, Clusters, Detections, Level, Targets, take, top_per_image
+from postnms.structures import (
+    Candidates,
+    Clusters,
+    Detections,
+    Level,
+    Targets,
+    derive,
+    sort_by_image,
+    take,
+)
 
 Sizes = Sequence[tuple[int, int]]
 """(height, width) in pixels of each image of the network's input, without padding."""
@@ -122,6 +132,13 @@ class PostNMSStage(nn.Module):
             detector that scores no box over the threshold, both are zeros that still allow a
             backward pass.
         """
+        losses = self.counted_losses(features, clusters, targets)
+        return settle(losses, clusters.keys.device)
+
+    def counted_losses(
+        self, features: dict[str, Tensor], clusters: Clusters, targets: Targets
+    ) -> dict[str, CountedLoss]:
+        """Return the losses of :meth:`losses` before the counts of the processes are known."""
         rows = training_rows(clusters, targets, self.config)
         # Negative rows have no object to move to, so the refinement network does not see them.
         positives = len(rows.truths)
@@ -129,18 +146,18 @@ class PostNMSStage(nn.Module):
         target_deltas = encode_deltas(
             rows.boxes[:positives], rows.truths, self.config.delta_weights
         )
-        # beta = keys / candidates. The counts are those of all processes, so that the losses do not
-        # depend on how the batch is divided among them.
-        counts = (len(clusters.keys), len(clusters.assignment))
-        ratio = beta(*mean_over_processes(counts, rows.boxes.device))
-        # beta * L_post = beta * (L_cls + L_loc) / N. N counts all rows, negative ones included.
-        scale = (ratio if self.config.beta == "ratio" else self.config.beta) / divisor(
-            rows.count, logits.device
-        )
+        totals = {
+            "loss_stage_cls": classification_loss(logits, rows.positive, rows.w_cls),
+            "loss_stage_loc": location_loss(
+                deltas, target_deltas, rows.w_loc, self.config.smooth_l1_beta
+            ),
+        }
+        # The counts are those of all processes, so that the losses do not depend on how the batch
+        # is divided among them.
+        counts = (len(clusters.keys), len(clusters.assignment), rows.count)
         return {
-            "loss_stage_cls": scale * classification_loss(logits, rows.positive, rows.w_cls),
-            "loss_stage_loc": scale
-            * location_loss(deltas, target_deltas, rows.w_loc, self.config.smooth_l1_beta),
+            name: CountedLoss(counts, partial(normalised, total, self.config.beta))
+            for name, total in totals.items()
         }
 
     def detect(
@@ -168,9 +185,10 @@ class PostNMSStage(nn.Module):
             representatives = representative_boxes(clusters, self.config.representative)[chosen]
         # Where the representative box is the key itself, s_clu is s_obj. It is not scored again.
         differs = (representatives != kept.boxes).any(dim=1)
-        boxes = torch.cat([kept.boxes, representatives[differs]])
-        image = torch.cat([kept.image, kept.image[differs]])
-        labels = torch.cat([kept.labels, kept.labels[differs]])
+        rows = differs.nonzero().squeeze(1)
+        boxes = torch.cat([kept.boxes, representatives[rows]])
+        image = torch.cat([kept.image, kept.image[rows]])
+        labels = torch.cat([kept.labels, kept.labels[rows]])
         # One pass gives the objectness of keys and representative boxes. Only keys are moved.
         logits, deltas = self(features, boxes, image, labels, refined=count)
         self._check(features, objectness=logits, refinement=deltas)
@@ -179,9 +197,8 @@ class PostNMSStage(nn.Module):
         scores = fuse(kept.scores, s_clu, s_obj, self.config.fusion)
         moved = self._relocate(kept.boxes, deltas, kept.image, sizes)
         # The new scores change the order of the keys within their image.
-        order = top_per_image(scores, kept.image, len(sizes), max_detections)
-        rescored = dataclasses.replace(kept, boxes=moved, scores=scores)
-        return take(rescored, order)
+        rescored = derive(kept, boxes=moved, scores=scores)
+        return take(rescored, sort_by_image(scores, kept.image))
 
     def refine(self, features: dict[str, Tensor], sizes: Sizes, candidates: Candidates) -> Tensor:
         """Return the box to which the stage would move each candidate if it were a key.
@@ -279,4 +296,4 @@ class PostNMSStage(nn.Module):
         if not self.config.relocation:
             return boxes
         moved = decode_deltas(boxes, deltas, self.config.delta_weights)
-        return clip(moved, torch.tensor(sizes, device=boxes.device).view(-1, 2)[image])
+        return clip(moved, constant(sizes, torch.int64, boxes.device).view(-1, 2)[image])

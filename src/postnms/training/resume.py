@@ -27,6 +27,7 @@ from postnms.training.state import Trained
 logger = logging.getLogger(__name__)
 
 FREE_TO_CHANGE = (
+    "detector.clustering",
     "data.workers",
     "data.cache",
     "training.iterations",

@@ -51,10 +51,13 @@ def training_step(
     norm = accelerator.clip_grad_norm_(
         model.parameters(), math.inf if config.clip_norm is None else config.clip_norm
     )
-    if norm is not None and not bool(torch.isfinite(norm)):
+    ends = [total, total if norm is None else torch.as_tensor(norm, device=total.device)]
+    # The host waits for a GPU once.
+    total_is_finite, norm_is_finite = torch.stack([end.isfinite() for end in ends]).tolist()
+    if norm is not None and not norm_is_finite:
         return values | {"gradient_norm": torch.as_tensor(norm)}
     # After a loss that is not finite the weights stay as they are, so that the cause can be found.
-    if bool(torch.isfinite(total)):
+    if total_is_finite:
         optimizer.step()
     return values
 
@@ -118,7 +121,7 @@ def step_generators(
 
 def stop_unless_finite(losses: Mapping[str, Tensor], iteration: int, folder: RunFolder) -> None:
     """Raise UserError if a loss is NaN or infinite. The message has all losses by name."""
-    values = {name: float(loss) for name, loss in losses.items()}
+    values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
     if all(math.isfinite(value) for value in values.values()):
         return
     terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())

@@ -1,8 +1,5 @@
 """``cluster_nms`` as an operation of torch: dispatch, autocast, and every valid kind of tensor."""
 
-import sys
-import types
-
 import numpy as np
 import pytest
 import torch
@@ -114,29 +111,3 @@ def test_one_box_and_one_score_expanded_to_many(backend):
 def test_thresholds_of_numpy(number):
     scene = random_scene(60)
     assert torch.equal(cluster_nms(*scene, number)[0], cluster_nms(*scene, 0.5)[0])
-
-
-def test_without_a_compiler_cuda_tensors_take_the_eager_backend(monkeypatch):
-    """Triton is tried once a process, and the warning names its error."""
-    cuda, cpu = torch.device("cuda"), torch.device("cpu")
-
-    def cluster_by_triton(*scene):
-        tried.append(scene)
-        raise RuntimeError("Failed to find C compiler.")
-
-    tried = []
-    fake = types.SimpleNamespace(cluster_nms=cluster_by_triton)
-    monkeypatch.setattr(clustering, "_HAS_TRITON", True)
-    monkeypatch.setitem(sys.modules, "postnms.ops.clustering.triton", fake)
-    monkeypatch.setattr(clustering, "triton", fake, raising=False)
-    clustering._runs_triton.cache_clear()
-    try:
-        with pytest.warns(RuntimeWarning, match="'eager' on cpu: .*Failed to find C compiler"):
-            assert not clustering._runs_triton(cpu)
-        assert not clustering._runs_triton(cpu)
-        assert len(tried) == 1
-    finally:
-        clustering._runs_triton.cache_clear()
-    for works, backend in ((True, "triton"), (False, "eager")):
-        monkeypatch.setattr(clustering, "_runs_triton", lambda device, works=works: works)
-        assert clustering._backend_of(cuda) == backend

@@ -7,7 +7,7 @@ box deltas serves all classes.
 p: boxes of all images, C: outputs of the classifier (the background class comes first).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Literal
 
@@ -31,6 +31,7 @@ from postnms.detectors.parts.classes import ClassOutputs, truths_of
 from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.detectors.parts.proposal_scores import is_alike, predict_proposals
 from postnms.detectors.parts.proposals import build_rpn, most_proposals, propose
+from postnms.distributed.collectives import CountedLoss
 from postnms.structures import Candidates, Targets
 
 Scoring = Literal["last", "mean"]
@@ -96,7 +97,7 @@ class CascadeRCNN(FramedNetwork):
         images: ImageBatch,
         targets: Targets | None = None,
         selection: Selection = Selection(),
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
         """Return boxes of the last head over the threshold, and with ``targets`` the losses."""
         truths = None if targets is None else truths_of(targets, self.classes)
         proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
@@ -140,27 +141,27 @@ class CascadeRCNN(FramedNetwork):
 
         ``checked``: raise UserError if an output is not finite.
         """
-        predictions = self._predict(0, features, boxes)
-        for index in range(1, len(self.heads) + 1):
-            if checked:
-                box_head.check_predictions(predictions, features, f"box head {index}")
-            if index < len(self.heads):
-                moved = self._moved(index - 1, predictions, images)
-                predictions = self._predict(index, features, moved)
-        return predictions
+        every = [self._predict(0, features, boxes)]
+        for index in range(1, len(self.heads)):
+            moved = self._moved(index - 1, every[-1], images)
+            every.append(self._predict(index, features, moved))
+        if checked:
+            named = {f"box head {number}": one for number, one in enumerate(every, 1)}
+            box_head.check_predictions(named, features)
+        return every[-1]
 
     def _predict(self, index: int, features: dict[str, Tensor], boxes: list[Tensor]) -> Predictions:
         return box_head.run_head(self._head(index), features, self.levels, boxes)
 
     def _losses(
         self, index: int, predictions: Predictions, sample: HeadSample
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, CountedLoss]:
         classifier, location = box_head.head_losses(predictions, sample, self.box_smooth_l1_beta)
         weight = self.loss_weights[index]
         number = index + 1
         return {
-            f"loss_classifier_{number}": weight * classifier,
-            f"loss_box_reg_{number}": weight * location,
+            f"loss_classifier_{number}": classifier.times(weight),
+            f"loss_box_reg_{number}": location.times(weight),
         }
 
     def _moved(self, index: int, predictions: Predictions, images: ImageBatch) -> list[Tensor]:

@@ -3,6 +3,7 @@
 Papers: arXiv 1506.01497 and 1612.03144.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -23,6 +24,7 @@ from postnms.detectors.parts.classes import ClassOutputs, truths_of
 from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.detectors.parts.proposal_scores import is_alike, predict_proposals
 from postnms.detectors.parts.proposals import build_rpn, most_proposals, propose
+from postnms.distributed.collectives import CountedLoss
 from postnms.structures import Candidates, Targets
 
 
@@ -66,13 +68,13 @@ class FasterRCNN(FramedNetwork):
         images: ImageBatch,
         targets: Targets | None = None,
         selection: Selection = Selection(),
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
         """Return candidates over the score threshold, and with ``targets`` the four losses."""
         truths = None if targets is None else truths_of(targets, self.classes)
         proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
         if truths is None:
             predictions = self._predict(features, proposals)
-            box_head.check_predictions(predictions, features)
+            box_head.check_predictions({"box head": predictions}, features)
             return self._select(predictions, images, selection), losses
         sample = box_head.sample_boxes(self.roi_heads, proposals, truths, images.generators)
         predictions = self._predict(features, sample.boxes)

@@ -6,6 +6,8 @@ recipes reach it as one of torchvision's models (``postnms.TorchvisionConfig``).
 A: points of an image over all levels, m: ground-truth boxes of an image.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxLinearCoder
@@ -20,7 +22,7 @@ from postnms.detectors.network import Selection
 from postnms.detectors.parts import dense_head
 from postnms.detectors.parts.classes import truths_of
 from postnms.detectors.parts.frame import Frame, FramedNetwork
-from postnms.distributed.collectives import divisor
+from postnms.distributed.collectives import CountedLoss, at_least_one_row
 from postnms.structures import Candidates, Targets
 
 
@@ -56,7 +58,7 @@ class FCOS(FramedNetwork):
         images: ImageBatch,
         targets: Targets | None = None,
         selection: Selection = Selection(),
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
         """Return the best (point, class) pairs of each level, and with ``targets`` three losses.
 
         A score is the geometric mean of the class score and the centerness.
@@ -85,7 +87,7 @@ class FCOS(FramedNetwork):
         anchors: list[Tensor],
         per_level: list[int],
         truths: list[dict[str, Tensor]],
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, CountedLoss]:
         matches = [
             match_points(part, per_level, truth["boxes"], self.center_sampling_radius)
             for part, truth in zip(anchors, truths, strict=True)
@@ -94,8 +96,13 @@ class FCOS(FramedNetwork):
         terms = self.head.compute_loss(truths, outputs, anchors, matches)
         # The head divides by the positive points of this process. The scale makes that the mean
         # over all processes.
-        scale = max(positive, 1) / divisor(positive, anchors[0].device)
-        return {f"loss_{name}": scale * loss for name, loss in terms.items()}
+        return {
+            f"loss_{name}": CountedLoss(
+                (positive,),
+                lambda mean, loss=loss: max(positive, 1) / at_least_one_row(mean) * loss,
+            )
+            for name, loss in terms.items()
+        }
 
 
 def match_points(anchors: Tensor, per_level: list[int], boxes: Tensor, radius: float) -> Tensor:

@@ -5,6 +5,8 @@ there are no candidates: the losses of the stage and their gradients are zero, a
 to learn when the detector does.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -24,7 +26,9 @@ from postnms.detectors.parts import dense_head
 from postnms.detectors.parts.assignment import assign
 from postnms.detectors.parts.backbone import build_backbone, build_transform, levels_of
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
+from postnms.detectors.parts.deltas import decode, encode
 from postnms.detectors.parts.frame import Frame, FramedNetwork
+from postnms.distributed.collectives import CountedLoss
 from postnms.structures import Candidates, Targets
 
 
@@ -86,7 +90,7 @@ class RetinaNet(FramedNetwork):
         images: ImageBatch,
         targets: Targets | None = None,
         selection: Selection = Selection(),
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
         """Return the best (anchor, class) pairs of each level, and with ``targets`` two losses.
 
         Each loss is a mean over images, each image over its own positive anchors, as in
@@ -105,7 +109,7 @@ class RetinaNet(FramedNetwork):
         per_level = dense_head.anchors_per_level(levels, anchors)
         best = dense_head.best_of_levels(scores, per_level, self.settings, selection)
         candidates = dense_head.select_candidates(
-            scores, best, outputs, anchors, self.box_coder.decode_single, images, selection
+            scores, best, outputs, anchors, partial(decode, self.box_coder), images, selection
         )
         return candidates, losses
 
@@ -129,7 +133,7 @@ class RetinaNet(FramedNetwork):
     ) -> Tensor:
         """Return smooth-L1 of the deltas (A, 4) of one image, per positive anchor."""
         positive = (match >= 0).nonzero().squeeze(1)
-        wanted = self.box_coder.encode_single(truth["boxes"][match[positive]], anchors[positive])
+        wanted = encode(self.box_coder, truth["boxes"][match[positive]], anchors[positive])
         loss = F.smooth_l1_loss(deltas[positive], wanted, beta=beta, reduction="sum")
         return loss / max(1, len(positive))
 

@@ -6,6 +6,9 @@ reach it as one of torchvision's models (``postnms.TorchvisionConfig``).
 A: anchors of an image over all levels, B: images.
 """
 
+from collections.abc import Mapping
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,8 +22,9 @@ from postnms.detectors.network import Selection
 from postnms.detectors.parts import dense_head
 from postnms.detectors.parts.assignment import assign, boxes_of, labels_of
 from postnms.detectors.parts.classes import truths_of
+from postnms.detectors.parts.deltas import decode, encode
 from postnms.detectors.parts.frame import Frame, FramedNetwork
-from postnms.distributed.collectives import divisor
+from postnms.distributed.collectives import CountedLoss, mean_over_rows
 from postnms.structures import Candidates, Targets
 
 
@@ -60,7 +64,7 @@ class SSD(FramedNetwork):
         images: ImageBatch,
         targets: Targets | None = None,
         selection: Selection = Selection(),
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
         """Return the best anchors of each class, and with ``targets`` the two losses."""
         levels = list(features.values())
         outputs = {name: output.float() for name, output in self.head(levels).items()}
@@ -74,13 +78,13 @@ class SSD(FramedNetwork):
         scores = self.classes.take(outputs["cls_logits"].softmax(dim=2))
         best = dense_head.best_of_classes(scores, self.settings, selection)
         candidates = dense_head.select_candidates(
-            scores, best, outputs, anchors, self.box_coder.decode_single, images, selection
+            scores, best, outputs, anchors, partial(decode, self.box_coder), images, selection
         )
         return candidates, losses
 
     def _losses(
         self, outputs: dict[str, Tensor], anchors: list[Tensor], truths: list[dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, CountedLoss]:
         """Return smooth-L1 of the positive anchors, and cross-entropy with hard negatives.
 
         Cross-entropy counts the positive anchors and the hardest negative ones (SSD, section 2.2).
@@ -89,7 +93,8 @@ class SSD(FramedNetwork):
         pairs = list(zip(matches, truths, strict=True))
         labels = torch.stack([labels_of(match, truth) for match, truth in pairs])
         matched = [boxes_of(match, truth) for match, truth in pairs]
-        deltas = torch.stack(self.box_coder.encode(matched, anchors))
+        deltas = encode(self.box_coder, torch.cat(matched), torch.cat(anchors))
+        deltas = deltas.view(*labels.shape, 4)
         positive = labels > 0
         entropy = F.cross_entropy(  # (B, A)
             outputs["cls_logits"].transpose(1, 2), labels, reduction="none"
@@ -101,9 +106,9 @@ class SSD(FramedNetwork):
         location = F.smooth_l1_loss(
             outputs["bbox_regression"][positive], deltas[positive], reduction="sum"
         )
-        count = divisor(int(positive.sum()), labels.device)
+        count = int(positive.sum())
         classification = entropy[positive].sum() + entropy[hard].sum()
         return {
-            "loss_bbox_regression": location / count,
-            "loss_classification": classification / count,
+            "loss_bbox_regression": mean_over_rows(location, count),
+            "loss_classification": mean_over_rows(classification, count),
         }

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
 
 from postnms.boxes import pairwise_iou
+from postnms.devices import rows_of
 
 
 def assign(
@@ -28,7 +29,7 @@ def assign(
     """
     return [
         # torchvision's matcher refuses an image without ground truth.
-        matcher(pairwise_iou(truth["boxes"], of_image))
+        _match(matcher, pairwise_iou(truth["boxes"], of_image))
         if len(truth["boxes"])
         else _background(of_image)
         for of_image, truth in zip(boxes, truths, strict=True)
@@ -74,17 +75,24 @@ def sample_rows(
         For each image the rows of its sample, int64, rising. Negatives fill up the sample.
     """
     draws = generators if generators is not None else [None] * len(labels)
+    # The host waits for a GPU once, for these numbers.
+    sums = [torch.stack([(part >= 1).sum(), (part == 0).sum()]) for part in labels]
+    counts = torch.stack(sums).tolist()
     return [
-        _rows_of_image(of_image, sampler, draw)
-        for of_image, draw in zip(labels, draws, strict=True)
+        _rows_of_image(of_image, count, sampler, draw)
+        for of_image, count, draw in zip(labels, counts, draws, strict=True)
     ]
 
 
 def _rows_of_image(
-    labels: Tensor, sampler: BalancedPositiveNegativeSampler, generator: torch.Generator | None
+    labels: Tensor,
+    counts: Sequence[int],
+    sampler: BalancedPositiveNegativeSampler,
+    generator: torch.Generator | None,
 ) -> Tensor:
-    positive = (labels >= 1).nonzero().squeeze(1)
-    negative = (labels == 0).nonzero().squeeze(1)
+    """Draw the sample of one image. ``counts``: how many positives and negatives it has."""
+    positive = rows_of(labels >= 1, counts[0])
+    negative = rows_of(labels == 0, counts[1])
     size = sampler.batch_size_per_image
     count = min(len(positive), int(size * sampler.positive_fraction))
     # Both permutations are drawn whole, positives first: these are the draws of torchvision.
@@ -95,6 +103,22 @@ def _rows_of_image(
         torch.randperm(len(negative), device=labels.device, generator=generator)[: size - count]
     ]
     return torch.cat([chosen, rest]).sort().values
+
+
+def _match(matcher: Matcher, iou: Tensor) -> Tensor:
+    """Return the matches (r,) of IoUs (m, r), as the matcher gives them.
+
+    To list the best boxes of each truth, torchvision's matcher makes the host wait for a GPU.
+    """
+    # A matcher of another class follows another rule.
+    if type(matcher) is not Matcher or not matcher.allow_low_quality_matches:
+        return matcher(iou)
+    best, nearest = iou.max(dim=0)
+    matches = torch.where(best < matcher.high_threshold, matcher.BETWEEN_THRESHOLDS, nearest)
+    matches = torch.where(best < matcher.low_threshold, matcher.BELOW_LOW_THRESHOLD, matches)
+    # Every truth has the boxes with the best IoU that it attains, ties included.
+    is_best = (iou == iou.amax(dim=1, keepdim=True)).any(dim=0)
+    return torch.where(is_best, nearest, matches)
 
 
 def _background(boxes: Tensor) -> Tensor:

@@ -18,13 +18,15 @@ from torch.nn import functional as F
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from postnms.boxes import clip
-from postnms.checks import check_outputs
+from postnms.checks import check_named_outputs, trusted
 from postnms.detectors.config import TORCHVISION_BETA
 from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.network import Selection
 from postnms.detectors.parts.assignment import assign, boxes_of, labels_of, sample_rows
 from postnms.detectors.parts.classes import ClassOutputs
-from postnms.distributed.collectives import divisor
+from postnms.detectors.parts.deltas import decode, encode
+from postnms.devices import constant, repeated, rows_of
+from postnms.distributed.collectives import CountedLoss, mean_over_rows
 from postnms.ops.pooling.roi_align import pool_pyramid
 from postnms.structures import Candidates, Level, limit
 
@@ -78,11 +80,14 @@ def run_head(
 
 
 def check_predictions(
-    predictions: Predictions, features: Mapping[str, Tensor], name: str = "box head"
+    predictions: Mapping[str, Predictions], features: Mapping[str, Tensor]
 ) -> None:
-    """Raise UserError if an output of the head is not finite. ``name`` is that of the head."""
-    outputs = {"class logits": predictions.logits, "box deltas": predictions.deltas}
-    check_outputs(name, outputs | dict(predictions.extra), features)
+    """Raise UserError if an output of a head is not finite. The heads are given by their names."""
+    outputs = {}
+    for name, of_head in predictions.items():
+        named = {"class logits": of_head.logits, "box deltas": of_head.deltas, **of_head.extra}
+        outputs |= {f"{name}: {output}": values for output, values in named.items()}
+    check_named_outputs(outputs, features)
 
 
 def score_pooled(head: RoIHeads, pooled: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -123,24 +128,25 @@ def match_boxes(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tens
     labels = [labels_of(match, truth) for match, truth in zip(matches, truths, strict=True)]
     matched = [boxes_of(match, truth) for match, truth in zip(matches, truths, strict=True)]
     rows = [torch.arange(len(part), device=part.device) for part in boxes]
-    return HeadSample(boxes, rows, labels, list(head.box_coder.encode(matched, boxes)))
+    deltas = encode(head.box_coder, torch.cat(matched), torch.cat(boxes))
+    return HeadSample(boxes, rows, labels, list(deltas.split([len(part) for part in boxes])))
 
 
 def head_losses(
     predictions: Predictions, sample: HeadSample, smooth_l1_beta: float = TORCHVISION_BETA
-) -> tuple[Tensor, Tensor]:
+) -> tuple[CountedLoss, CountedLoss]:
     """Return cross-entropy of the classes and smooth-L1 of the deltas of positive boxes.
 
     Both are sums divided by the number of boxes that are trained on, over all processes.
     """
     labels = torch.cat(sample.labels)
     targets = torch.cat(sample.deltas)
-    positive = (labels > 0).nonzero().squeeze(1)
+    positives, count = torch.stack([(labels > 0).sum(), (labels >= 0).sum()]).tolist()
+    positive = rows_of(labels > 0, positives)
     deltas = deltas_of(predictions, positive, labels[positive])
-    count = divisor(int((labels >= 0).sum()), labels.device)
     classifier = F.cross_entropy(predictions.logits, labels, ignore_index=-1, reduction="sum")
     location = F.smooth_l1_loss(deltas, targets[positive], beta=smooth_l1_beta, reduction="sum")
-    return classifier / count, location / count
+    return mean_over_rows(classifier, count), mean_over_rows(location, count)
 
 
 def deltas_of(predictions: Predictions, rows: Tensor, outputs: Tensor) -> Tensor:
@@ -181,25 +187,54 @@ def select_candidates(
     chosen = class_scores > selection.threshold(head.score_thresh)
     if rows is not None:
         chosen &= (source >= 0)[:, None]
-    row, label = chosen.nonzero(as_tuple=True)
+    row, label, decoded = _decode_large(head, predictions, chosen, images, classes)
     output = classes.of_labels(label)
-    decoded = decode_boxes(head, predictions, row, output, images)
-    # A NaN box is not large either. It is dropped, and its loss stops a diverged training run.
-    is_large = ((decoded[:, 2:] - decoded[:, :2]) >= MIN_SIDE).all(dim=1)
-    row, label, output = row[is_large], label[is_large], output[is_large]
-    candidates = Candidates(
-        decoded[is_large],
-        class_scores[row, label],
-        label,
-        image[row],
-        source[row],
-        num_images=len(predictions.boxes),
-        extra={
-            name: _of_outputs(values.detach(), row, output)
-            for name, values in predictions.extra.items()
-        },
-    )
+    with trusted():
+        candidates = Candidates(
+            decoded,
+            class_scores[row, label],
+            label,
+            image[row],
+            source[row],
+            num_images=len(predictions.boxes),
+            extra={
+                name: _of_outputs(values.detach(), row, output)
+                for name, values in predictions.extra.items()
+            },
+        )
     return limit(candidates, selection.most)
+
+
+def _decode_large(
+    head: RoIHeads,
+    predictions: Predictions,
+    chosen: Tensor,
+    images: ImageBatch,
+    classes: ClassOutputs,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Decode the chosen pairs (p, K) bool, and drop the boxes with a side below ``MIN_SIDE``.
+
+    Returns row, label and box of each pair that is left.
+    """
+    if predictions.deltas.shape[1] == 4:
+        # One set of deltas serves all classes. So all boxes are moved before the pairs are listed,
+        # and the host waits for the length of that list alone.
+        every = torch.arange(len(chosen), device=chosen.device)
+        moved = decode_boxes(head, predictions, every, torch.zeros_like(every), images)
+        row, label = (chosen & _is_large(moved)[:, None]).nonzero(as_tuple=True)
+        return row, label, moved[row]
+    row, label = chosen.nonzero(as_tuple=True)
+    moved = decode_boxes(head, predictions, row, classes.of_labels(label), images)
+    large = _is_large(moved).nonzero().squeeze(1)
+    return row[large], label[large], moved[large]
+
+
+def _is_large(boxes: Tensor) -> Tensor:
+    """Tell which boxes (n, 4) have no short side: (n,) bool.
+
+    A NaN box is not large either. It is dropped, and its loss stops a diverged training run.
+    """
+    return ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(dim=1)
 
 
 def decode_boxes(
@@ -211,15 +246,14 @@ def decode_boxes(
     """
     boxes = torch.cat(predictions.boxes)[rows]
     deltas = deltas_of(predictions, rows, outputs).detach()
-    moved = head.box_coder.decode_single(deltas, boxes)
-    sizes = torch.tensor(images.sizes, device=moved.device)
+    moved = decode(head.box_coder, deltas, boxes)
+    sizes = constant(images.sizes, torch.int64, moved.device)
     return clip(moved, sizes[image_of(predictions.boxes)[rows]])
 
 
 def image_of(boxes: list[Tensor]) -> Tensor:
     """Return the image of each box: (p,) int64."""
-    counts = torch.tensor([len(part) for part in boxes], device=boxes[0].device)
-    return torch.arange(len(boxes), device=boxes[0].device).repeat_interleave(counts)
+    return repeated([len(part) for part in boxes], boxes[0].device)
 
 
 def _of_outputs(values: Tensor, rows: Tensor, outputs: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from postnms.devices import constant, number_of_each
 from postnms.structures import Targets
 
 
@@ -31,13 +32,13 @@ class ClassOutputs:
         # A slice is a view, where an index makes a copy.
         if self._contiguous:
             return outputs[..., self.of_class[0] : self.of_class[-1] + 1]
-        return outputs[..., list(self.of_class)]
+        return outputs[..., constant(self.of_class, torch.int64, outputs.device)]
 
     def of_labels(self, labels: Tensor) -> Tensor:
         """Return the number of the output for each label: (n,) -> (n,)."""
         if self._contiguous:
             return labels + self.of_class[0]
-        return torch.tensor(self.of_class, device=labels.device)[labels]
+        return constant(self.of_class, torch.int64, labels.device)[labels]
 
     @property
     def _contiguous(self) -> bool:
@@ -50,8 +51,11 @@ def truths_of(targets: Targets, classes: ClassOutputs) -> list[dict[str, Tensor]
 
     Labels are outputs of the classifier. Crowd regions are left out.
     """
-    rows = [(targets.image == index) & ~targets.crowd for index in range(targets.num_images)]
-    return [
-        {"boxes": targets.boxes[row], "labels": classes.of_labels(targets.labels[row])}
-        for row in rows
-    ]
+    # Crowd regions are sorted behind the last image, and what is left there is not used.
+    image = torch.where(targets.crowd, targets.num_images, targets.image)
+    order = torch.argsort(image, stable=True)
+    counts = number_of_each(image, targets.num_images + 1).tolist()
+    boxes = targets.boxes[order].split(counts)
+    labels = classes.of_labels(targets.labels[order]).split(counts)
+    pairs = list(zip(boxes, labels, strict=True))[: targets.num_images]
+    return [{"boxes": of_image, "labels": label} for of_image, label in pairs]

@@ -3,6 +3,7 @@
 B: images, A: anchors of an image over all levels, K: classes, n: chosen (anchor, class) pairs.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from postnms.boxes import clip
+from postnms.checks import trusted
 from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.modes import as_at_test
 from postnms.detectors.network import Selection
+from postnms.devices import constant
 from postnms.errors import UserError
 from postnms.structures import EXTRA_COLUMNS, Candidates, limit
 
@@ -73,19 +76,24 @@ def best_of_levels(
     ``scores`` is (B, A, K). RetinaNet and FCOS limit their candidates so.
     """
     threshold = selection.threshold(settings.score_thresh)
-    classes = scores.shape[2]
-    chosen = [torch.zeros(3, 0, dtype=torch.int64, device=scores.device)]
-    for image, of_image in enumerate(scores):
-        start = 0
-        for count in per_level:
-            level = of_image[start : start + count].flatten()
-            # The threshold first: a top-k over all anchors of a large level would sort in vain.
-            over = (level > threshold).nonzero().squeeze(1)
-            best = over[level[over].topk(min(settings.topk_candidates, len(over))).indices]
-            anchor = start + best // classes
-            chosen.append(torch.stack([torch.full_like(best, image), anchor, best % classes]))
-            start += count
-    return tuple(torch.cat(chosen, dim=1))
+    images, anchors, classes = scores.shape
+    # The threshold first: a top-k over all anchors of a large level would sort in vain.
+    over = (scores > threshold).flatten().nonzero().squeeze(1)
+    values = scores.flatten()[over]
+    # The pairs of all images and levels lie one behind the other. The host waits for a GPU once
+    # for their number, and once for where the pairs of each level end.
+    ends = constant(
+        list(itertools.accumulate([count * classes for count in per_level] * images)),
+        torch.int64,
+        scores.device,
+    )
+    stops = torch.searchsorted(over, ends).tolist()
+    chosen = [over[:0]]
+    for start, stop in itertools.pairwise([0, *stops]):
+        most = min(settings.topk_candidates, stop - start)
+        chosen.append(over[start:stop][values[start:stop].topk(most).indices])
+    best = torch.cat(chosen)
+    return best // (anchors * classes), best // classes % anchors, best % classes
 
 
 def best_of_classes(scores: Tensor, settings: DenseSettings, selection: Selection) -> Chosen:
@@ -124,15 +132,16 @@ def select_candidates(
     """
     image, anchor, label = chosen
     boxes = decode(outputs["bbox_regression"][image, anchor], torch.stack(anchors)[image, anchor])
-    boxes = clip(boxes, torch.tensor(images.sizes, device=boxes.device)[image])
+    boxes = clip(boxes, constant(images.sizes, torch.int64, boxes.device)[image])
     # Boxes that are not finite are dropped here. Their loss stops a diverged training run.
-    finite = torch.isfinite(boxes).all(dim=1)
+    finite = torch.isfinite(boxes).all(dim=1).nonzero().squeeze(1)
     boxes, image, anchor, label = boxes[finite], image[finite], anchor[finite], label[finite]
     extra = {}
     for name in outputs.keys() & EXTRA_COLUMNS.keys():
         values = outputs[name]
         extra[name] = values[image, anchor, label if values.shape[2] > 1 else 0]
-    candidates = Candidates(
-        boxes, scores[image, anchor, label], label, image, anchor, len(images.sizes), extra
-    )
+    with trusted():
+        candidates = Candidates(
+            boxes, scores[image, anchor, label], label, image, anchor, len(images.sizes), extra
+        )
     return limit(candidates, selection.most)

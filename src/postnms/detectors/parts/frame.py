@@ -10,6 +10,7 @@ from postnms.detectors.image_batch import ImageBatch, prepare_images
 from postnms.detectors.network import Selection
 from postnms.detectors.parts.backbone import pyramid
 from postnms.detectors.parts.classes import ClassOutputs
+from postnms.distributed.collectives import CountedLoss
 from postnms.structures import Candidates, Level, Targets
 
 
@@ -65,6 +66,6 @@ class FramedNetwork(nn.Module):
         images: ImageBatch,
         targets: Targets | None = None,
         selection: Selection = Selection(),
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
         """Return the candidates and the losses, see :class:`postnms.Network`."""
         raise NotImplementedError

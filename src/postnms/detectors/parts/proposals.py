@@ -19,11 +19,13 @@ from torchvision.models.detection.rpn import (
 )
 
 from postnms.boxes import clip
-from postnms.checks import check_outputs
+from postnms.checks import check_outputs, trusted
 from postnms.detectors.config import TORCHVISION_BETA, TwoStageConfig
 from postnms.detectors.image_batch import ImageBatch
 from postnms.detectors.parts.assignment import assign, boxes_of, sample_rows
-from postnms.distributed.collectives import divisor
+from postnms.detectors.parts.deltas import decode, encode
+from postnms.devices import constant, number_of_each
+from postnms.distributed.collectives import CountedLoss, mean_over_rows
 from postnms.ops import cluster_nms
 from postnms.structures import top_per_image
 
@@ -56,7 +58,7 @@ def propose(
     features: dict[str, Tensor],
     truths: list[dict[str, Tensor]] | None = None,
     smooth_l1_beta: float = TORCHVISION_BETA,
-) -> tuple[list[Tensor], dict[str, Tensor]]:
+) -> tuple[list[Tensor], dict[str, CountedLoss]]:
     """Return the proposals, and with ``truths`` the losses of the proposal network.
 
     Args:
@@ -87,7 +89,7 @@ def propose(
     if truths is None:
         outputs = {"objectness": logits, "box deltas": deltas}
         check_outputs("proposal network", outputs, features, images.pixels)
-    boxes = rpn.box_coder.decode(deltas.detach(), anchors).view(len(anchors), -1, 4)
+    boxes = decode(rpn.box_coder, deltas.detach(), torch.cat(anchors)).view(len(anchors), -1, 4)
     proposals = select_proposals(
         rpn, boxes, logits.detach().view(len(anchors), -1), images.sizes, per_level, mode
     )
@@ -133,19 +135,24 @@ def select_proposals(
     rows = torch.cat([best + offset for best, offset in zip(top, offsets, strict=True)], dim=1)
     level = torch.cat([torch.full_like(best, i) for i, best in enumerate(top)], dim=1).flatten()
     image = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(rows).flatten()
-    limits = torch.tensor(sizes, device=boxes.device)[image]
+    limits = constant(sizes, torch.int64, boxes.device)[image]
     boxes = clip(boxes.gather(1, rows[..., None].expand(-1, -1, 4)).flatten(0, 1), limits)
     scores = logits.gather(1, rows).flatten().sigmoid()
     large = ((boxes[:, 2:] - boxes[:, :2]) >= rpn.min_size).all(dim=1)
-    kept = (large & (scores >= rpn.score_thresh)).nonzero().squeeze(1)
+    kept = large & (scores >= rpn.score_thresh)
+    # To take the boxes that are kept, the host would wait for a GPU. The others stay in instead,
+    # without an area, so that they suppress nothing. They are sorted behind the last image.
+    boxes = torch.where(kept[:, None], boxes, 0.0)
+    scores = torch.where(kept, scores, 0.0)
     # One call serves all images and levels, since boxes of different groups do not suppress each
     # other.
-    keys, _ = cluster_nms(
-        boxes[kept], scores[kept], (image * len(per_level) + level)[kept], rpn.nms_thresh
-    )
-    kept = kept[keys]
-    kept = kept[top_per_image(scores[kept], image[kept], len(sizes), after)]
-    return list(boxes[kept].split(torch.bincount(image[kept], minlength=len(sizes)).tolist()))
+    with trusted():
+        keys, _ = cluster_nms(boxes, scores, image * len(per_level) + level, rpn.nms_thresh)
+    image = torch.where(kept, image, len(sizes))[keys]
+    counts = number_of_each(image, len(sizes) + 1).tolist()
+    best = keys[top_per_image(scores[keys], image, len(counts), after, counts)]
+    parts = boxes[best].split([min(count, after) for count in counts])
+    return list(parts[: len(sizes)])
 
 
 def _losses(
@@ -156,7 +163,7 @@ def _losses(
     truths: list[dict[str, Tensor]],
     generators: Sequence[torch.Generator] | None,
     smooth_l1_beta: float,
-) -> dict[str, Tensor]:
+) -> dict[str, CountedLoss]:
     """Return the losses of logits (B A,) and deltas (B A, 4) on a sample of the anchors.
 
     Both are sums divided by the number of sampled anchors over all processes.
@@ -170,13 +177,15 @@ def _losses(
     starts = [sum(len(earlier) for earlier in labels[:index]) for index in range(len(labels))]
     rows = torch.cat([sample + start for sample, start in zip(sampled, starts, strict=True)])
     label = torch.cat(labels)
-    target_deltas = torch.cat(list(rpn.box_coder.encode(matched, anchors)))
-    positive = rows[label[rows] >= 1]
+    target_deltas = encode(rpn.box_coder, torch.cat(matched), torch.cat(anchors))
+    positive = rows[(label[rows] >= 1).nonzero().squeeze(1)]
     objectness = F.binary_cross_entropy_with_logits(
         logits[rows], label[rows].float(), reduction="sum"
     )
     location = F.smooth_l1_loss(
         deltas[positive], target_deltas[positive], beta=smooth_l1_beta, reduction="sum"
     )
-    count = divisor(len(rows), logits.device)
-    return {"loss_objectness": objectness / count, "loss_rpn_box_reg": location / count}
+    return {
+        "loss_objectness": mean_over_rows(objectness, len(rows)),
+        "loss_rpn_box_reg": mean_over_rows(location, len(rows)),
+    }

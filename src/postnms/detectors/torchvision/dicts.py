@@ -6,13 +6,13 @@ that model: from 1 on where label 0 is the background, as in Faster R-CNN and SS
 RetinaNet and FCOS. For every other detector they are 0..K-1.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from postnms.structures import Detections, Targets
+from postnms.devices import constant, number_of_each
+from postnms.structures import Detections, Targets, derive
 
 
 def targets_of_dicts(dicts: Sequence[Mapping[str, Tensor]], dict_labels: Sequence[int]) -> Targets:
@@ -38,7 +38,7 @@ def targets_of_dicts(dicts: Sequence[Mapping[str, Tensor]], dict_labels: Sequenc
             f"targets[{int(targets.image[row])}]['labels']: expected {_named(dict_labels)}, "
             f"got {int(targets.labels[row])}"
         )
-    return dataclasses.replace(targets, labels=labels)
+    return derive(targets, labels=labels)
 
 
 def to_dicts(detections: Detections, dict_labels: Sequence[int]) -> list[dict[str, Tensor]]:
@@ -46,15 +46,14 @@ def to_dicts(detections: Detections, dict_labels: Sequence[int]) -> list[dict[st
 
     ``dict_labels`` has the label in the dicts of each class 0..K-1.
     """
-    labels = torch.tensor(dict_labels, device=detections.labels.device)[detections.labels]
-    rows = [detections.image == index for index in range(detections.num_images)]
+    labels = constant(dict_labels, torch.int64, detections.labels.device)[detections.labels]
+    order = torch.argsort(detections.image, stable=True)
+    counts = number_of_each(detections.image, detections.num_images).tolist()
+    columns = {"boxes": detections.boxes, "labels": labels, "scores": detections.scores}
+    parts = {name: column[order].split(counts) for name, column in columns.items()}
     return [
-        {
-            "boxes": detections.boxes[row],
-            "labels": labels[row],
-            "scores": detections.scores[row],
-        }
-        for row in rows
+        {name: part[index] for name, part in parts.items()}
+        for index in range(detections.num_images)
     ]
 
 

@@ -8,9 +8,10 @@ int64. The backend ``cpu`` is the exception: it checks the values itself, in com
 n: candidates, k: keys.
 """
 
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
-from importlib.util import find_spec
 from types import ModuleType
 
 import numpy as np
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor
 
 from postnms.boxes import at_least_float32
-from postnms.checks import check_boxes, check_finite
-from postnms.errors import shown
+from postnms.checks import check_boxes, check_finite, values_are_checked
+from postnms.errors import UserError, shown
 from postnms.ops.checks import (
     FLOATING,
     INTEGER,
@@ -30,13 +31,21 @@ from postnms.ops.checks import (
     is_number,
     plain,
 )
-from postnms.ops.clustering import eager, reference
+from postnms.ops.clustering import eager, reference, self_check
 
 BACKENDS = ("reference", "eager", "cpu", "triton")
 """Names of the backends. The first one is the specification of the others."""
+_preferred: ContextVar[str | None] = ContextVar("_preferred", default=None)
 
-# torch installs Triton on some operating systems only.
-_HAS_TRITON = find_spec("triton") is not None
+
+@contextmanager
+def preferred_backend(name: str | None) -> Iterator[None]:
+    """Let calls of :func:`cluster_nms` that name no backend take this one. None changes nothing."""
+    token = _preferred.set(name or _preferred.get())
+    try:
+        yield
+    finally:
+        _preferred.reset(token)
 
 
 def cluster_nms(
@@ -76,8 +85,9 @@ def cluster_nms(
         iou_threshold: A number in [0, 1]. It is rounded to the dtype in which the boxes are
             computed. An IoU that equals the threshold does not suppress.
         backend: One of ``"reference"``, ``"eager"``, ``"cpu"`` and ``"triton"``. None: ``"cpu"``
-            for CPU tensors, ``"triton"`` for CUDA tensors where Triton works, and ``"eager"``
-            otherwise. No backend has run on a GPU so far.
+            for CPU tensors, ``"triton"`` for CUDA tensors where Triton has passed a check, and
+            ``"eager"`` otherwise. The first call on a card of a machine runs the check, which is
+            noted in the user's cache. No backend has run on a GPU so far.
 
     Returns:
         A tuple ``(keys, assignment)`` of tensors on the device of ``boxes``.
@@ -131,10 +141,10 @@ torch.library.define(
 _operator = torch.ops.postnms.cluster_nms.default
 
 
-@torch.library.impl("postnms::cluster_nms", "CompositeExplicitAutograd")
 def _cluster_nms(
     boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float, backend: str
 ) -> tuple[Tensor, Tensor]:
+    backend = backend or _preferred.get() or ""
     # All checks are here, so that they hold in graphs too, which call this function alone.
     if backend in ("", "cpu") and _is_common(boxes, scores, groups) and 0 <= iou_threshold <= 1:
         # For few boxes the checks below would take as long as the rest. The compiled code makes
@@ -158,7 +168,10 @@ def _cluster_nms(
         # None: a value is wrong, and the checks below raise the error that names it.
         if clustered is not None:
             return clustered
-    _check_values(boxes, scores, groups)
+    # The values of a structure were checked when it was built. To check them again, the host would
+    # wait for a GPU.
+    if backend == "cpu" or values_are_checked():
+        _check_values(boxes, scores, groups)
     if backend == "triton":
         from postnms.ops.clustering import triton
 
@@ -166,6 +179,9 @@ def _cluster_nms(
     if backend == "reference":
         return reference.cluster_nms(boxes, scores, groups, threshold)
     return eager.cluster_nms(boxes, scores, groups, threshold)
+
+
+torch.library.impl("postnms::cluster_nms", "CompositeExplicitAutograd", _cluster_nms)
 
 
 @torch.library.register_fake("postnms::cluster_nms")
@@ -225,9 +241,9 @@ def _check_options(iou_threshold: float, backend: str, device: torch.device) -> 
     if backend:
         _check_name(backend)
     if backend == "cpu" and device.type != "cpu":
-        raise ValueError(f"backend: 'cpu' needs CPU tensors, got boxes on {device}")
+        raise UserError(f"backend: 'cpu' needs CPU tensors, got boxes on {device}")
     if backend == "triton" and device.type != "cuda" and not _interprets_triton():
-        raise ValueError(f"backend: 'triton' needs CUDA tensors, got boxes on {device}")
+        raise UserError(f"backend: 'triton' needs CUDA tensors, got boxes on {device}")
 
 
 def _check_values(boxes: Tensor, scores: Tensor, groups: Tensor) -> None:
@@ -242,7 +258,7 @@ def _backend_of(device: torch.device) -> str:
     """Return the fastest backend for tensors on the device."""
     if device.type == "cpu":
         return "cpu"
-    return "triton" if device.type == "cuda" and _runs_triton(device) else "eager"
+    return "triton" if device.type == "cuda" and self_check.triton_passes(device) else "eager"
 
 
 @cache
@@ -253,34 +269,9 @@ def _cpu() -> ModuleType:
     return cpu
 
 
-@cache
-def _runs_triton(device: torch.device) -> bool:
-    """Tell whether Triton can compile its kernels for the device. They are tried on two boxes.
-
-    Triton needs a C compiler and a folder in which it may write. Where it fails, a warning says so
-    once.
-    """
-    if not _HAS_TRITON:
-        return False
-    boxes = torch.zeros(2, 4, device=device)
-    try:
-        from postnms.ops.clustering import triton
-
-        triton.cluster_nms(boxes, boxes[:, 0], torch.zeros_like(boxes[:, 0], dtype=torch.int64), 0)
-    except Exception as error:
-        came = f"{type(error).__name__}: {error}"
-        warnings.warn(
-            f"cluster_nms uses the slower backend 'eager' on {device}: Triton failed with {came}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return False
-    return True
-
-
 def _interprets_triton() -> bool:
     """Tell whether TRITON_INTERPRET=1 switched on Triton's interpreter, which takes CPU tensors."""
-    if not _HAS_TRITON:
+    if not self_check.HAS_TRITON:
         return False
     from triton import knobs
 

@@ -20,6 +20,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from postnms.devices import number_of_each
 from postnms.ops.checks import check_count
 from postnms.ops.pooling.checks import check_pooling
 from postnms.ops.threads import share, split
@@ -141,13 +142,15 @@ def pool_checked(
         )
     work = dtype_of_sums(levels[0].dtype)
     rois = torch.cat([image[:, None].to(work), boxes.to(work)], dim=1)
-    rows = [(chosen == index).nonzero().squeeze(1) for index in range(len(levels))]
+    # Sorted by level, with the number of boxes of each on the host, which waits for a GPU once.
+    order = torch.argsort(chosen, stable=True)
+    rows = order.split(number_of_each(chosen, len(levels)).tolist())
     pooled = [
         torchvision.ops.roi_align(level.to(work), rois[row], cells, 1 / stride, sampling_ratio)
         for level, row, stride in zip(levels, rows, strides, strict=True)
     ]
     # The boxes were pooled level by level. Sorting their row numbers restores the order.
-    return torch.cat(pooled)[torch.argsort(torch.cat(rows))].to(levels[0].dtype)
+    return torch.cat(pooled)[torch.argsort(order)].to(levels[0].dtype)
 
 
 def level_of(boxes: Tensor, strides: Sequence[float]) -> Tensor:
