@@ -25,7 +25,8 @@ def boxes_of(count, seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_matches_are_those_of_torchvision(low_quality, seed):
     matcher = Matcher(0.7, 0.3, allow_low_quality_matches=low_quality)
-    boxes, truths = boxes_of(200, seed), boxes_of(6, seed + 100)
+    # Truths have an area, as targets do. Every box would attain the best IoU of another one.
+    boxes, truths = boxes_of(200, seed), boxes_of(6, seed + 100) + torch.tensor([0, 0, 8, 8])
     (found,) = assign(matcher, [boxes], [{"boxes": truths, "labels": torch.ones(6)}])
     assert torch.equal(found, matcher(pairwise_iou(truths, boxes)))
     assert {-1} < set(found.tolist())
