@@ -274,6 +274,18 @@ def of_image(structure: Structure, index: int) -> Structure:
     return derive(rows, image=torch.zeros_like(rows.image), num_images=1)
 
 
+def join_images(parts: Sequence[Candidates]) -> Candidates:
+    """Return the candidates of one image each as those of a batch, in the order of the parts."""
+    counts = torch.tensor([len(part.scores) for part in parts], device="cpu")
+    image = torch.arange(len(parts), device="cpu").repeat_interleave(counts)
+    columns = {
+        name: torch.cat([getattr(part, name) for part in parts]) for name in _columns(parts[0])
+    }
+    columns["image"] = image.to(columns["boxes"].device)
+    extra = {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra}
+    return derive(parts[0], **columns, num_images=len(parts), extra=extra)
+
+
 def rescale(structure: Scored, factors: Tensor, *, undo: bool = False) -> Scored:
     """Return the structure in the pixels of scaled images, extra columns included.
 

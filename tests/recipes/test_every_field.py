@@ -116,6 +116,8 @@ TRAINING = {
     "start_from": "weights.pth",
     "exact_weights": True,
     "freeze": "detector",
+    "feature_memory": "file",
+    "feature_memory_gib": 0.5,
     "iterations": 7,
     "batch_size": 2,
     "accumulation": 2,

@@ -75,6 +75,12 @@ class AugmentationConfig(Config):
     (arXiv 1512.02325, section 2.2). It is enlarged to the limits of the image size."""
 
     @property
+    def turns_only(self) -> bool:
+        """Whether images change in their orientation alone, so that the same ones come again."""
+        colours = (self.brightness, self.contrast, self.saturation)
+        return not any(colours) and not self.crop and self.scale == (1.0, 1.0)
+
+    @property
     def largest_scale(self) -> float:
         """Largest factor by which an image is enlarged, at least 1."""
         return max(self.scale[1], 1.0)

@@ -2,13 +2,14 @@
 
 from postnms.detectors.build import AnyDetectorConfig, build_detector
 from postnms.detectors.config import BackboneConfig, DetectorConfig
-from postnms.detectors.detector import Detector, Output, Trace, attach
+from postnms.detectors.detector import Detector, attach
 from postnms.detectors.image_batch import ImageBatch, prepare_images
 from postnms.detectors.modes import as_at_test
 from postnms.detectors.network import Network, Selection
 from postnms.detectors.networks.cascade_rcnn import CascadeRCNNConfig
 from postnms.detectors.networks.faster_rcnn import FasterRCNNConfig
 from postnms.detectors.networks.retinanet import RetinaNetConfig
+from postnms.detectors.output import Output, Trace
 from postnms.detectors.torchvision.adopt import from_torchvision
 from postnms.detectors.torchvision.build import TorchvisionConfig
 

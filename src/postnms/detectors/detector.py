@@ -8,13 +8,13 @@ B: images of the batch.
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from postnms.clustering import cluster, keep_keys, nms_again
+from postnms.detectors.frozen import FeatureMemory
 from postnms.detectors.image_batch import (
     ImageBatch,
     check_images,
@@ -25,8 +25,9 @@ from postnms.detectors.image_batch import (
 )
 from postnms.detectors.modes import eval_mode
 from postnms.detectors.network import Network, Selection
-from postnms.detectors.torchvision.dicts import targets_of_dicts, to_dicts
-from postnms.distributed.collectives import settle
+from postnms.detectors.output import Output, Trace
+from postnms.detectors.torchvision.dicts import targets_of_dicts
+from postnms.distributed.collectives import CountedLoss, settle
 from postnms.ops.clustering import preferred_backend
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import (
@@ -40,55 +41,6 @@ from postnms.structures import (
     cut_images,
     derive,
 )
-
-ROW_TITLES = {
-    NMS_ROW: "NMS",
-    POST_NMS_ROW: "post-NMS",
-    SECOND_NMS_ROW: "post-NMS, second NMS",
-}
-"""Every row that a detector can give, and its title for people."""
-
-
-@dataclass(frozen=True)
-class Output:
-    """The result of one forward pass."""
-
-    losses: dict[str, Tensor] = field(default_factory=dict)
-    """Scalars that sum to the total loss. Empty without targets."""
-    rows: dict[str, Detections] = field(default_factory=dict)
-    """Detections by row, in pixels of the images as given: ``nms``, with a stage ``post_nms``, and
-    with a second NMS ``post_nms_second_nms``."""
-    cut: Tensor | None = None
-    """(B,) bool: NMS kept more boxes of the image than the network's ``max_detections``, and the
-    rows have the best of them. None without detections."""
-    dict_labels: tuple[int, ...] = ()
-    """The label of each class in torchvision's dicts, see :attr:`Detector.dict_labels`."""
-
-    def to_torchvision(self, row: str | None = None) -> list[dict[str, Tensor]]:
-        """Return a row as torchvision's detectors give it: ``boxes, labels, scores`` of each image.
-
-        Labels are numbered as in the targets, see :attr:`Detector.dict_labels`. ``row`` is the name
-        of the row. None: the last one, which is that of the stage if there is a stage. Raises
-        ValueError if the output does not have the row.
-        """
-        name = next(reversed(self.rows), None) if row is None else row
-        if name not in self.rows:
-            had = ", ".join(self.rows) or "no detections: with targets they need detect=True"
-            raise ValueError(f"row: expected one of the output's, which has {had}; got {row!r}")
-        return to_dicts(self.rows[name], self.dict_labels)
-
-
-@dataclass(frozen=True)
-class Trace:
-    """The steps of one forward pass in evaluation mode, in pixels of the images as given."""
-
-    candidates: Candidates
-    """The boxes before suppression. With a stage they have the extra column ``refined_boxes``."""
-    rows: dict[str, Detections]
-    """As in :class:`Output`."""
-    milliseconds: dict[str, float]
-    """By row, the time of clustering and the stage together for the whole batch. Empty without a
-    stage."""
 
 
 class Detector(nn.Module):
@@ -132,6 +84,8 @@ class Detector(nn.Module):
         self.dict_labels = tuple(range(network.num_classes) if dict_labels is None else dict_labels)
         self.clustering: str | None = None
         """Backend of :func:`postnms.cluster_nms`. None: the fastest one for the device."""
+        self.memory: FeatureMemory | None = None
+        """What a frozen network gives for the training images. None: nothing is kept."""
 
     @property
     def row_names(self) -> tuple[str, ...]:
@@ -190,7 +144,18 @@ class Detector(nn.Module):
         if detect is None:
             detect = targets is None
         with preferred_backend(self.clustering):
+            if self.memory is not None and truth is not None and not detect:
+                features, candidates = self.memory.recall(images, batch, self._frozen_outputs)
+                return Output(self._join_losses(features, candidates, {}, truth))
             return self._run(batch, truth, detect=detect)
+
+    def _frozen_outputs(self, batch: ImageBatch) -> tuple[dict[str, Tensor], Candidates]:
+        """Return what the stage is trained on, as a frozen network gives it."""
+        assert self.stage is not None
+        features = self.network.features(batch)
+        selection = _selection(self.stage.config)
+        candidates, _ = self.network.candidates(features, batch, None, selection)
+        return {name: features[name] for name in self.stage.levels}, candidates
 
     def _run(self, batch: ImageBatch, truth: Targets | None, *, detect: bool) -> Output:
         """Compute losses if there is a truth in the network's pixels, and detections if asked."""
@@ -211,19 +176,27 @@ class Detector(nn.Module):
         if self.stage is None:
             only = Selection(losses_only=True)
             return settle(self.network.candidates(features, batch, targets, only)[1], device)
-        config = self.stage.config
-        selection = Selection(config.candidates, config.max_candidates, config.score_threshold)
         # Without targets a frozen network gives the candidates of evaluation mode and no losses.
         trained_on = None if self.frozen else targets
+        selection = _selection(self.stage.config)
         candidates, losses = self.network.candidates(features, batch, trained_on, selection)
+        return self._join_losses(features, candidates, losses, targets)
+
+    def _join_losses(
+        self,
+        features: dict[str, Tensor],
+        candidates: Candidates,
+        losses: Mapping[str, Tensor | CountedLoss],
+        targets: Targets,
+    ) -> dict[str, Tensor]:
+        """Return the losses of the network times alpha, and those of the stage."""
+        assert self.stage is not None
         clusters = cluster(candidates, self.network.nms_threshold)
         # One collective serves the losses of the network and those of the stage.
         of_stage = self.stage.counted_losses(features, clusters, targets)
-        settled = settle({**losses, **of_stage}, device)
-        return {
-            name: loss if name in of_stage else config.alpha * loss
-            for name, loss in settled.items()
-        }
+        settled = settle({**losses, **of_stage}, clusters.keys.device)
+        alpha = self.stage.config.alpha
+        return {name: loss if name in of_stage else alpha * loss for name, loss in settled.items()}
 
     def detect(
         self, features: dict[str, Tensor], batch: ImageBatch
@@ -279,6 +252,11 @@ class Detector(nn.Module):
             {name: to_given(row, batch) for name, row in rows.items()},
             {} if self.stage is None else {POST_NMS_ROW: milliseconds},
         )
+
+
+def _selection(config: StageConfig) -> Selection:
+    """Return which candidates the stage is trained on."""
+    return Selection(config.candidates, config.max_candidates, config.score_threshold)
 
 
 def attach(

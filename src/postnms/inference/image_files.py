@@ -15,7 +15,7 @@ from postnms.data.dataset import Category
 from postnms.data.image_files import MAX_PIXELS, load_image
 from postnms.data.transforms import InputSize
 from postnms.detectors import Detector
-from postnms.detectors.detector import ROW_TITLES
+from postnms.detectors.output import ROW_TITLES
 from postnms.drawing.boxes import save_picture, side_by_side
 from postnms.errors import UserError
 from postnms.evaluation.results import to_results

@@ -7,7 +7,7 @@ from PIL import Image
 
 from postnms.data.loader import DetectionData
 from postnms.detectors import Detector
-from postnms.detectors.detector import ROW_TITLES
+from postnms.detectors.output import ROW_TITLES
 from postnms.drawing.boxes import draw_boxes, save_picture, side_by_side
 from postnms.inference.whole_images import detect_images
 from postnms.structures import Detections

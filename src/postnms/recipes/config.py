@@ -35,6 +35,13 @@ class TrainingConfig(Config):
     detector, must fit exactly in any case."""
     freeze: Literal["none", "detector"] = "none"
     """``detector``: train only the stage, on a detector that stays as it is."""
+    feature_memory: Literal["memory", "file", "none"] = "memory"
+    """Where a frozen detector keeps what it gives for each training image, so that later epochs
+    cost what the stage costs. ``file``: in a memory-mapped file in the run folder. It is not in use
+    if ``data.augmentation`` changes more than the orientation, since no image then comes twice."""
+    feature_memory_gib: Annotated[float, Field(gt=0)] = 2.0
+    """Largest size of ``feature_memory`` in GiB for each process, above 0. What is over it is
+    computed each time."""
     iterations: Length
     """Number of training steps, or of epochs: ``20 epochs``."""
     batch_size: Positive = 16

@@ -9,7 +9,7 @@ from typing import Any
 
 from postnms.data.dataset import Category
 from postnms.data.formats.fields import is_text
-from postnms.detectors.detector import ROW_TITLES
+from postnms.detectors.output import ROW_TITLES
 from postnms.errors import UserError, shown
 from postnms.evaluation.results import Evaluation, Results
 from postnms.files.atomic import write_json

@@ -3,6 +3,7 @@
 A run that was interrupted continues exactly as if it had not stopped.
 """
 
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from postnms.data.digest import digest_of
 from postnms.data.loader import Batch, DetectionData, TrainBatches, collate
 from postnms.data.splits import Splits
 from postnms.detectors import Detector
+from postnms.detectors.frozen import FeatureMemory
 from postnms.distributed.processes import get_accelerator
 from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation, Results
@@ -37,6 +39,8 @@ from postnms.training.state import Trained
 from postnms.training.step import step_generators, stop_unless_finite, training_step
 from postnms.training.stopping import Stop, TrainingStopped, is_stopped, never
 from postnms.training.trackers import check_trackers
+
+logger = logging.getLogger(__name__)
 
 
 def train_splits(
@@ -117,6 +121,7 @@ def _train(
             if stopped:
                 raise TrainingStopped(finished, schedule.iterations)
         detector, last = trained.result, schedule.iterations
+        detector.memory = None
         keeps_last = config.final_weights == "last"
         if keeps_last:
             _save_weights(detector, recipe, folder, accelerator)
@@ -174,6 +179,7 @@ def _set_up(
     if config.start_from is not None and not resume:
         where = Path(config.start_from)
         start_from(detector, where, categories, exact=config.exact_weights)
+    detector.memory = feature_memory(recipe, folder)
     model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
     check_batch_size(config, accelerator)
     decay = config.average_decay
@@ -183,6 +189,21 @@ def _set_up(
     if resume:
         start = resume_training(recipe, digest, schedule, folder, categories, trained, accelerator)
     return trained, start
+
+
+def feature_memory(recipe: Recipe, folder: RunFolder) -> FeatureMemory | None:
+    """Return the memory for what a frozen detector gives. None: it would be of no use."""
+    config = recipe.training
+    if config.freeze == "none" or config.feature_memory == "none":
+        return None
+    if not recipe.data.augmentation.turns_only:
+        logger.warning(
+            "training.feature_memory is not in use: data.augmentation changes more than the "
+            "orientation of an image, so no image comes twice"
+        )
+        return None
+    most = int(config.feature_memory_gib * 2**30)
+    return FeatureMemory(most, folder.root if config.feature_memory == "file" else None)
 
 
 def check_batch_size(config: TrainingConfig, accelerator: Accelerator) -> None:

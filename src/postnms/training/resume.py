@@ -30,6 +30,8 @@ FREE_TO_CHANGE = (
     "detector.clustering",
     "data.workers",
     "data.cache",
+    "training.feature_memory",
+    "training.feature_memory_gib",
     "training.iterations",
     "training.steps",
     "training.log_every",

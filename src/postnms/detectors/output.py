@@ -1,0 +1,60 @@
+"""What a detector gives: losses, rows of detections, and the steps on the way to them.
+
+B: images of the batch.
+"""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from postnms.detectors.torchvision.dicts import to_dicts
+from postnms.structures import NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW, Candidates, Detections
+
+ROW_TITLES = {
+    NMS_ROW: "NMS",
+    POST_NMS_ROW: "post-NMS",
+    SECOND_NMS_ROW: "post-NMS, second NMS",
+}
+"""Every row that a detector can give, and its title for people."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """The result of one forward pass."""
+
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    """Scalars that sum to the total loss. Empty without targets."""
+    rows: dict[str, Detections] = field(default_factory=dict)
+    """Detections by row, in pixels of the images as given: ``nms``, with a stage ``post_nms``, and
+    with a second NMS ``post_nms_second_nms``."""
+    cut: Tensor | None = None
+    """(B,) bool: NMS kept more boxes of the image than the network's ``max_detections``, and the
+    rows have the best of them. None without detections."""
+    dict_labels: tuple[int, ...] = ()
+    """The label of each class in torchvision's dicts, see :attr:`Detector.dict_labels`."""
+
+    def to_torchvision(self, row: str | None = None) -> list[dict[str, Tensor]]:
+        """Return a row as torchvision's detectors give it: ``boxes, labels, scores`` of each image.
+
+        Labels are numbered as in the targets, see :attr:`Detector.dict_labels`. ``row`` is the name
+        of the row. None: the last one, which is that of the stage if there is a stage. Raises
+        ValueError if the output does not have the row.
+        """
+        name = next(reversed(self.rows), None) if row is None else row
+        if name not in self.rows:
+            had = ", ".join(self.rows) or "no detections: with targets they need detect=True"
+            raise ValueError(f"row: expected one of the output's, which has {had}; got {row!r}")
+        return to_dicts(self.rows[name], self.dict_labels)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The steps of one forward pass in evaluation mode, in pixels of the images as given."""
+
+    candidates: Candidates
+    """The boxes before suppression. With a stage they have the extra column ``refined_boxes``."""
+    rows: dict[str, Detections]
+    """As in :class:`Output`."""
+    milliseconds: dict[str, float]
+    """By row, the time of clustering and the stage together for the whole batch. Empty without a
+    stage."""
