@@ -98,6 +98,9 @@ def test_positions_are_those_in_the_lists_as_they_are(make):
     assert turned.objects.category.tolist() == [1, 0, 0]
     turned = dataclasses.replace(truth, content={**content, "images": IMAGES[::-1]})
     assert turned.objects.image.tolist() == [1, 2, 1]
+    images = Entries(columnar().images.columns.take(np.array([2, 1, 0])))
+    turned = dataclasses.replace(truth, content={**content, "images": images})
+    assert turned.objects.image.tolist() == [1, 2, 1]
 
 
 @pytest.mark.parametrize("make", [lists, columnar])
