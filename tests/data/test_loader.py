@@ -1,5 +1,7 @@
 """Samples and batches of a split, and the endless order of the training batches."""
 
+import dataclasses
+import os
 from itertools import islice
 from pathlib import Path
 
@@ -10,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data._utils.pin_memory import pin_memory as pin_of_the_loader
 
+from postnms.data import workers
 from postnms.data.dataset import Category, Dataset, Record, Truth
 from postnms.data.loader import DetectionData, TrainBatches, batches, collate
 from postnms.data.transforms import AugmentationConfig
+from postnms.errors import UserError
 
 
 def dataset(*sizes):
@@ -61,6 +65,69 @@ def test_batches_of_a_split_come_in_order_and_the_last_is_smaller():
     data = DetectionData(DATA, 20, 100)
     assert [batch.image_ids for batch in batches(data, range(3), 2)] == [[100, 101], [102]]
     assert [batch.image_ids for batch in batches(data, range(1, 3), 1)] == [[101], [102]]
+
+
+@pytest.fixture
+def few_are_enough(monkeypatch):
+    """Any number of images is worth the start of workers."""
+    monkeypatch.setattr(workers, "IMAGES_A_WORKER", 1)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_workers_give_the_same_batches_in_the_same_order(few_are_enough, count):
+    plain = list(batches(DetectionData(DATA, 20, 100), range(3), 2))
+    before = torch.random.get_rng_state()
+    found = list(batches(DetectionData(DATA, 20, 100, workers=count), range(3), 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert [batch.image_ids for batch in found] == [[100, 101], [102]]
+    for mine, theirs in zip(found, plain, strict=True):
+        pairs = zip(mine.images, theirs.images, strict=True)
+        assert all(torch.equal(*pair) for pair in pairs)
+        assert torch.equal(mine.targets.boxes, theirs.targets.boxes)
+        assert mine.original_sizes == theirs.original_sizes
+
+
+def test_batches_are_made_in_other_processes_if_it_pays(few_are_enough, monkeypatch):
+    def processes(**options):
+        made = [batch.image_ids for batch in batches(Numbered(DATA, 20, 100, **options), ONE, 1)]
+        return [pid == os.getpid() for (pid,) in made]
+
+    assert processes(workers=1) == [False]
+    assert processes(workers=0) == [True]
+    assert processes(workers=1, cache=True) == [True]
+    monkeypatch.setattr(workers, "IMAGES_A_WORKER", 2)
+    assert processes(workers=1) == [True]
+
+
+ONE = range(1)
+
+
+class Numbered(DetectionData):
+    """Samples whose id is the number of the process that read them."""
+
+    def __getitem__(self, item):
+        return dataclasses.replace(super().__getitem__(item), image_id=os.getpid())
+
+
+def test_the_message_of_an_image_that_cannot_be_read_is_the_same_with_workers(few_are_enough):
+    bare = dataclasses.replace(DATA.records[0], pixels=None)
+    data = Dataset(DATA.truth, (bare, *DATA.records[1:]))
+    for count in (0, 1):
+        with pytest.raises(UserError, match=r"^0\.png: no such image$"):
+            list(batches(DetectionData(data, 20, 100, workers=count), range(3), 2))
+
+
+def test_batches_are_pinned_on_request(monkeypatch):
+    asked = []
+
+    def loader(data, count, **options):
+        asked.append(options["pin_memory"])
+        return [data[index] for index in range(len(data))]
+
+    monkeypatch.setattr(workers, "new_loader", loader)
+    found = list(batches(DetectionData(DATA, 20, 100), range(3), 2, pin_memory=True))
+    assert asked == [True]
+    assert [batch.image_ids for batch in found] == [[100, 101], [102]]
 
 
 def test_the_cache_gives_the_same_and_reads_once(monkeypatch):

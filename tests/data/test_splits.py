@@ -1,13 +1,21 @@
 """The splits of a run, from a data folder or from the built-in scenes."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from postnms.data.config import DataConfig
 from postnms.data.dataset import Category
-from postnms.data.scenes.generator import CATEGORIES, ScenesConfig, write_scenes
+from postnms.data.digest import digest_of
+from postnms.data.scenes.generator import (
+    CATEGORIES,
+    ScenesConfig,
+    scenes_dataset,
+    write_scenes,
+)
 from postnms.data.splits import find_truth, open_dataset, open_splits, open_val
 from postnms.data.transforms import AugmentationConfig
 from postnms.errors import UserError
@@ -115,3 +123,53 @@ def test_a_split_without_images_or_annotations_is_named(folder, split, field):
     }[field]
     with pytest.raises(UserError, match=rf"instances_{split}\.json: {message}"):
         open_splits(ON_DISK, folder, (48, 48))
+
+
+@pytest.fixture
+def folder_with_empty_images(folder):
+    """Take the objects of image 1 of both splits, and make those of image 2 crowd regions."""
+    for split in ("train", "val"):
+        path = folder / f"instances_{split}.json"
+        content = json.loads(path.read_text())
+        first, second = (entry["id"] for entry in content["images"][:2])
+        content["annotations"] = [
+            {**entry, "iscrowd": int(entry["image_id"] == second)}
+            for entry in content["annotations"]
+            if entry["image_id"] != first
+        ]
+        path.write_text(json.dumps(content))
+    return folder
+
+
+def test_training_images_without_objects_are_left_out_by_a_field(folder_with_empty_images):
+    every = open_splits(ON_DISK, folder_with_empty_images, (48, 48))
+    some = open_splits(DataConfig(images_without_objects=False), folder_with_empty_images, (48, 48))
+    assert (len(every.train), len(some.train)) == (3, 1)
+    assert len(every.val) == len(some.val) == 2
+    last, only = every.train[2], some.train[0]
+    assert (last.image_id, last.original_size) == (only.image_id, only.original_size)
+    assert torch.equal(last.image, only.image)
+    assert torch.equal(last.boxes, only.boxes)
+    assert torch.equal(last.labels, only.labels)
+    assert some.train.dataset.truth.annotations == every.train.dataset.truth.annotations
+    digests = [digest_of(splits.train.dataset, splits.val.dataset) for splits in (every, some)]
+    assert digests[0] != digests[1]
+
+
+def test_records_in_memory_are_left_out_too():
+    made = scenes_dataset(SCENES, 0, "train")
+    first, *others = made.records
+    bare = dataclasses.replace(
+        first, boxes=first.boxes[:0], labels=first.labels[:0], crowd=first.crowd[:0]
+    )
+    crowd = dataclasses.replace(others[0], crowd=np.ones_like(others[0].crowd))
+    left = dataclasses.replace(made, records=(bare, crowd, others[1])).with_objects()
+    assert [record.id for record in left.records] == [others[1].id]
+
+
+def test_no_image_with_an_object(folder):
+    path = folder / "instances_train.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
+    with pytest.raises(UserError, match=r"expected an image with an object, got 3 without"):
+        open_splits(DataConfig(images_without_objects=False), folder, (48, 48))
+    assert len(open_splits(ON_DISK, folder, (48, 48)).train) == 3

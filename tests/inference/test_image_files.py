@@ -5,8 +5,9 @@ import json
 import pytest
 from PIL import Image
 
+from postnms.data import workers as data_workers
 from postnms.errors import UserError
-from postnms.inference import image_files
+from postnms.inference import image_files, reading
 from postnms.inference.image_files import Drawing, predict_files
 from postnms.runs.folder import RunFolder, read_categories
 from postnms.runs.loading import load_detector
@@ -21,15 +22,16 @@ def predict(trained_run, tmp_path):
     folder = RunFolder(trained_run)
     detector = load_detector(folder)
 
-    def call(*names, out="out", drawing=PLAIN, about=None):
+    def call(*names, out="out", drawing=PLAIN, about=None, workers=0):
         paths = [tmp_path / name for name in names]
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 Image.new("RGB", (40, 30), "green").save(path)
         size = tiny().detector.input_size
+        categories, where = read_categories(folder), tmp_path / out
         return predict_files(
-            detector, size, read_categories(folder), paths, tmp_path / out, drawing, about
+            detector, size, categories, paths, where, drawing, about, workers=workers
         )
 
     return call
@@ -190,3 +192,39 @@ def test_an_image_that_could_not_be_read_is_tried_again(predict, tmp_path):
     (tmp_path / "b.png").unlink()
     assert predict("a.png", "b.png").unread == []
     assert written(tmp_path / "out") == (["a.png", "b.png"], [1, 2])
+
+
+def test_workers_change_nothing(predict, tmp_path, monkeypatch):
+    """Also for an image that cannot be read, and for one that is too large to be read ahead."""
+    monkeypatch.setattr(data_workers, "IMAGES_A_WORKER", 1)
+    monkeypatch.setattr(reading, "LARGE", 40 * 60)
+    (tmp_path / "b.png").write_text("no image")
+    Image.new("RGB", (40, 60), "blue").save(tmp_path / "c.png")
+    names = ("a.png", "b.png", "c.png", "d.png")
+    plain = predict(*names, out="plain")
+    ahead = predict(*names, out="ahead", workers=2)
+    assert ahead == plain
+    assert "b.png: cannot be read as an image" in ahead.unread[0]
+    for path in (tmp_path / "plain").iterdir():
+        assert (tmp_path / "ahead" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert predict(*names, out="ahead", workers=2).skipped == 3
+
+
+def test_files_are_read_in_other_processes_and_large_ones_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_workers, "IMAGES_A_WORKER", 1)
+    monkeypatch.setattr(reading, "LARGE", 1200)
+    here = []
+    original = reading.load_image
+    monkeypatch.setattr(
+        reading, "load_image", lambda path, **rest: here.append(path) or original(path, **rest)
+    )
+    paths = [tmp_path / "small.png", tmp_path / "large.png", tmp_path / "none.png"]
+    Image.new("RGB", (40, 29), "green").save(paths[0])
+    Image.new("L", (40, 30), 77).save(paths[1])
+    small, large, none = reading.read_files(paths, 1)
+    assert here == [paths[1]]
+    assert (small.image.size, small.image.getpixel((39, 28))) == ((40, 29), (0, 128, 0))
+    assert large.image.getpixel((0, 0)) == (77, 77, 77)
+    assert small.stamp[0] == paths[0].stat().st_size
+    assert (none.image, none.stamp) == (None, [0, 0])
+    assert "none.png: no such image" in none.error

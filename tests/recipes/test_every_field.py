@@ -82,6 +82,7 @@ DATA = {
     "train_images": "train",
     "val_annotations": "b.json",
     "val_images": "val",
+    "images_without_objects": False,
     "val_fraction": 0.25,
     "scenes": SCENES,
     "augmentation": AUGMENTATION,

@@ -119,6 +119,11 @@ def test_cascade_recipes_differ_in_the_scores_alone():
     ]
 
 
+def test_the_recipes_on_coco_alone_leave_images_without_objects_out():
+    trained_on = {name: get_recipe(name).data.images_without_objects for name in RECIPES}
+    assert trained_on == {name: "_1x" not in name for name in RECIPES}
+
+
 def test_unknown_recipes_are_named_with_the_nearest():
     with pytest.raises(UserError, match=r"recipe 'dmo': no such recipe \(did you mean 'demo'\?\)"):
         get_recipe("dmo")

@@ -22,8 +22,10 @@ def dump_candidates(
     """
     device = next(detector.parameters()).device
     count = 0
-    for number, batch in enumerate(batches(data, range(len(data)), batch_size)):
-        images = [image.to(device) for image in batch.images]
+    pinned = device.type == "cuda"
+    loaded = batches(data, range(len(data)), batch_size, pin_memory=pinned)
+    for number, batch in enumerate(loaded):
+        images = [image.to(device, non_blocking=True) for image in batch.images]
         if number == 0:
             # The first call compiles kernels. That is not part of the time of the stage.
             detector.trace(images, selection)

@@ -13,6 +13,7 @@ from postnms.errors import UserError
 if TYPE_CHECKING:
     from postnms.inference.exports import Exports
     from postnms.inference.image_files import Drawing, Predicted
+    from postnms.inference.reading import ReadImage
     from postnms.inference.tiles import Tiling
     from postnms.prediction import Model
     from postnms.recipes import Recipe
@@ -33,28 +34,32 @@ class PredictionJob:
 
     def print_only(self, stream: IO[str] | None) -> list[str]:
         """Print a line of JSON about each image, and return what could not be read."""
-        from postnms.prediction.inputs import Source
+        from postnms.inference.reading import read_files
 
         unread = []
+        read = read_files(self.paths, self.recipe.data.workers, self.max_pixels)
         with progress_bar("images", len(self.paths)) as done:
-            for path in self.paths:
+            for path, file in zip(self.paths, read, strict=True):
                 try:
-                    [found] = self.model.stream(
-                        [Source(str(path), path)],
-                        row=self.row,
-                        min_score=self.min_score,
-                        tiling=self.tiling,
-                        max_pixels=self.max_pixels,
-                    )
-                    height, width = found.image_size
-                    records = found.to_records()
-                    about = {"height": height, "width": width, "detections": records}
+                    about = self._look_at(path, file)
                 except UserError as error:
                     unread.append(str(error))
                     about = {"error": str(error)}
                 self._print(stream, str(path), about)
                 done(1)
         return unread
+
+    def _look_at(self, path: Path, file: "ReadImage") -> dict[str, Any]:
+        """Return the facts of an image. Raises UserError if it could not be read."""
+        from postnms.prediction.inputs import Source
+
+        if file.image is None:
+            raise UserError(file.error)
+        source = Source(str(path), image=file.image)
+        options = {"row": self.row, "min_score": self.min_score, "tiling": self.tiling}
+        [found] = self.model.stream([source], **options)
+        height, width = found.image_size
+        return {"height": height, "width": width, "detections": found.to_records()}
 
     def write(
         self,
@@ -99,6 +104,7 @@ class PredictionJob:
                 exports=exports,
                 report=None if stream is None else report,
                 done=done,
+                workers=recipe.data.workers,
             )
 
     def _print(self, stream: IO[str] | None, file_name: str, about: Mapping[str, Any]) -> None:

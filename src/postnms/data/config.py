@@ -32,6 +32,10 @@ class DataConfig(Config):
     """Path of the COCO annotation file of the validation split. None: as for the training split."""
     val_images: str | None = None
     """Path of the folder with the images of the validation split. None: as for training."""
+    images_without_objects: bool = True
+    """Whether training images without objects are trained on, as images of background alone. An
+    image counts as without objects if all that it has are crowd regions and boxes that are too
+    small to train on. Other splits keep all their images."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the training images that are set aside as the validation split, in (0, 1).
 
@@ -53,4 +57,7 @@ class DataConfig(Config):
     max_pixels: Positive = MAX_PIXELS
     """Largest number of pixels of an image. A file with more is refused before it is decoded."""
     workers: Annotated[int, Field(ge=0)] = 4
-    """Number of processes that load training batches, at least 0. 0: the training process does."""
+    """Number of processes that read images ahead in training, evaluation, dumps and predictions, at
+    least 0. 0: the process that needs them reads them.
+
+    With ``cache``, and for a few images, evaluation, dumps and predictions do without them."""

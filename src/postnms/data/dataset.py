@@ -9,18 +9,17 @@ m: objects of an image.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from postnms.data.image_files import MAX_PIXELS, load_image
+from postnms.data.columns import Entries, ImageColumns, ObjectColumns, columns_of, object_columns
+from postnms.data.ids import Ids, ImageId
+from postnms.data.records import Record, counts_of_records, take_records, with_labels
 from postnms.errors import UserError, shown
 
-ImageId = int | str
-"""The id of an image as the user's file has it. 1 and "1" are different ids."""
+__all__ = ["Category", "Dataset", "ImageId", "Record", "Truth"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,12 @@ class Truth:
     categories: tuple[Category, ...]
     """In the order of the labels."""
     content: dict[str, Any]
-    """COCO's dict as it was read, with ``area`` and ``iscrowd`` in every annotation.
+    """COCO's dict with the fields that are used, and with ``area`` and ``iscrowd`` in every
+    annotation.
 
-    Ids of images are integers or strings, those of categories are integers.
+    Ids of images are integers or strings, those of categories are integers. The readers of files
+    give ``images`` and ``annotations`` as :class:`postnms.data.columns.Entries`, which make each
+    dict when it is asked for. Plain lists of dicts do as well.
     """
     source: str
     """The file, or the name of the built-in data: for messages."""
@@ -48,14 +50,29 @@ class Truth:
     """False for a test split, whose file has no ``annotations``."""
 
     @property
-    def images(self) -> list[dict[str, Any]]:
+    def images(self) -> Sequence[dict[str, Any]]:
         """Entries of the images, in the order of the file."""
         return self.content["images"]
 
     @property
-    def annotations(self) -> list[dict[str, Any]]:
-        """Entries of the objects, in the order of the file."""
+    def annotations(self) -> Sequence[dict[str, Any]]:
+        """Entries of the objects, in the order of the file. :attr:`objects` has them as columns."""
         return self.content["annotations"]
+
+    @cached_property
+    def objects(self) -> ObjectColumns:
+        """All annotations as columns of numbers, in the order of the file.
+
+        Positions of images are those in ``images``, positions of classes those in
+        ``content["categories"]``. Raises ValueError for an annotation of an image or a class that
+        these do not list.
+        """
+        entries, images = self.annotations, self.images
+        category_ids = tuple(entry["id"] for entry in self.content["categories"])
+        columns, of_images = columns_of(entries, ObjectColumns), columns_of(images, ImageColumns)
+        if columns is not None and of_images is not None and of_images.ids is columns.image_ids:
+            return columns.with_category_ids(category_ids)
+        return object_columns(entries, Ids.of(entry["id"] for entry in images), category_ids)
 
     def with_categories(self, categories: Sequence[Category]) -> "Truth":
         """Return the truth with the classes, and so with the labels, of another split.
@@ -80,17 +97,20 @@ class Truth:
                 f"{shown([f'{c.id} {c.name}' for c in known])}, got also {named}"
             )
         id_of = {category.id: by_name[category.name] for category in self.categories}
-        content = {
-            **self.content,
-            "categories": [
-                {**entry, "id": id_of[entry["id"]]}
-                for entry in self.content["categories"]
-                if entry["id"] in id_of
-            ],
-            "annotations": [
+        named = [
+            {**entry, "id": id_of[entry["id"]]}
+            for entry in self.content["categories"]
+            if entry["id"] in id_of
+        ]
+        columns = columns_of(self.annotations, ObjectColumns)
+        if columns is None:
+            annotations = [
                 {**entry, "category_id": id_of[entry["category_id"]]} for entry in self.annotations
-            ],
-        }
+            ]
+        else:
+            ids = tuple(entry["id"] for entry in named)
+            annotations = Entries(columns.with_category_ids(ids, id_of))
+        content = {**self.content, "categories": named, "annotations": annotations}
         return replace(self, categories=known, content=content)
 
     def without_category(self, name: str) -> "Truth":
@@ -104,60 +124,17 @@ class Truth:
 
     def part(self, keep: Callable[[dict[str, Any]], bool]) -> "Truth":
         """Return the truth of the images for whose entries ``keep`` is true."""
-        images = [entry for entry in self.images if keep(entry)]
-        ids = {entry["id"] for entry in images}
-        annotations = [entry for entry in self.annotations if entry["image_id"] in ids]
-        content = {**self.content, "images": images, "annotations": annotations}
-        return replace(self, content=content)
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image and its objects, to train on.
-
-    Boxes are clipped to the image. Degenerate boxes are left out.
-    """
-
-    id: ImageId
-    path: Path
-    height: int
-    width: int
-    boxes: NDArray[np.float32]
-    """(m, 4) xyxy, pixels."""
-    labels: NDArray[np.int64]
-    """(m,) 0..K-1."""
-    crowd: NDArray[np.bool_]
-    """(m,). True: the box covers a group of objects."""
-    pixels: NDArray[np.uint8] | None = None
-    """(height, width, 3) where the image is made in memory, else None."""
-    source: Callable[[], Image.Image] | None = None
-    """Gives the RGB image where it is an item of the user's own sequence, else None."""
-
-    @property
-    def has_file(self) -> bool:
-        """Whether the image is the file at ``path``."""
-        return self.pixels is None and self.source is None
-
-    def load(self, max_pixels: int = MAX_PIXELS) -> Image.Image:
-        """Return the image in RGB.
-
-        Raises UserError if it cannot be read, has more pixels than ``max_pixels``, or has another
-        size than the annotations say.
-        """
-        if self.pixels is not None:
-            return Image.fromarray(self.pixels)
-        if self.source is not None:
-            return self._of_source(self.source)
-        return load_image(self.path, size=(self.height, self.width), max_pixels=max_pixels)
-
-    def _of_source(self, source: Callable[[], Image.Image]) -> Image.Image:
-        image = source()
-        if (image.height, image.width) != (self.height, self.width):
-            raise UserError(
-                f"{self.path}: expected {self.width} x {self.height} px as when it was first read, "
-                f"got {image.width} x {image.height}"
-            )
-        return image
+        chosen = [keep(entry) for entry in self.images]
+        rows = np.flatnonzero(np.array(chosen, np.bool_))
+        columns = columns_of(self.images, ImageColumns)
+        if columns is None:
+            images = [self.images[row] for row in rows.tolist()]
+            ids = Ids.of(entry["id"] for entry in images)
+        else:
+            columns = columns.take(rows)
+            images, ids = Entries(columns), columns.ids
+        objects = Entries(self.objects.of_images(rows, ids))
+        return replace(self, content={**self.content, "images": images, "annotations": objects})
 
 
 @dataclass(frozen=True)
@@ -165,7 +142,7 @@ class Dataset:
     """One split of a data set: its images to train on, and its truth to evaluate against."""
 
     truth: Truth
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     """In the order of the file."""
 
     @property
@@ -194,5 +171,12 @@ class Dataset:
         table = np.array(
             [label_of.get(own, label_by_name[own.name]) for own in self.categories], np.int64
         )
-        records = tuple(replace(record, labels=table[record.labels]) for record in self.records)
-        return Dataset(truth, records)
+        return Dataset(truth, with_labels(self.records, table))
+
+    def with_objects(self) -> "Dataset":
+        """Return the split without the records of images that have no object to train on.
+
+        Crowd regions are no objects. The truth stays as it is.
+        """
+        rows = np.flatnonzero(counts_of_records(self.records, crowd=False))
+        return replace(self, records=take_records(self.records, rows))

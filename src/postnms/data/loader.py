@@ -8,6 +8,7 @@ B: images of a batch.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from postnms.data.dataset import Dataset, ImageId
 from postnms.data.image_files import MAX_PIXELS
+from postnms.data.records import sizes_of_records
 from postnms.data.transforms import AugmentationConfig, Sample, augment, resize
+from postnms.data.workers import load_ahead, worth_starting
 from postnms.structures import Targets, take
 
 
@@ -81,6 +84,7 @@ class DetectionData(torch_data.Dataset[Sample]):
         cache: True: keep the resized images in memory.
         seed: seed of the augmentation.
         max_pixels: largest number of pixels that an image may have.
+        workers: number of processes that read the images of :func:`batches`. 0: none but this one.
 
     Example:
         >>> from postnms.data.scenes.generator import ScenesConfig, scenes_dataset
@@ -100,6 +104,7 @@ class DetectionData(torch_data.Dataset[Sample]):
         cache: bool = False,
         seed: int = 0,
         max_pixels: int = MAX_PIXELS,
+        workers: int = 0,
     ) -> None:
         self.dataset = dataset
         self.min_size = min_size
@@ -107,6 +112,7 @@ class DetectionData(torch_data.Dataset[Sample]):
         self.augmentation = augmentation
         self.seed = seed
         self.max_pixels = max_pixels
+        self.workers = workers
         self.cache: dict[tuple[int, float], Tensor] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -118,7 +124,8 @@ class DetectionData(torch_data.Dataset[Sample]):
 
         A training batch has images of one group only, which keeps the padding small.
         """
-        return [int(record.width >= record.height) for record in self.dataset.records]
+        sizes = sizes_of_records(self.dataset.records)
+        return (sizes[:, 1] >= sizes[:, 0]).astype(int).tolist()
 
     def __getitem__(self, item: int | tuple[int, int]) -> Sample:
         epoch, index = item if isinstance(item, tuple) else (None, item)
@@ -265,10 +272,22 @@ def seeded_generator(*key: int, device: torch.device | str = "cpu") -> torch.Gen
     return torch.Generator(device).manual_seed(int(seed) & (2**63 - 1))
 
 
-def batches(data: DetectionData, indices: range, batch_size: int) -> Iterator[Batch]:
+def batches(
+    data: DetectionData, indices: range, batch_size: int, *, pin_memory: bool = False
+) -> Iterator[Batch]:
     """Yield batches of the given images of a split, in order and without augmentation.
 
-    The last batch may be smaller than ``batch_size``.
+    The last batch may be smaller than ``batch_size``. Batches are read ahead by ``data.workers``
+    processes, if the images are many enough for that and are not kept in memory here. With
+    ``pin_memory`` they are in page-locked memory, from where copies to a GPU need no wait.
+
+    Raises UserError for an image that cannot be read.
     """
-    for start in range(0, len(indices), batch_size):
-        yield collate([data[index] for index in indices[start : start + batch_size]])
+    parts = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    # What a worker keeps ends with it, so images that are kept are read by this process.
+    workers = 0 if data.cache is not None else worth_starting(data.workers, len(indices))
+    yield from load_ahead(partial(_batch_of, data), parts, workers, pin_memory=pin_memory)
+
+
+def _batch_of(data: DetectionData, indices: range) -> Batch:
+    return collate([data[index] for index in indices])

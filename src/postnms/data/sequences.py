@@ -19,9 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from postnms.config import Progress, no_progress
+from postnms.data.columns import Entries, ImageColumns, ObjectRows
 from postnms.data.dataset import Category, Dataset, Record, Truth
 from postnms.data.formats.coco import LEAST_SIDE, clip_boxes
+from postnms.data.ids import Ids, Texts
 from postnms.data.image_objects import to_image
+from postnms.data.records import sizes_of_records
 from postnms.errors import UserError, shown
 
 logger = logging.getLogger(__name__)
@@ -204,7 +207,7 @@ def _record(
     labels_from: int,
 ) -> Record:
     height, width = size
-    boxes, solid = clip_boxes(objects.boxes, height, width)
+    boxes, solid = clip_boxes(objects.boxes, np.array(size, np.int32))
     return Record(
         index,
         Path(f"{name}_{index}"),
@@ -223,28 +226,23 @@ def _truth(
     categories: tuple[Category, ...],
     name: str,
 ) -> Truth:
-    annotations: list[dict[str, Any]] = []
-    for record, objects in zip(records, items, strict=True):
+    ids = Ids.of(record.id for record in records)
+    numbers = {category.id: number for number, category in enumerate(categories)}
+    rows = ObjectRows(ids, list(numbers))
+    for position, objects in enumerate(items):
         columns = (objects.boxes, objects.labels, objects.crowd, objects.areas)
         for box, label, crowd, area in zip(*(c.tolist() for c in columns), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": record.id,
-                    "category_id": label,
-                    "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-                    "area": area,
-                    "iscrowd": int(crowd),
-                }
-            )
-    images = [
-        {"id": r.id, "file_name": r.path.name, "height": r.height, "width": r.width}
-        for r in records
-    ]
-    named = [{"id": category.id, "name": category.name} for category in categories]
-    return Truth(
-        categories, {"images": images, "annotations": annotations, "categories": named}, name
+            bbox = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+            rows.add(position, numbers[label], bbox, area, crowd)
+    images = ImageColumns(
+        ids, Texts.of(record.path.name for record in records), sizes_of_records(records)
     )
+    content = {
+        "images": Entries(images),
+        "annotations": Entries(rows.columns(range(1, len(rows) + 1))),
+        "categories": [{"id": category.id, "name": category.name} for category in categories],
+    }
+    return Truth(categories, content, name)
 
 
 def _column(

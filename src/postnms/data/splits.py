@@ -4,6 +4,7 @@ They come from a data folder, whose layout is recognised (:mod:`postnms.data.lay
 built-in scenes if there is no folder.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +16,12 @@ from postnms.data.formats.coco import read_truth
 from postnms.data.layouts import FoundData, FoundSplit, canonical, recognise
 from postnms.data.loader import DetectionData
 from postnms.data.scenes.generator import scenes_dataset
+from postnms.data.shared import read_once
 from postnms.data.transforms import AugmentationConfig, InputSize
 from postnms.errors import UserError, shown_name
 from postnms.files.json_files import LIMITS, JsonLimits
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,14 @@ def open_splits(config: DataConfig, root: Path | None, size: InputSize, seed: in
         (3, 2)
     """
     found = None if root is None else find_data(config, root, seed)
-    dataset = read_split(config, found, "train", seed)
-    train = prepare(dataset, config, size, config.augmentation, seed)
+    dataset = _read_shared(config, found, "train", seed)
     val = open_split(config, found, "val", dataset.categories, size, seed)
-    for split in (train, val):
-        if not split.dataset.annotated:
-            raise UserError(f"{split.dataset.source}: annotations: expected a list, got nothing")
-        if not len(split):
-            raise UserError(f"{split.dataset.source}: images: expected at least one, got none")
-    return Splits(train, val, root, found)
+    for split in (dataset, val.dataset):
+        if not split.annotated:
+            raise UserError(f"{split.source}: annotations: expected a list, got nothing")
+        if not len(split.records):
+            raise UserError(f"{split.source}: images: expected at least one, got none")
+    return Splits(prepare_train(dataset, config, size, seed), val, root, found)
 
 
 def open_split(
@@ -105,7 +108,7 @@ def open_split(
         UserError: there is no such split, a file is not as it must be, or the split has a class
             that is not one of ``categories``.
     """
-    dataset = read_split(config, found, split, seed).with_label_map(categories)
+    dataset = _read_shared(config, found, split, seed).with_label_map(categories)
     return prepare(dataset, config, size, None, seed)
 
 
@@ -172,6 +175,16 @@ def read_split(config: DataConfig, found: FoundData | None, split: str, seed: in
     return scenes_dataset(config.scenes, seed, canonical(split))
 
 
+def _read_shared(config: DataConfig, found: FoundData | None, split: str, seed: int) -> Dataset:
+    """Read a split as :func:`read_split` does, once for all processes of the machine.
+
+    All processes must call this at the same point.
+    """
+    if found is None:
+        return read_split(config, found, split, seed)
+    return read_once(partial(found.read, split))
+
+
 def _named_splits(config: DataConfig, root: Path) -> Mapping[str, FoundSplit]:
     """Return the splits whose files are named in the settings."""
     names = {
@@ -186,6 +199,26 @@ def _named_splits(config: DataConfig, root: Path) -> Mapping[str, FoundSplit]:
                 split, partial(read_truth, file), root / (images or "images")
             )
     return splits
+
+
+def prepare_train(
+    dataset: Dataset, config: DataConfig, size: InputSize, seed: int
+) -> DetectionData:
+    """Return the samples of a training split: those of :func:`prepare` that are trained on.
+
+    Raises UserError if images without objects are left out, and no other is there.
+    """
+    if not config.images_without_objects:
+        images = len(dataset.records)
+        dataset = dataset.with_objects()
+        if not len(dataset.records):
+            raise UserError(
+                f"{dataset.source}: expected an image with an object, got {images} without; "
+                "data.images_without_objects=true trains on these too"
+            )
+        if left_out := images - len(dataset.records):
+            logger.info("%s: %d images without objects are left out", dataset.source, left_out)
+    return prepare(dataset, config, size, config.augmentation, seed)
 
 
 def prepare(
@@ -206,4 +239,5 @@ def prepare(
         cache=config.cache,
         seed=seed,
         max_pixels=config.max_pixels,
+        workers=config.workers,
     )

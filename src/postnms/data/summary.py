@@ -1,7 +1,6 @@
 """The numbers of a data set: images, objects, classes, sizes, and what looks like a mistake."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from postnms.config import Progress, no_progress
 from postnms.data.check import Problem, find_problems, twice
 from postnms.data.dataset import Dataset
 from postnms.data.image_files import MAX_PIXELS
+from postnms.data.records import counts_of_records, sizes_of_records
 
 AREAS = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
 """COCO's ranges of the area of an object in square pixels: the upper end is not part of a range."""
@@ -58,32 +58,33 @@ def summarise(
 ) -> SplitSummary:
     """Return the numbers of a split. ``done`` is called with 1 after every image."""
     truth = dataset.truth
-    entries = truth.annotations
+    objects = truth.objects
     names = {category.id: category.name for category in truth.categories}
-    counts = Counter(entry["category_id"] for entry in entries)
-    boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    found = np.bincount(objects.category, minlength=len(objects.category_ids)).tolist()
+    counts = dict(zip(objects.category_ids, found, strict=True))
+    boxes = objects.boxes
     area = boxes[:, 2] * boxes[:, 3]
-    size_of = {record.id: (record.width, record.height) for record in dataset.records}
-    limits = np.array([size_of[entry["image_id"]] for entry in entries], np.float64).reshape(-1, 2)
+    sides = sizes_of_records(dataset.records).astype(np.int64)
+    # Records are in the order of the images. Widths come first in the limits of x and y.
+    limits = sides[objects.image][:, ::-1]
     over = (boxes[:, :2] < -1) | (boxes[:, :2] + boxes[:, 2:] > limits + 1)
-    sides = np.array([(record.height, record.width) for record in dataset.records], np.int64)
-    with_objects = {entry["image_id"] for entry in entries}
-    same = [(e["image_id"], e["category_id"], tuple(e["bbox"])) for e in entries]
+    # Adding 0 makes -0 and 0 the same.
+    same = np.column_stack([objects.image, objects.category, boxes]) + 0.0
     return SplitSummary(
         source=dataset.source,
         images=len(dataset.records),
-        objects=len(entries),
-        crowd=sum(bool(entry["iscrowd"]) for entry in entries),
-        dropped=len(entries) - sum(len(record.labels) for record in dataset.records),
+        objects=len(objects),
+        crowd=int(objects.crowd.sum()),
+        dropped=len(objects) - int(counts_of_records(dataset.records).sum()),
         outside=int(over.any(axis=1).sum()),
-        empty_images=sum(record.id not in with_objects for record in dataset.records),
-        objects_of={name: counts[number] for number, name in names.items()},
+        empty_images=len(dataset.records) - len(np.unique(objects.image)),
+        objects_of={name: counts.get(number, 0) for number, name in names.items()},
         sides=_extremes(sides),
         sizes={
             name: int(((area >= low) & (area < high)).sum()) for name, (low, high) in AREAS.items()
         },
         same_files=twice([str(record.path) for record in dataset.records]),
-        same_boxes=twice(same),
+        same_boxes=len(same) - len(np.unique(same, axis=0)),
         problems=find_problems(dataset.records, max_pixels, done),
     )
 

@@ -96,8 +96,9 @@ def detect_split(
     results: Results = {name: [] for name in detector.row_names}
     category_ids = [category.id for category in data.dataset.categories]
     with eval_mode(detector):
-        for batch in batches(data, range(rank, len(data), world), batch_size):
-            output = detector([image.to(device) for image in batch.images])
+        shared = range(rank, len(data), world)
+        for batch in batches(data, shared, batch_size, pin_memory=device.type == "cuda"):
+            output = detector([image.to(device, non_blocking=True) for image in batch.images])
             cut(0 if output.cut is None else int(output.cut.sum()))
             for name, detections in output.rows.items():
                 results[name] += to_results(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import Category
-from postnms.data.image_files import MAX_PIXELS, load_image
+from postnms.data.image_files import MAX_PIXELS
 from postnms.data.transforms import InputSize
 from postnms.detectors import Detector
 from postnms.detectors.output import ROW_TITLES
@@ -22,8 +22,9 @@ from postnms.evaluation.results import to_results
 from postnms.files.atomic import write_json
 from postnms.files.folders import own_folder
 from postnms.inference.exports import ONLY_RESULTS, Exports
-from postnms.inference.journal import CUT, MARKER, Journal, stamp_of
+from postnms.inference.journal import CUT, MARKER, Journal
 from postnms.inference.pictures import draw_detections
+from postnms.inference.reading import ReadImage, read_files
 from postnms.inference.tiles import Tiling, detect_tiled
 from postnms.inference.whole_images import Rows, detect_images
 
@@ -65,20 +66,19 @@ class _Predictor:
     categories: Sequence[Category]
     folder: Path
     drawing: Drawing
-    max_pixels: int
     tiling: Tiling | None
 
-    def __call__(self, path: Path, planned: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, read: ReadImage, planned: Mapping[str, Any]) -> dict[str, Any]:
         """Detect objects in an image, draw them, and return the finished line of the journal.
 
         An image that cannot be read, or a picture that cannot be written, is listed. It does not
         end the work on the other images.
         """
-        # The stamp is taken first, so that a file that changes meanwhile is done again later.
-        stamp = stamp_of(path)
+        image = read.image
+        if image is None:
+            return {**planned, "error": read.error}
         cut: list[int] = []
         try:
-            image = load_image(path, max_pixels=self.max_pixels)
             rows = self._detect(image, cut.append)
             self._draw(image, rows, self.folder / planned["picture"])
         except UserError as error:
@@ -89,7 +89,7 @@ class _Predictor:
             for row, detections in rows.items()
         }
         size = {"height": image.height, "width": image.width}
-        line = {**planned, **size, "stamp": stamp, "results": results}
+        line = {**planned, **size, "stamp": read.stamp, "results": results}
         return {**line, CUT: True} if any(cut) else line
 
     def _detect(self, image: Image.Image, cut: Progress) -> Rows:
@@ -119,6 +119,7 @@ def predict_files(
     exports: Exports = ONLY_RESULTS,
     report: Callable[[Mapping[str, Any]], None] | None = None,
     done: Progress = no_progress,
+    workers: int = 0,
 ) -> Predicted:
     """Write a picture of each image and the COCO results of every row.
 
@@ -144,7 +145,8 @@ def predict_files(
         exports: what is written beside the COCO results.
         report: called at the end with the finished line of each of the images, in the order of
             their ids. The line has ``results`` or an ``error``.
-        done: called after every image.
+        done: called with the number of images that were skipped, and with 1 after every other one.
+        workers: number of processes that read the images ahead. 0: this process reads them.
 
     Raises:
         UserError: the folder holds other files or is in use, a picture would overwrite an image, or
@@ -154,7 +156,7 @@ def predict_files(
     if tiling is not None:
         settings["tiling"] = [tiling.tile, tiling.overlap, str(tiling.suppressor)]
     images = {str(path): path for path in paths}
-    predict = _Predictor(detector, size, categories, folder, drawing, max_pixels, tiling)
+    predict = _Predictor(detector, size, categories, folder, drawing, tiling)
     unread = []
     skipped = 0
     with (
@@ -162,14 +164,16 @@ def predict_files(
         Journal(folder, detector.row_names, settings) as journal,
     ):
         try:
-            for planned in _plan(images, folder, journal):
-                path = images[planned["file_name"]]
-                if journal.is_done(path):
-                    skipped += 1
-                else:
-                    line = predict(path, planned)
-                    unread += [line["error"]] if "error" in line else []
-                    journal.add(line)
+            planned = _plan(images, folder, journal)
+            left = [line for line in planned if not journal.is_done(images[line["file_name"]])]
+            skipped = len(planned) - len(left)
+            done(skipped)
+            paths_left = [images[line["file_name"]] for line in left]
+            read = read_files(paths_left, workers, max_pixels)
+            for image, about_it in zip(read, left, strict=True):
+                line = predict(image, about_it)
+                unread += [line["error"]] if "error" in line else []
+                journal.add(line)
                 done(1)
         finally:
             counts = journal.merge()

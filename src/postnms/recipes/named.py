@@ -312,9 +312,10 @@ def _on_coco(detector: AnyDetectorConfig) -> Recipe:
     """Return a recipe with the paper's schedule on COCO train2017 and val2017.
 
     It has 90,000 iterations of 16 images. The learning rate is 0.02. It is divided by 10 at
-    iteration 60,000 and again at 80,000.
+    iteration 60,000 and again at 80,000. Images without objects are left out.
     """
     return Recipe(
+        data=DataConfig(images_without_objects=False),
         detector=detector,
         training=TrainingConfig(
             iterations=90_000, batch_size=16, lr=0.02, momentum=0.9, steps=(60_000, 80_000)

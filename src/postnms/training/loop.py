@@ -4,20 +4,18 @@ A run that was interrupted continues exactly as if it had not stopped.
 """
 
 import logging
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch.utils.data import DataLoader
 
 from postnms.data.digest import digest_of
 from postnms.data.loader import Batch, DetectionData, TrainBatches, collate
 from postnms.data.splits import Splits
+from postnms.data.workers import new_loader, plain_errors
 from postnms.detectors import Detector
 from postnms.detectors.frozen import FeatureMemory
 from postnms.distributed.processes import get_accelerator
@@ -243,31 +241,16 @@ def training_batches(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    loader = DataLoader(
+    loader = new_loader(
         data,
+        recipe.data.workers,
         batch_sampler=batches,
         collate_fn=collate,
-        num_workers=recipe.data.workers,
-        worker_init_fn=_leave_interrupts,
         pin_memory=accelerator.device.type == "cuda",
-        # With a generator of its own the loader does not draw from the one that samplers use.
-        generator=torch.Generator(),
     )
-    try:
+    with plain_errors():
         for _, batch in zip(range(start, iterations), loader, strict=False):
             yield batch
-    except UserError as error:
-        # A worker of the loader puts its traceback before the message and a line break behind it.
-        message = str(error).rpartition("UserError: ")[2]
-        raise UserError(message.removesuffix(r"\n")) from error
-
-
-def _leave_interrupts(_: int) -> None:
-    """Let a worker of the loader ignore Ctrl-C, which the terminal sends to all processes.
-
-    The training still needs the worker for the iteration that it finishes before it stops.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _evaluate(

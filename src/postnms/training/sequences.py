@@ -6,7 +6,7 @@ from pathlib import Path
 
 from postnms.config import Progress, no_progress
 from postnms.data.sequences import ItemSequence, dataset_of
-from postnms.data.splits import Splits, prepare
+from postnms.data.splits import Splits, prepare, prepare_train
 from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation
 from postnms.prediction.model import Model
@@ -78,8 +78,9 @@ def _splits_of(
     names = [category.name for category in first.categories]
     second = dataset_of(val_data, "val_data", names, labels_from, done)
     size, config, seed = recipe.detector.input_size, recipe.data, recipe.seed
-    train_split = prepare(first, config, size, config.augmentation, seed)
-    return Splits(train_split, prepare(second, config, size, None, seed))
+    return Splits(
+        prepare_train(first, config, size, seed), prepare(second, config, size, None, seed)
+    )
 
 
 def recipe_of(recipe: str | PathLike[str] | Recipe) -> Recipe:

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from postnms.data.columns import Entries, ImageColumns, ObjectRows
 from postnms.data.dataset import Category, Truth
+from postnms.data.ids import Ids, Texts
 from postnms.data.image_files import read_size
 from postnms.errors import UserError, listed, shown_name
 
@@ -55,25 +59,20 @@ def truth_of(
         source: name of the annotations in messages.
         annotated: False for a test split without annotations.
     """
-    entries = []
-    annotations = []
-    for image in images:
-        name = name_of(image.path, root)
-        height, width = image.size
-        entries.append({"id": name, "file_name": name, "height": height, "width": width})
+    names = [name_of(image.path, root) for image in images]
+    ids = Ids.of(names)
+    numbers = {category.id: number for number, category in enumerate(categories)}
+    rows = ObjectRows(ids, [category.id for category in categories])
+    for position, image in enumerate(images):
         for box in image.boxes:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": name,
-                    "category_id": box.category,
-                    "bbox": box.bbox,
-                    "area": box.bbox[2] * box.bbox[3],
-                    "iscrowd": int(box.crowd),
-                }
-            )
-    named = [{"id": category.id, "name": category.name} for category in categories]
-    content = {"images": entries, "annotations": annotations, "categories": named}
+            area = box.bbox[2] * box.bbox[3]
+            rows.add(position, numbers[box.category], box.bbox, area, box.crowd)
+    sizes = np.array([image.size for image in images], np.int32).reshape(-1, 2)
+    content = {
+        "images": Entries(ImageColumns(ids, Texts.of(names), sizes)),
+        "annotations": Entries(rows.columns(range(1, len(rows) + 1))),
+        "categories": [{"id": category.id, "name": category.name} for category in categories],
+    }
     return Truth(tuple(categories), content, source, annotated)
 
 

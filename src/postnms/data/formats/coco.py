@@ -1,7 +1,8 @@
 """A reader of annotations in COCO format (https://cocodataset.org/#format-data).
 
-Every field that the library needs is checked, and an error names the file and the field. All other
-fields are kept as they are. Labels 0..K-1 are positions in the list of categories, sorted by id.
+Every field that the library needs is checked, and an error names the file and the field. Other
+fields of images and annotations, such as polygons, are not kept. Labels 0..K-1 are positions in the
+list of categories, sorted by id.
 
 Ids of images are integers or strings, which are different ids even if they look alike: 1 and "1".
 Ids of categories are integers. A whole number may be written as a float: 1.0 is read as 1. A field
@@ -11,27 +12,23 @@ usually lists objects twice, or was joined from others by mistake.
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from postnms.data.dataset import Category, Dataset, ImageId, Record, Truth
-from postnms.data.formats.fields import (
-    check_object,
-    check_unique,
-    is_number,
-    is_text,
-    read_bbox,
-    read_field,
-    read_id,
-    read_ids,
-    read_whole,
-)
-from postnms.data.formats.file_names import find_image
+from postnms.data.columns import Entries, ImageColumns, columns_of
+from postnms.data.dataset import Category, Dataset, Truth
+from postnms.data.formats.coco_objects import read_objects
+from postnms.data.formats.fields import is_text, read_id, read_ids, read_whole
+from postnms.data.formats.file_names import find_name
+from postnms.data.ids import Ids, Texts
+from postnms.data.records import FileRecords
 from postnms.errors import UserError, shown
-from postnms.files.json_files import LIMITS, JsonLimits, read_json
+from postnms.files.json_files import LIMITS, JsonLimits
+from postnms.files.json_lists import LongList, read_long_lists
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +41,12 @@ is flipped or resized.
 
 LONGEST_SIDE = 2**31 - 1
 """Longest side of an image in pixels."""
+
+FIELDS = {
+    "images": ("id", "file_name", "height", "width"),
+    "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd"),
+}
+"""The fields of images and annotations that are read."""
 
 DEFAULT_ANNOTATIONS = "instances_val.json"
 """Name of the annotation file that is read from a folder, if no other name is given."""
@@ -77,30 +80,32 @@ def read_truth(annotations: Path, limits: JsonLimits = LIMITS) -> Truth:
     """
     if not annotations.is_file():
         raise UserError(f"{annotations}: no such annotation file")
-    content = read_json(annotations, limits)
+    content = read_long_lists(annotations, FIELDS, limits)
     name = annotations.name
     if not isinstance(content, dict):
         raise UserError(f"{name}: expected an object, got {type(content).__name__}")
     annotated = content.get("annotations") is not None
     for key in ("images", "annotations", "categories") if annotated else ("images", "categories"):
-        if not isinstance(content.get(key), list):
+        if not isinstance(content.get(key), list | LongList):
             came = type(content[key]).__name__ if key in content else "nothing"
             raise UserError(f"{name}: {key}: expected a list, got {came}")
-    images = read_ids(content["images"], f"{name}: images", read_id, "an integer or a string")
+    entries = list(content["images"])
+    positions = read_ids(entries, f"{name}: images", read_id, "an integer or a string")
+    image_ids = Ids.of(positions)
     categories = _read_categories(content["categories"], name)
-    labels = sorted(categories)
+    annotations_read = read_objects(
+        content["annotations"] if annotated else [], categories, positions, image_ids, name
+    )
     completed = {
         **content,
-        "images": [{**content["images"][index], "id": i} for i, index in images.items()],
+        "images": _images(entries, image_ids),
         "categories": [
             {**content["categories"][index], "id": i} for i, index in categories.items()
         ],
-        "annotations": _read_annotations(
-            content["annotations"] if annotated else [], labels, images, name
-        ),
+        "annotations": Entries(annotations_read),
     }
-    named = tuple(Category(i, content["categories"][categories[i]]["name"]) for i in labels)
-    return Truth(named, completed, str(annotations), annotated)
+    named = (Category(i, content["categories"][categories[i]]["name"]) for i in sorted(categories))
+    return Truth(tuple(named), completed, str(annotations), annotated)
 
 
 def read_coco(annotations: Path, images: Path, limits: JsonLimits = LIMITS) -> Dataset:
@@ -128,18 +133,31 @@ def add_images(truth: Truth, images: Path) -> Dataset:
     name = Path(truth.source).name
     if not images.is_dir():
         raise UserError(f"{images}: no such folder of images (for {name})")
-    objects = _objects(truth)
-    records, dropped = [], 0
-    for index, entry in enumerate(truth.images):
-        record, lost = _record(
-            entry, objects.get(entry["id"], []), images, f"{name}: images[{index}]"
-        )
-        records.append(record)
-        dropped += lost
-    if dropped:
+    columns = _image_columns(truth, name)
+    objects = truth.objects
+    labels = {category.id: label for label, category in enumerate(truth.categories)}
+    table = np.array([labels.get(own, -1) for own in objects.category_ids], np.int64)
+    # The objects of an image lie side by side, in the order of the file.
+    order = np.argsort(objects.image, kind="stable")
+    image, boxes = objects.image[order], objects.boxes[order]
+    # The corners are added up and clipped in float64, so that they are rounded once.
+    boxes[:, 2:] += boxes[:, :2]
+    clipped, solid = clip_boxes(boxes, columns.sizes[image])
+    if dropped := int((~solid).sum()):
         least = f"{LEAST_SIDE} px in their image"
         logger.warning("%s: %d boxes with a side under %s are not trained on", name, dropped, least)
-    return Dataset(truth, tuple(records))
+    counts = np.bincount(image[solid], minlength=len(columns))
+    records = FileRecords(
+        columns.ids,
+        images,
+        Texts.of(find_name(images, file_name) for file_name in columns.names),
+        columns.sizes,
+        ends=np.append(0, counts.cumsum()),
+        boxes=clipped[solid],
+        labels=table[objects.category[order]][solid],
+        crowd=objects.crowd[order][solid],
+    )
+    return Dataset(truth, records)
 
 
 def open_annotations(data: Path, name: str | None = None, limits: JsonLimits = LIMITS) -> Truth:
@@ -172,105 +190,59 @@ def _read_categories(entries: list[Any], name: str) -> dict[int, int]:
     return positions
 
 
-def _read_annotations(
-    entries: list[Any], labels: list[int], images: dict[ImageId, int], name: str
-) -> list[dict[str, Any]]:
-    """Return the annotations with all fields that the evaluation reads.
-
-    Raises UserError unless every annotation has valid fields and refers to existing ids.
-    ``labels`` has the ids of the categories in rising order.
-    """
-    known = set(labels)
-    expected = f"one of {shown(labels)}"
-    used: dict[ImageId, int] = {}
-    completed = []
-    for index, entry in enumerate(entries):
-        where = f"{name}: annotations[{index}]"
-        check_object(entry, where)
-        if (own := entry.get("id")) is not None:
-            own = read_id(own)
-            if own is None:
-                came = shown(entry["id"])
-                raise UserError(f"{where}.id: expected an integer or a string, got {came}")
-            check_unique(own, used, index, f"{name}: annotations")
-            used[own] = index
-        category = read_field(entry, "category_id", read_whole, known, expected, where)
-        image = read_field(entry, "image_id", read_id, images, "the id of an image", where)
-        bbox = read_bbox(entry.get("bbox"), f"{where}.bbox")
-        read = {
-            "image_id": image,
-            "category_id": category,
-            "area": _area(entry.get("area"), bbox, where),
-            "iscrowd": _crowd(entry.get("iscrowd"), where),
-        }
-        completed.append({**entry, **read})
-    return completed
+def _images(entries: Sequence[Mapping[str, Any]], ids: Ids) -> Sequence[dict[str, Any]]:
+    """Return the images as columns, or as dicts if not all of them have a file name and a size."""
+    sizes = [(read_whole(entry["height"]), read_whole(entry["width"])) for entry in entries]
+    named = all(isinstance(entry["file_name"], str) for entry in entries)
+    if named and all(_is_side(side) for size in sizes for side in size):
+        names = Texts.of(entry["file_name"] for entry in entries)
+        return Entries(ImageColumns(ids, names, np.array(sizes, np.int32).reshape(-1, 2)))
+    return [
+        {"id": own, **{field: v for field, v in entry.items() if field != "id" and v is not None}}
+        for own, entry in zip(ids, entries, strict=True)
+    ]
 
 
-def _area(value: Any, bbox: list[float], where: str) -> float:
-    """Return the area of an annotation: that of its box if it has none of its own."""
-    if value is None:
-        return bbox[2] * bbox[3]
-    # COCO's evaluation would leave an object of another area out of all figures.
-    if not is_number(value) or value < 0:
-        raise UserError(f"{where}.area: expected a finite number >= 0, got {shown(value)}")
-    return value
-
-
-def _crowd(value: Any, where: str) -> int:
-    """Return 1 for a crowd region, 0 for an object and if nothing is said."""
-    if value is None:
-        return 0
-    if value not in (0, 1):
-        raise UserError(f"{where}.iscrowd: expected 0 or 1, got {shown(value)}")
-    return int(value)
-
-
-def _objects(truth: Truth) -> dict[ImageId, list[tuple[list[float], int, bool]]]:
-    """Return (bbox, label, crowd) of every object, by the id of its image."""
-    labels = {category.id: label for label, category in enumerate(truth.categories)}
-    objects: dict[ImageId, list[tuple[list[float], int, bool]]] = {}
-    for entry in truth.annotations:
-        instance = (entry["bbox"], labels[entry["category_id"]], bool(entry["iscrowd"]))
-        objects.setdefault(entry["image_id"], []).append(instance)
-    return objects
-
-
-def _record(
-    entry: dict[str, Any], objects: list[tuple[list[float], int, bool]], images: Path, where: str
-) -> tuple[Record, int]:
-    """Return the record of an image, and the number of its boxes that are too small to train on."""
-    file_name = entry.get("file_name")
-    if not isinstance(file_name, str):
-        raise UserError(f"{where}.file_name: expected a string, got {shown(file_name)}")
-    height, width = (_side(entry.get(field), f"{where}.{field}") for field in ("height", "width"))
-    boxes = np.array([box for box, _, _ in objects], np.float64).reshape(-1, 4)
-    # The corners are added up and clipped in float64, so that they are rounded once.
-    boxes[:, 2:] += boxes[:, :2]
-    boxes, solid = clip_boxes(boxes, height, width)
-    labels = np.array([label for _, label, _ in objects], np.int64)
-    crowd = np.array([crowd for _, _, crowd in objects], np.bool_)
-    path = find_image(images, file_name)
-    record = Record(entry["id"], path, height, width, boxes[solid], labels[solid], crowd[solid])
-    return record, int((~solid).sum())
+def _image_columns(truth: Truth, name: str) -> ImageColumns:
+    """Return the images as columns. Raise UserError if one of them has no file name or no size."""
+    if (columns := columns_of(truth.images, ImageColumns)) is not None:
+        return columns
+    names, sizes = [], []
+    for index, entry in enumerate(truth.images):
+        where = f"{name}: images[{index}]"
+        file_name = entry.get("file_name")
+        if not isinstance(file_name, str):
+            raise UserError(f"{where}.file_name: expected a string, got {shown(file_name)}")
+        names.append(file_name)
+        sides = ("height", "width")
+        sizes.append([_side(entry.get(field), f"{where}.{field}") for field in sides])
+    ids = Ids.of(entry["id"] for entry in truth.images)
+    return ImageColumns(ids, Texts.of(names), np.array(sizes, np.int32).reshape(-1, 2))
 
 
 def clip_boxes(
-    boxes: NDArray[np.float64], height: int, width: int
+    boxes: NDArray[np.float64], sizes: NDArray[np.int32]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return boxes (m, 4) xyxy clipped to an image, and which of them are large enough to train on.
+    """Return boxes (m, 4) xyxy clipped to their images, and which are large enough to train on.
 
-    These have no side under :data:`LEAST_SIDE`.
+    These have no side under :data:`LEAST_SIDE`. ``sizes`` (m, 2) has height and width of the image
+    of each box, or (2,) those of the one image.
     """
-    clipped = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+    limits = sizes[..., [1, 0, 1, 0]]
+    clipped = np.clip(boxes, 0, limits).astype(np.float32)
     solid = np.all(clipped[:, 2:] - clipped[:, :2] >= LEAST_SIDE, axis=1)
     return clipped, solid
+
+
+def _is_side(value: int | None) -> bool:
+    """Return whether a value can be the length of a side of an image in pixels."""
+    return value is not None and 0 < value <= LONGEST_SIDE
 
 
 def _side(value: Any, where: str) -> int:
     """Return the length of a side of an image in pixels."""
     side = read_whole(value)
-    if side is None or not 0 < side <= LONGEST_SIDE:
+    if side is None or not _is_side(side):
         raise UserError(
             f"{where}: expected an integer from 1 to {LONGEST_SIDE}, got {shown(value)}"
         )

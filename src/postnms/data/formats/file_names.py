@@ -28,14 +28,19 @@ def find_image(images: Path, name: str) -> Path:
         ...     find_image(Path(folder), "images\\\\my%20image.JPG").name
         'my image.jpg'
     """
-    plain = images / name
-    if not os.path.isfile(plain):
+    return images / find_name(images, name)
+
+
+def find_name(images: Path, name: str) -> str:
+    """Return the spelling of a name that :func:`find_image` chooses, relative to ``images``."""
+    folder = os.fspath(images)
+    if not os.path.isfile(os.path.join(folder, name)):
         for spelling in _spellings(name, images.name):
             inside = os.path.normpath(spelling)
             leads_out = os.path.isabs(inside) or inside.split(os.sep)[0] == os.pardir
-            if not leads_out and os.path.isfile(images / inside):
-                return images / inside
-    return plain
+            if not leads_out and os.path.isfile(os.path.join(folder, inside)):
+                return inside
+    return name
 
 
 def _spellings(name: str, folder: str) -> Iterator[str]:

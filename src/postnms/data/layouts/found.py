@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from postnms.data.dataset import Dataset, Truth
 from postnms.data.formats.coco import add_images
 from postnms.errors import UserError, shown_name
@@ -184,7 +186,9 @@ def _group(truth: Truth) -> str | None:
 
 def _has_object(truth: Truth, name: str) -> bool:
     ids = {category.id for category in truth.categories if category.name == name}
-    return any(entry["category_id"] in ids for entry in truth.annotations)
+    objects = truth.objects
+    named = [number for number, own in enumerate(objects.category_ids) if own in ids]
+    return bool(np.isin(objects.category, named).any())
 
 
 def _share(entry: dict[str, Any], seed: int) -> float:
