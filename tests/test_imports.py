@@ -8,7 +8,7 @@ from tests.support.source import SOURCE, imported, modules
 
 FLOORS = [
     {"devices"},
-    {"errors", "boxes"},
+    {"errors", "boxes", "orders"},
     {"checks"},
     {"structures"},
     {"config", "distributed", "files"},

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postnms.orders import top_per_image
 from postnms.structures import (
     EXTRA_COLUMNS,
     REFINED,
@@ -22,7 +23,6 @@ from postnms.structures import (
     of_image,
     rescale,
     take,
-    top_per_image,
 )
 
 

@@ -34,6 +34,9 @@ def trusted() -> Iterator[None]:
 
     They are not checked, unless :data:`CHECKS_OWN_VALUES` is set. Code of a user never runs inside.
     """
+    if torch.compiler.is_compiling():  # A graph cannot change the context. It checks by operators.
+        yield
+        return
     token = _is_trusted.set(True)
     try:
         yield
@@ -42,7 +45,9 @@ def trusted() -> Iterator[None]:
 
 
 def values_are_checked() -> bool:
-    """Tell whether values have to be checked at this point."""
+    """Tell whether values have to be checked at this point, with a wait of the host."""
+    if torch.compiler.is_compiling():
+        return False
     return CHECKS_OWN_VALUES or not _is_trusted.get()
 
 

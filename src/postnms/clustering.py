@@ -16,13 +16,13 @@ from torch import Tensor
 from postnms import ops
 from postnms.boxes import area
 from postnms.checks import assert_all, trusted
+from postnms.orders import top_per_image
 from postnms.structures import (
     Candidates,
     Clusters,
     Detections,
     as_detections,
     take,
-    top_per_image,
 )
 
 LEAST_SHARED = 0.1
@@ -85,9 +85,8 @@ def keep_keys(clusters: Clusters, max_detections: int) -> tuple[Detections, Tens
         For each detection the position of its key in ``clusters.keys``: (d,) int64.
     """
     keys = take(clusters.candidates, clusters.keys)
-    chosen = top_per_image(
-        keys.scores, keys.image, keys.num_images, max_detections, clusters.keys_of_images
-    )
+    counts = None if torch.compiler.is_compiling() else clusters.keys_of_images
+    chosen = top_per_image(keys.scores, keys.image, keys.num_images, max_detections, counts)
     return as_detections(take(keys, chosen)), chosen
 
 

@@ -30,6 +30,7 @@ from postnms.checks import (
     values_are_checked,
 )
 from postnms.devices import number_of_each, repeated
+from postnms.orders import top_per_image
 
 NMS_ROW = "nms"
 """Name of the result of plain NMS among the results of a detector."""
@@ -306,40 +307,6 @@ def rescale(structure: Scored, factors: Tensor, *, undo: bool = False) -> Scored
         extra[name] = column
     boxes = structure.boxes / four if undo else structure.boxes * four
     return derive(structure, boxes=boxes, extra=extra)
-
-
-def sort_by_image(scores: Tensor, image: Tensor) -> Tensor:
-    """Return all rows (n,) ordered by image, then by falling score, then by row."""
-    order = torch.argsort(scores, descending=True, stable=True)
-    return order[torch.argsort(image[order], stable=True)]
-
-
-def top_per_image(
-    scores: Tensor,
-    image: Tensor,
-    num_images: int,
-    most: int,
-    counts: Sequence[int] | None = None,
-) -> Tensor:
-    """Return the rows of the ``most`` best-scored entries of each image.
-
-    The rows are ordered by image, then by falling score, then by row. ``counts`` is the number of
-    entries of each image, if the host knows it. Otherwise it waits for a GPU.
-    """
-    order = sort_by_image(scores, image)
-    if counts is None:
-        counts = number_of_each(image, num_images).tolist()
-    if max(counts, default=0) <= most:
-        return order
-    return torch.cat([part[:most] for part in order.split(list(counts))])
-
-
-def cut_images(image: Tensor, num_images: int, most: int) -> Tensor:
-    """Return for each image whether more than ``most`` entries are of it: (B,) bool.
-
-    ``image`` (n,) int64 is the image of each entry, 0..B-1.
-    """
-    return number_of_each(image, num_images) > most
 
 
 def limit(candidates: Candidates, most: int | None) -> Candidates:

@@ -10,8 +10,9 @@ from postnms.analysis.comparison import compare
 from postnms.analysis.study import open_study
 from postnms.cli.limits import limit_setting, say_compared, say_uncounted
 from postnms.evaluation.matching import images_over_limit
+from postnms.orders import cut_images
 from postnms.recipes import get_recipe, override
-from postnms.structures import Candidates, cut_images
+from postnms.structures import Candidates
 from postnms.suppression import choose, get_suppressor
 from tests.support.builders import random_candidates
 from tests.support.studies import write_candidates, write_truth

@@ -155,7 +155,9 @@ def test_the_nearest_stronger_box_lowers_a_score_in_the_second_round(block):
 def test_the_backend_follows_the_device_and_what_cluster_nms_uses(monkeypatch):
     gpu = torch.device("cuda")
     for works, backend in ((True, "triton"), (False, "eager")):
-        monkeypatch.setattr(backends.clustering, "_runs_triton", lambda device, works=works: works)
+        monkeypatch.setattr(
+            backends.clustering.self_check, "triton_passes", lambda device, works=works: works
+        )
         assert backends.uses_triton(gpu) is works
         assert backends.chosen_backend(None, gpu) == backend
         assert backends.chosen_backend(None, torch.device("cpu")) == "cpu"

@@ -29,6 +29,7 @@ from postnms.detectors.output import Output, Trace
 from postnms.detectors.torchvision.dicts import targets_of_dicts
 from postnms.distributed.collectives import CountedLoss, settle
 from postnms.ops.clustering import preferred_backend
+from postnms.orders import cut_images
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import (
     NMS_ROW,
@@ -38,7 +39,6 @@ from postnms.structures import (
     Candidates,
     Detections,
     Targets,
-    cut_images,
     derive,
 )
 

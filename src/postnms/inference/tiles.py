@@ -27,13 +27,13 @@ from postnms.data.transforms import InputSize
 from postnms.detectors import Detector
 from postnms.errors import UserError
 from postnms.inference.whole_images import Rows, detect_images
+from postnms.orders import top_per_image
 from postnms.structures import (
     EXTRA_COLUMNS,
     Candidates,
     Detections,
     concatenate_detections,
     take,
-    top_per_image,
 )
 from postnms.suppression.protocol import Suppressor
 from postnms.suppression.registry import choose

@@ -20,6 +20,7 @@ from postnms.devices import constant
 from postnms.distributed.collectives import CountedLoss, settle
 from postnms.errors import UserError
 from postnms.ops.pooling.roi_align import pool_pyramid
+from postnms.orders import sort_by_image
 from postnms.stage import graphs as graphs  # It registers an operator.
 from postnms.stage.config import StageConfig
 from postnms.stage.decoupling import DecouplingLayer, Pooler
@@ -33,7 +34,6 @@ from postnms.structures import (
     Level,
     Targets,
     derive,
-    sort_by_image,
     take,
 )
 

@@ -65,6 +65,7 @@ def training_rows(clusters: Clusters, targets: Targets, config: StageConfig) -> 
     boxes = clusters.candidates.boxes[members]
     w_cls, w_loc = w_cls[members], w_loc[members]
     joined = torch.zeros_like(matches.ignored)
+    dropped = matches.ignored[owner]
     if config.representative_rows:
         # The representative box (Eq. 3) is scored at inference, as s_clu. So it is a row as well,
         # with weight 1.
@@ -75,15 +76,15 @@ def training_rows(clusters: Clusters, targets: Targets, config: StageConfig) -> 
             column.index_add(0, row_of_key, joined.to(column.dtype)) for column in (w_cls, w_loc)
         )
         ones = torch.ones_like(clusters.candidates.scores[clusters.keys])
-        apart = (~joined).nonzero().squeeze(1)
-        owner = torch.cat([owner, apart])
-        boxes = torch.cat([boxes, representatives[apart]])
-        w_cls = torch.cat([w_cls, ones[apart]])
-        w_loc = torch.cat([w_loc, ones[apart]])
+        owner = torch.cat([owner, every[: len(clusters.keys)]])
+        boxes = torch.cat([boxes, representatives])
+        w_cls, w_loc = torch.cat([w_cls, ones]), torch.cat([w_loc, ones])
+        dropped = torch.cat([dropped, joined | matches.ignored])
     # Every row takes the label and the truth of its cluster, even if its IoU is low.
-    positive, ignored = matches.positive[owner], matches.ignored[owner]
-    first = torch.where(positive, 0, torch.where(ignored, 2, 1)).argsort(stable=True)
-    counts = [positive.sum(), (~ignored).sum(), (joined & ~matches.ignored).sum()]
+    positive = matches.positive[owner]
+    place = torch.where(dropped, 2, torch.where(positive, 0, 1))
+    first = place.argsort(stable=True)
+    counts = [(place == 0).sum(), (place < 2).sum(), (joined & ~matches.ignored).sum()]
     # The three numbers reach the host together, because each transfer waits for the device.
     positives, used, joined_rows = torch.stack(counts).tolist()
     order = first[:used]

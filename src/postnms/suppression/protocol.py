@@ -21,13 +21,12 @@ from torch import Tensor
 
 from postnms.config import Config
 from postnms.errors import UserError
+from postnms.orders import cut_images, top_per_image
 from postnms.structures import (
     Candidates,
     Detections,
     as_detections,
-    cut_images,
     take,
-    top_per_image,
 )
 from postnms.suppression.backends import Backend, chosen_backend
 from postnms.suppression.graphs import limited_in_graph

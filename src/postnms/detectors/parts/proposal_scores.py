@@ -67,26 +67,28 @@ def predict_proposals(
         if sampled is None:
             return predict(best)
         known, rows = sampled
+        lengths = [len(part) for part in best]
         place = _places(best, rows)
-        is_known = torch.zeros(sum(map(len, best)), dtype=torch.bool, device=place.device)
-        is_known[place[place >= 0]] = True
-        others = [
-            part[~of_image]
-            for part, of_image in zip(best, is_known.split(list(map(len, best))), strict=True)
-        ]
-        fresh = predict(others)
+        # Boxes of the sample that are no proposal share one more place at the end.
+        is_known = place.new_zeros(sum(lengths) + 1, dtype=torch.bool)
+        is_known[place] = True
+        unknown = [(~part).sum() for part in is_known[:-1].split(lengths)]
+        # The numbers reach the host together, because each transfer waits for the device.
+        counts = torch.stack(unknown).tolist()
+        others = is_known[:-1].int().argsort(stable=True)[: sum(counts)]
+        fresh = predict(list(torch.cat(best)[others].split(counts)))
     # Rows of both in one list: first the sample, then the others, in the order of the proposals.
     order = torch.empty_like(is_known, dtype=torch.int64)
-    taken = (place >= 0).nonzero().squeeze(1)
-    order[place[taken]] = taken
-    order[~is_known] = len(place) + torch.arange(sum(map(len, others)), device=order.device)
+    order[place] = torch.arange(len(place), device=order.device)
+    order[others] = len(place) + torch.arange(len(others), device=order.device)
+    order = order[:-1]
 
     def joined(one: Tensor, other: Tensor) -> Tensor:
         return torch.cat([one.detach(), other])[order]
 
     boxes = joined(torch.cat(known.boxes), torch.cat(fresh.boxes))
     return Predictions(
-        list(boxes.split(list(map(len, best)))),
+        list(boxes.split(lengths)),
         None,
         joined(known.logits, fresh.logits),
         joined(known.deltas, fresh.deltas),
@@ -97,11 +99,12 @@ def predict_proposals(
 def _places(proposals: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
     """Return for each box of the sample its row among the proposals of all images: (q,) int64.
 
-    -1: it is none of them.
+    A box that is none of them has the number of proposals, p.
     """
+    total = sum(len(part) for part in proposals)
     places = []
     start = 0
     for part, row in zip(proposals, rows, strict=True):
-        places.append(torch.where((row >= 0) & (row < len(part)), row + start, -1))
+        places.append(torch.where((row >= 0) & (row < len(part)), row + start, total))
         start += len(part)
     return torch.cat(places)

@@ -27,7 +27,7 @@ from postnms.detectors.parts.deltas import decode, encode
 from postnms.devices import constant, number_of_each
 from postnms.distributed.collectives import CountedLoss, mean_over_rows
 from postnms.ops import cluster_nms
-from postnms.structures import top_per_image
+from postnms.orders import top_per_image
 
 
 def build_rpn(config: TwoStageConfig) -> RegionProposalNetwork:
