@@ -73,7 +73,7 @@ def write_annotations(root, images, boxes, seed):
     polygons = [polygon(random) for _ in range(POLYGONS)]
     path = root / "instances_train.json"
     entry = '{"id": %d, "file_name": "%012d.jpg", "height": 480, "width": 640, "license": 3, %s}'
-    links = '"date_captured": "2013-11-14 11:18:45", "flickr_url": "http://farm.example/1.jpg"'
+    links = '"date_captured": "2013-11-14 11:18:45", "flickr_url": "http://photos.example/1.jpg"'
     names = [{"id": number, "name": f"class {number}"} for number in range(1, 81)]
     where = np.sort(random.integers(0, images, boxes))
     classes = random.integers(1, 81, boxes)

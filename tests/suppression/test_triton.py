@@ -143,7 +143,7 @@ def test_of_equal_candidates_confluence_selects_the_lower_row(selection, block):
 
 @pytest.mark.parametrize("block", [1, 2])
 def test_the_nearest_stronger_box_lowers_a_score_in_the_second_round(block):
-    """Of the stronger boxes the first overlaps the last one by 0.6, and the second by 0.9."""
+    """The last box overlaps the strongest one by 0.6, and the second one by 0.9."""
     boxes = [[0, 0, 10, 10], [0, 0, 5.4, 10], [0, 0, 6, 10]]
     rule = CPCluster(friend_threshold=1, step=0, move_boxes=False)
     found = suppress_by("triton", rule, candidates_of(boxes, [1.0, 0.9, 0.8]), block)
