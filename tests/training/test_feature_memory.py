@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 
+from postnms.detectors.frozen import FeatureMemory
 from postnms.runs.folder import RunFolder
 from postnms.training import loop as training
 from tests.support.runs import run, tiny
@@ -49,3 +50,11 @@ def test_it_is_in_use_for_turned_images_of_a_frozen_detector_alone(caplog, tmp_p
             assert training.feature_memory(recipe, folder) is None
     assert len(caplog.messages) == 3
     assert "data.augmentation changes more than the orientation" in caplog.text
+
+
+def test_an_average_of_the_weights_does_not_copy_it(frozen, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the memory is copied")
+
+    monkeypatch.setattr(FeatureMemory, "__deepcopy__", refuse, raising=False)
+    frozen(tmp_path / "run", "training.average_decay=0.9", "training.iterations=1")

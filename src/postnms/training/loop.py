@@ -119,7 +119,7 @@ def _train(
             if stopped:
                 raise TrainingStopped(finished, schedule.iterations)
         detector, last = trained.result, schedule.iterations
-        detector.memory = None
+        trained.detector.memory = None
         keeps_last = config.final_weights == "last"
         if keeps_last:
             _save_weights(detector, recipe, folder, accelerator)
@@ -177,11 +177,12 @@ def _set_up(
     if config.start_from is not None and not resume:
         where = Path(config.start_from)
         start_from(detector, where, categories, exact=config.exact_weights)
-    detector.memory = feature_memory(recipe, folder)
     model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
     check_batch_size(config, accelerator)
     decay = config.average_decay
     average = None if decay is None else WeightAverage(detector, decay)
+    # The average is a copy of the detector, which must not copy the memory too.
+    detector.memory = feature_memory(recipe, folder)
     trained = Trained(detector, model, optimizer, average)
     start = 0
     if resume:
