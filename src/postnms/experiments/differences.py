@@ -1,0 +1,100 @@
+"""Differences of AP over several trained runs, with an interval over images and seeds.
+
+The interval of a single run says how much a difference depends on the images on which it was
+measured. Another seed gives other weights, and so another difference. Here both are resampled.
+
+S: seeds, R: resamples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from postnms.evaluation.average_precision import average_precisions
+from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
+from postnms.evaluation.matching import Matching
+
+_SEEDS = 1
+"""Tells the generator that draws seeds from those that draw images."""
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """AP of one side of a difference in per cent. NaN: the images have no object."""
+
+    ap: NDArray[np.float64]
+    """(S,) AP of the run of each seed on all images."""
+    drawn: NDArray[np.float64]
+    """(S, R) AP of the run of each seed on the images of each resample."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """AP of one side minus AP of the other, in per cent."""
+
+    per_seed: tuple[float, ...]
+    """(S,) the difference of the runs of each seed."""
+    mean: float
+    """Mean over the seeds."""
+    low: float | None
+    """Lower bound of the 95 % interval of the mean. None: no resample has an object."""
+    high: float | None
+    """Upper bound."""
+
+
+def resample(
+    matchings: Sequence[Matching], image_sets: Sequence[int], resamples: int, seed: int = 0
+) -> Resampled:
+    """Return AP of the runs of one side on all images and on drawn ones.
+
+    Args:
+        matchings: the matched results of the run of each of the S seeds.
+        image_sets: (S,) a number from 0 on. Runs with equal numbers are measured on the same
+            images, and resample r draws the same images for all of them. Built-in scenes depend on
+            the seed, so there each run has images of its own.
+        resamples: R, at least 1.
+        seed: seed of the resamples. Both sides of a difference must have the same one.
+    """
+    once = [np.ones((1, matching.num_images), np.int32) for matching in matchings]
+    pairs = zip(matchings, once, strict=True)
+    drawn = [
+        resampled_precisions(matching, resamples, seed + images)
+        for matching, images in zip(matchings, image_sets, strict=True)
+    ]
+    ap = [average_precisions(matching, copies)[0] for matching, copies in pairs]
+    return Resampled(np.array(ap), np.array(drawn))
+
+
+def paired_difference(left: Resampled, right: Resampled, seed: int = 0) -> Difference:
+    """Return AP of the left side minus AP of the right side, with its 95 % interval.
+
+    The interval is a paired bootstrap over images and seeds. In each resample the images are drawn
+    with replacement, the same ones for both sides and for all seeds, and so are S of the S seeds,
+    the same ones for both sides. The statistic is the mean over the drawn seeds of AP(left) -
+    AP(right). The ends of the interval are its percentiles 2.5 and 97.5. Resamples without an
+    object are left out. With one seed, the interval is over the images alone.
+
+    The bootstrap knows no other seeds than those that were run. So with few of them the interval
+    is too narrow.
+
+    Args:
+        left: a side from :func:`resample`.
+        right: the other side, of runs with the same seeds in the same order, which has as many
+            resamples that were drawn with the same seed.
+        seed: seed of the draws of seeds.
+
+    Raises:
+        ValueError: the sides have other numbers of seeds or of resamples.
+    """
+    if left.drawn.shape != right.drawn.shape:
+        raise ValueError(
+            f"right: expected {left.drawn.shape} seeds and resamples as left, "
+            f"got {right.drawn.shape}"
+        )
+    seeds, resamples = left.drawn.shape
+    chosen = np.random.default_rng([seed, _SEEDS]).integers(0, seeds, (resamples, seeds))
+    means = [side.drawn[chosen, np.arange(resamples)[:, None]].mean(1) for side in (right, left)]
+    per_seed = left.ap - right.ap
+    return Difference(tuple(per_seed.tolist()), float(per_seed.mean()), *gain_interval(*means))
