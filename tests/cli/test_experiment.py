@@ -60,12 +60,14 @@ def test_a_stopped_run_goes_on_and_the_page_is_made(
 def test_commands_are_what_is_left_to_do_and_nothing_runs(postnms, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arms = {"late": {"start_from": "stage", "freeze": "detector"}, **FIELDS["arms"]}
-    heuristics = {"arm": "late", "methods": ["wbf", "nms:iou=0.6"]}
+    heuristics = {"arms": ["late"], "methods": ["wbf", "nms:iou=0.6"]}
     fields = {**FIELDS, "arms": arms, "heuristics": heuristics, "set": ["training.steps=[2, 3]"]}
     (tmp_path / "many.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
     status, shown, error = postnms("experiment", "many.yaml", "--commands", "--data", "my data")
     assert (status, error) == (0, "")
-    lines = [shlex.split(line) for line in shown.splitlines()]
+    bare, stage = shown.splitlines()
+    assert "&&" not in bare
+    lines = [shlex.split(line) for line in (bare, *stage.split(" && "))]
     assert {line[0] for line in lines} == {"postnms"}
     assert [(line[1], line[line.index("--out") + 1]) for line in lines] == [
         ("train", "runs/many/bare_0"),
@@ -90,13 +92,13 @@ def test_the_verbs_take_the_commands_of_heuristics(postnms, file, trained_run, t
         "arms": {"stage": {}},
         "differences": [["stage.nms", "stage.best_heuristic"]],
     }
-    fields["heuristics"] = {"arm": "stage", "methods": ["soft_nms_linear"]}
+    fields["heuristics"] = {"arms": ["stage"], "methods": ["soft_nms_linear"]}
     (tmp_path / file).write_text(yaml.safe_dump(fields))
     shutil.copytree(trained_run, tmp_path / "runs" / "tiny" / "stage_0")
     printed = postnms("experiment", file, "--commands")[1].splitlines()
-    assert len(printed) == 2
-    for line in printed:
-        assert postnms(*shlex.split(line)[1:])[0] == 0
+    assert len(printed) == 1
+    for command in printed[0].split(" && "):
+        assert postnms(*shlex.split(command)[1:])[0] == 0
     assert postnms("experiment", file, "--commands") == (0, "", "")
     status, shown, error = postnms("experiment", file)
     assert status == 0, error
@@ -114,7 +116,10 @@ def test_a_run_that_fails_is_named_with_the_end_of_its_log(postnms, file, tmp_pa
     assert status == 1
     assert "runs/tiny/bare_0: train failed (exit status 1), see runs/tiny/bare_0.log:" in shown
     assert "\n    no such luck\n" in shown
-    assert error == "postnms: failed: runs/tiny/bare_0; no page is made\n"
+    assert error == (
+        "postnms: failed: runs/tiny/bare_0; no page is made (--page-only makes one of the finished "
+        "runs)\n"
+    )
     assert not (tmp_path / "runs" / "tiny" / "page.md").exists()
 
 
@@ -151,6 +156,62 @@ def test_several_files_have_folders_and_pages_of_their_own(postnms, tmp_path, mo
     }
     for words, message in wrong.items():
         assert message in postnms("experiment", *files, *words)[2]
+
+
+def test_the_page_of_the_finished_runs_is_made_beside_others_that_are_not(
+    postnms, tmp_path, monkeypatch
+):
+    plan, _, _ = finished_plan(tmp_path, text="")
+    monkeypatch.chdir(tmp_path)
+    plan.of_arm("stage")[1].folder.metrics.unlink()
+    words = ("mine.yaml", "--out", ".", "--data", "cells")
+    status, shown, error = postnms("experiment", *words, "--page-only")
+    assert (status, error) == (0, "")
+    assert shown.splitlines() == [
+        "mine/page.md: the page of 3 runs, with their records in mine/page",
+        "not finished: stage_3",
+    ]
+    page = (tmp_path / "mine" / "page.md").read_text()
+    assert "**Not finished: `stage_3`.**" in page
+    assert not (tmp_path / "mine" / "page" / "stage_3.json").exists()
+    status, shown, _ = postnms("experiment", *words, "--only", "bare")
+    assert status == 0
+    assert shown.splitlines() == [
+        "jobs to do: 0, for 4 runs",
+        "mine: jobs left for other arms: 1; no page is made (--page-only makes one of the finished "
+        "runs)",
+    ]
+
+
+def test_some_arms_can_be_asked_for(postnms, file):
+    printed = postnms("experiment", file, "--commands", "--only", "bare")[1].splitlines()
+    assert ["runs/tiny/bare_0" in line for line in printed] == [True]
+    status, _, error = postnms("experiment", file, "--only", "bear")
+    assert (status, error) == (2, "postnms: --only: no arm 'bear' (did you mean 'bare'?)\n")
+
+
+def test_data_folders_are_replaced_by_their_names(postnms, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, folder in (("a", "data/cells"), ("b", "data/fish")):
+        fields = {**FIELDS, "data": folder, "arms": {"stage": {}}, "differences": []}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(fields))
+    words = ("experiment", "a.yaml", "b.yaml", "--commands")
+
+    def folders(*data):
+        lines = [shlex.split(line) for line in postnms(*words, *data)[1].splitlines()]
+        return [line[line.index("--data") + 1] for line in lines]
+
+    assert folders() == ["data/cells", "data/fish"]
+    assert folders("--data", "fish=/x=y") == ["data/cells", "/x=y"]
+    assert folders("--data", "./fish=x") == ["fish=x"] * 2
+    wrong = {
+        ("fishes=x",): "--data: fishes=x: expected the name of a data folder of the files, which "
+        "have cells, fish",
+        ("x", "cells=y"): "--data: cells=y: expected one folder for a.yaml, got x as well",
+    }
+    for texts, message in wrong.items():
+        data = [word for text in texts for word in ("--data", text)]
+        assert postnms(*words, *data)[::2] == (2, f"postnms: {message}\n")
 
 
 def test_a_folder_and_a_page_of_the_user_stay_as_they_are(postnms, file, tmp_path):

@@ -26,7 +26,7 @@ def test_a_file_is_read_with_its_defaults(tmp_path):
 
 
 def test_by_default_all_suppressors_but_nms_are_replayed_that_need_no_column(tmp_path):
-    methods = planned(tmp_path, heuristics={"arm": "bare"}).methods
+    methods = planned(tmp_path, heuristics={"arms": ["bare"]}).methods
     assert methods == FREE
     left_out = {"none", "nms", "adaptive_nms", "iou_guided_nms", "variance_voting"}
     assert set(SUPPRESSORS) - set(methods) == left_out
@@ -79,35 +79,45 @@ MISTAKES = {  # Other fields, the last text of the file that is on the line, and
     "the best of nothing": (
         {"differences": [["stage.post_nms", "stage.best_heuristic"]]},
         "stage.best_heuristic",
-        "no row of the arm stage: 'best_heuristic'",
+        "differences.0.1: best_heuristic needs stage among the arms of heuristics",
     ),
-    "a side without a row": (
-        {"differences": [["stage", "bare.nms"]]},
-        "- - stage\n",
-        "differences.0.0: expected ARM.ROW, such as stage.post_nms, got 'stage'",
+    "a row that counts": (
+        arms(stage={"row": "post_nm"}),
+        "row: post_nm",
+        "arms.stage.row: no row of the arm stage: 'post_nm' (did you mean 'post_nms'?)",
+    ),
+    "a suppressor that counts without heuristics": (
+        arms(bare={"set": ["stage=null"], "row": "best_heuristic"}),
+        "row: best_heuristic",
+        "arms.bare.row: best_heuristic needs bare among the arms of heuristics",
+    ),
+    "an arm of heuristics twice": (
+        {"heuristics": {**HEURISTICS, "arms": ["stage", "stage"]}},
+        "  arms:",
+        "heuristics.arms: expected each value once, got ('stage', 'stage')",
     ),
     "an arm of heuristics": (
-        {"heuristics": {**HEURISTICS, "arm": "stge"}},
+        {"heuristics": {**HEURISTICS, "arms": ["stge"]}},
         "stge",
-        "heuristics.arm: no arm 'stge' (did you mean 'stage'?)",
+        "heuristics.arms.0: no arm 'stge' (did you mean 'stage'?)",
     ),
     "a method": (
-        {"heuristics": {"arm": "stage", "methods": ["wbf", "soft_nms_liner"]}},
+        {"heuristics": {"arms": ["stage"], "methods": ["wbf", "soft_nms_liner"]}},
         "soft_nms_liner",
         "heuristics.methods.1: suppressor: no 'soft_nms_liner' (did you mean 'soft_nms_linear'?)",
     ),
     "a method that needs a column": (
-        {"heuristics": {"arm": "stage", "methods": ["iou_guided_nms"]}},
+        {"heuristics": {"arms": ["stage"], "methods": ["iou_guided_nms"]}},
         "iou_guided_nms",
         "iou_guided_nms needs the columns iou, which no recipe gives",
     ),
     "a method twice": (
-        {"heuristics": {"arm": "stage", "methods": ["wbf", "wbf"]}},
+        {"heuristics": {"arms": ["stage"], "methods": ["wbf", "wbf"]}},
         "- wbf",
         "heuristics.methods.1: wbf is there twice",
     ),
     "the baseline": (
-        {"heuristics": {"arm": "stage", "methods": ["nms"]}},
+        {"heuristics": {"arms": ["stage"], "methods": ["nms"]}},
         "- nms",
         "heuristics.methods.0: nms is there in any case",
     ),

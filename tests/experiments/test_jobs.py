@@ -10,7 +10,7 @@ import time
 import pytest
 
 from postnms.experiments import jobs
-from postnms.experiments.jobs import failure, run_jobs
+from postnms.experiments.jobs import command_lines, failure, run_jobs
 from postnms.experiments.state import Job
 
 SCRIPT = """
@@ -133,3 +133,15 @@ def test_an_error_here_leaves_no_process_behind(do, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="broken"):
         do(("a", "wait", None))
     assert "signal" in (tmp_path / "events").read_text()
+
+
+def test_jobs_that_wait_for_each_other_stand_in_one_line(tmp_path):
+    jobs = [
+        Job(("train", name), tmp_path / name, tmp_path / "log", after and tmp_path / after)
+        for name, after in (("a b", None), ("c", None), ("d", "a b"), ("e", "d"), ("f", "c"))
+    ]
+    assert command_lines(jobs) == [
+        "postnms train 'a b' && postnms train d && postnms train e",
+        "postnms train c && postnms train f",
+    ]
+    assert command_lines([]) == []

@@ -7,7 +7,8 @@ import statistics
 import pytest
 
 from postnms.errors import UserError
-from postnms.experiments.finished import Comparison, read_finished
+from postnms.experiments.comparison import Comparison
+from postnms.experiments.finished import read_all_finished
 from postnms.experiments.page import MADE_BY
 from postnms.experiments.writing import check_page, write_page
 from tests.support.experiments import HEURISTICS, finish, finished_plan, planned
@@ -21,8 +22,9 @@ DIFFERENCES = [
 
 def made(plan, path, command="postnms experiment mine.yaml"):
     """Write a page and return its text and its records."""
-    write_page(path, Comparison(plan, [read_finished(plan, run) for run in plan.runs]), command)
+    write_page(path, Comparison(plan, read_all_finished(plan)), command)
     records = {file.stem: json.loads(file.read_text()) for file in path.with_suffix("").iterdir()}
+    records.pop("summary")
     return path.read_text(), records
 
 
@@ -65,7 +67,7 @@ def test_figures_are_means_of_the_records(page):
             ("bare", "nms", "NMS"), ("stage", "nms", "NMS"), ("stage", "post_nms", "post-NMS"),
         )
     ]  # fmt: skip
-    assert rows(text, "Figures") == expected
+    assert rows(text, "All figures") == expected
     assert "| arm | row | AP | AR100 |" in text
 
 
@@ -87,12 +89,66 @@ def test_differences_have_each_seed_the_mean_and_the_interval(page):
     methods = {m: sum(over_seeds(records, "stage", m, "AP")) for m in HEURISTICS["methods"]}
     best = max(methods, key=methods.get)
     assert second[1] == f"`stage`, `{best}`, the best suppressor"
-    assert f"The best suppressor, `{best}`, is the one with the best mean AP" in text
+    assert (
+        f"The best suppressor, `{best}` on `stage`, has the best mean AP over the seeds of the 2 "
+        in text
+    )
     assert third[:2] == ["`stage`, `nms:iou=0.9`", "`stage`, NMS"]
     assert third[2] == f"{loose[0] - nms[0]:+.2f}"
-    assert "paired bootstrap with 30 resamples" in text
+    assert "a bootstrap with 30 resamples" in text
     assert "no seeds but the 2 that were run" in text
     assert plan.experiment.config.bootstrap == 30
+
+
+def test_results_have_the_row_that_counts_of_each_arm_and_the_best_suppressor(page):
+    _, text, records = page
+    methods = {m: sum(over_seeds(records, "stage", m, "AP")) for m in HEURISTICS["methods"]}
+    best = max(methods, key=methods.get)
+    lines = rows(text, "Results")
+    assert [line[:2] for line in lines] == [
+        ["`bare`", "NMS"],
+        ["`stage`", "post-NMS"],
+        ["`stage`", f"`{best}`, the best suppressor"],
+    ]
+    for line, (arm, row) in zip(
+        lines, (("bare", "nms"), ("stage", "post_nms"), ("stage", best)), strict=True
+    ):
+        aps = over_seeds(records, arm, row, "AP")
+        assert line[2:5] == [*(f"{ap:.1f}" for ap in aps), f"**{sum(aps) / 2:.1f}**"]
+        low, high = map(float, line[5].split(" to "))
+        assert low < sum(aps) / 2 < high
+    assert "chosen on the val images on which it is compared" in text
+
+
+def test_the_summary_says_what_the_page_says(page, tmp_path):
+    _, text, _ = page
+    summary = json.loads((tmp_path / "docs" / "cells" / "summary.json").read_text())
+    assert [part["AP"]["mean"] for part in summary["differences"]] == pytest.approx(
+        [float(line[4].strip("*")) for line in rows(text, "Differences")], abs=0.005
+    )
+    assert [part["AP"]["low"] for part in summary["results"]] == pytest.approx(
+        [float(line[5].split(" to ")[0]) for line in rows(text, "Results")], abs=0.05
+    )
+    assert summary["best_heuristic"]["stage"] == summary["results"][2]["row"]
+    assert (summary["seeds"], summary["missing"]) == ([0, 3], [])
+
+
+def test_runs_that_are_not_finished_are_named(tmp_path):
+    plan, _, _ = finished_plan(tmp_path, heuristics=HEURISTICS, differences=DIFFERENCES)
+    for run in (plan.of_arm("bare")[1], *plan.of_arm("stage")):
+        run.folder.weights.unlink()
+    text, records = made(plan, tmp_path / "p.md")
+    assert "**Not finished: `stage_0`, `bare_3` and `stage_3`.**" in text
+    assert list(records) == ["bare_0"]
+    ap = f"{records['bare_0']['rows']['nms']['AP']:.1f}"
+    assert rows(text, "Results")[0][2:5] == [ap, "-", f"**{ap}**"]
+    assert rows(text, "Results")[1:] == [
+        ["`stage`", "post-NMS", *"----"], ["`stage`", "the best suppressor", *"----"]
+    ]  # fmt: skip
+    assert [line[2:] for line in rows(text, "Differences")] == [[*"----"]] * 3
+    assert rows(text, "All figures")[0][0] == "`bare` (1 of 2 seeds)"
+    assert rows(text, "All figures")[1][1:] == ["NMS", *"---"]
+    assert rows(text, "Arms")[1][2] == "-"
 
 
 def test_suppressors_are_sorted_and_beside_the_rows_of_the_run(page):
@@ -155,7 +211,7 @@ def test_with_one_seed_the_page_says_what_the_interval_lacks(tmp_path):
     assert "There is one seed, so the interval covers the images alone" in text
     assert "| AP of | minus AP of | seed 3 | 95 % interval |" in text
     assert "standard deviation" not in text
-    assert rows(text, "Figures")[0][2] == f"{records['bare_3']['rows']['nms']['AP']:.1f}"
+    assert rows(text, "All figures")[0][2] == f"{records['bare_3']['rows']['nms']['AP']:.1f}"
     assert "Suppressors on" not in text
 
 
@@ -163,7 +219,6 @@ def test_an_experiment_without_differences_has_no_intervals(tmp_path):
     plan, _, _ = finished_plan(tmp_path, seeds=[0], differences=[], arms={"stage": {}}, text="")
     text, _ = made(plan, tmp_path / "p.md")
     assert "## Differences" not in text
-    assert "bootstrap" not in text.replace("evaluation.bootstrap", "")
     assert f"{MADE_BY}\n# A stage\n\nRecipe" in text
 
 

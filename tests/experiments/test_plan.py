@@ -69,7 +69,7 @@ def test_sides_are_rows_of_runs_or_suppressors_whose_names_may_have_dots(tmp_pat
         (Side("stage", "nms:iou=0.9"), Side("stage", BEST)),
         (Side("stage", "post_nms"), Side("bare", "nms")),
     )
-    assert [plan.replays(run) for run in plan.runs] == [False, True] * 2
+    assert [plan.replays(run.arm) for run in plan.runs] == [False, True] * 2
     _, compare = heuristic_words(plan, plan.runs[1])
     assert compare[compare.index("--suppressor") + 1] == "soft_nms_linear,nms:iou=0.9"
 

@@ -149,7 +149,25 @@ def test_a_folder_that_only_the_commands_wrote_is_taken_over(tmp_path):
     with hold_experiment(plan):
         pass
     (plan.folder / "experiment.json").unlink()
+    (plan.folder / "bare_0.nohup").write_text("what the shell wrote")
+    with hold_experiment(plan):
+        pass
+    assert (plan.folder / "experiment.json").is_file()
+
+
+def test_a_folder_of_the_user_is_left_alone(tmp_path):
+    plan = planned(tmp_path, seeds=[0])
+    plan.folder.mkdir()
     (plan.folder / "notes.txt").write_text("mine")
     message = r"out: .*mine: holds files, and is not the folder of an experiment"
     with pytest.raises(UserError, match=message):
         hold_experiment(plan).__enter__()
+
+
+def test_some_arms_are_run_with_what_they_start_from(tmp_path):
+    arms = {**ARMS, "last": {"start_from": "late"}, "other": {}}
+    plan = planned(tmp_path, seeds=[0, 3], arms=arms)
+    made = [job.makes.name for job in jobs_of(plan, ["last"])]
+    assert made == ["bare_0", "late_0", "last_0", "bare_3", "late_3", "last_3"]
+    assert [job.makes.name for job in jobs_of(plan, ["stage"])] == ["stage_0", "stage_3"]
+    assert len(jobs_of(plan)) == 10

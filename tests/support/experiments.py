@@ -28,7 +28,7 @@ FIELDS = {
     "differences": [["stage.post_nms", "bare.nms"], ["stage.post_nms", "stage.nms"]],
     "bootstrap": 30,
 }
-HEURISTICS = {"arm": "stage", "methods": ["soft_nms_linear", "nms:iou=0.9"]}
+HEURISTICS = {"arms": ["stage"], "methods": ["soft_nms_linear", "nms:iou=0.9"]}
 
 
 def write_experiment(folder, **fields):
@@ -116,6 +116,6 @@ def finished_plan(folder, **fields):
     plan = planned(folder, data, **fields)
     for run in plan.runs:
         finish(plan, run, truth, results)
-        if plan.replays(run):
+        if plan.replays(run.arm):
             replay_by_hand(plan, run, truth, moved(results, 50 + run.seed))
     return plan, truth, results

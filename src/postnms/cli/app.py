@@ -53,6 +53,7 @@ OPTIONS = {
     "data": "--data",
     "device": "--device",
     "formats": "--format",
+    "only": "--only",
     "out": "--out",
     "overlap": "--overlap",
     "page": "--page",

@@ -20,7 +20,9 @@ from postnms.structures import NMS_ROW
 from postnms.suppression import SUPPRESSORS, choose
 
 BEST = "best_heuristic"
-"""Stands in a difference for the suppressor with the best mean AP over the seeds."""
+"""Stands for the suppressor with the best mean AP over the seeds."""
+BEST_ROW = "best"
+"""Stands for the row of an arm with the best mean AP over the seeds."""
 FREE = tuple(
     name
     for name, suppressor in SUPPRESSORS.items()
@@ -45,13 +47,17 @@ class ArmConfig(Config):
     """Arm whose run of the same seed has the initial weights. None: those of the recipe."""
     freeze: Literal["none", "detector"] | None = None
     """``detector``: train only the stage. None: as the recipe says."""
+    row: str | None = None
+    """The row of the arm that counts: it stands for the arm in the results and in differences. A
+    row of its runs, for example ``post_nms``, ``best`` for the one with the best mean AP over the
+    seeds, or a row of ``heuristics``. None: the last row of its runs."""
 
 
 class HeuristicsConfig(Config):
-    """Suppressors that are replayed on the candidates of the runs of one arm."""
+    """Suppressors that are replayed on the candidates of the runs of some arms."""
 
-    arm: str
-    """The arm."""
+    arms: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The arms."""
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = FREE
     """Suppressors as ``postnms compare`` takes them, for example ``nms:iou=0.6``."""
 
@@ -76,9 +82,10 @@ class ExperimentConfig(Config):
     heuristics: HeuristicsConfig | None = None
     """None: no suppressors are replayed."""
     differences: tuple[tuple[str, str], ...] = ()
-    """Pairs of ``ARM.ROW`` in the order of the page: AP of the first minus AP of the second. A row
-    is one of a run, for example ``post_nms``, or one of ``heuristics``: a method, or
-    ``best_heuristic``."""
+    """Pairs of ``ARM`` or ``ARM.ROW`` in the order of the page: AP of the first minus AP of the
+    second. An arm alone has the row that counts. Otherwise the row is one of a run, for example
+    ``post_nms``, or ``best``, or one of ``heuristics``: a method, or ``best_heuristic``, which is
+    the method with the best mean AP over the seeds."""
     columns: Annotated[tuple[str, ...], Field(min_length=1)] = ("AP", "AP50", "AP75")
     """Figures that the page shows, in this order."""
     bootstrap: Annotated[int, Field(ge=1)] = 1000
@@ -137,9 +144,12 @@ def _check_names(experiment: Experiment) -> None:
             check_known(experiment, where, arm.start_from, list(config.arms), "arm")
     for number, figure in enumerate(config.columns):
         check_known(experiment, ("columns", str(number)), figure, list(FIGURES), "figure")
-    for where, values in (("seeds", config.seeds), ("columns", config.columns)):
+    once: dict[KeyPath, Sequence[object]] = {("seeds",): config.seeds, ("columns",): config.columns}
+    if config.heuristics is not None:
+        once["heuristics", "arms"] = config.heuristics.arms
+    for where, values in once.items():
         if len(set(values)) < len(values):
-            raise experiment.mistake((where,), f"expected each value once, got {shown(values)}")
+            raise experiment.mistake(where, f"expected each value once, got {shown(values)}")
 
 
 def _check_heuristics(experiment: Experiment) -> None:
@@ -147,8 +157,9 @@ def _check_heuristics(experiment: Experiment) -> None:
     heuristics = experiment.config.heuristics
     if heuristics is None:
         return
-    arms = list(experiment.config.arms)
-    check_known(experiment, ("heuristics", "arm"), heuristics.arm, arms, "arm")
+    for number, arm in enumerate(heuristics.arms):
+        where = ("heuristics", "arms", str(number))
+        check_known(experiment, where, arm, list(experiment.config.arms), "arm")
     for number, method in enumerate(heuristics.methods):
         where = ("heuristics", "methods", str(number))
         try:

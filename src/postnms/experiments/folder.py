@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from postnms.experiments.plan import Plan
 from postnms.files.atomic import write_json
 from postnms.files.folders import Marker, own_folder
-from postnms.files.locks import LOCK, hold_folder
+from postnms.files.locks import hold_folder
 
 MARKER = Marker("experiment.json", ("experiment", "arms"))
 """The file that marks the folder of an experiment."""
@@ -19,16 +19,11 @@ def hold_experiment(plan: Plan, command: str | None = None) -> Iterator[None]:
     ``command`` says what this process does, for the message that another process shows.
 
     Raises:
-        UserError: another process holds the folder, or it holds files that are none of the
-            experiment. The commands of ``--commands`` make a folder without the marker, so one
-            that has nothing but what they write is taken over.
+        UserError: another process holds the folder, or it holds files and neither the marker nor a
+            run of the plan. The commands of ``--commands`` make a folder without the marker.
     """
     folder = plan.folder
-    made = {LOCK}
-    for run in plan.runs:
-        made |= {path.name for path in (run.folder.root, run.candidates, run.compared)}
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    is_ours = there - {LOCK} and there <= made
+    is_ours = any(run.folder.recipe.is_file() for run in plan.runs)
     holder = (
         hold_folder(folder, command)
         if is_ours

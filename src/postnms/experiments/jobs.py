@@ -50,6 +50,21 @@ class _Running:
     begin: float
 
 
+def command_lines(jobs: Sequence[Job]) -> list[str]:
+    """Return jobs as lines of a shell. A job stands in the line of the one that it waits for.
+
+    So the lines can run in any order, and side by side.
+    """
+    lines: list[list[Job]] = []
+    for job in jobs:
+        line = next((line for line in lines if job.after in [one.makes for one in line]), None)
+        if line is None:
+            lines.append([job])
+        else:
+            line.append(job)
+    return [" && ".join(f"postnms {shlex.join(job.words)}" for job in line) for line in lines]
+
+
 def run_jobs(
     jobs: Sequence[Job],
     *,

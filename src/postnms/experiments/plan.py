@@ -1,12 +1,12 @@
 """The runs of an experiment: their recipes, their folders and their command lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from postnms.errors import UserError
-from postnms.experiments.config import BEST, ArmConfig, Experiment, check_known
+from postnms.experiments.config import BEST, BEST_ROW, ArmConfig, Experiment, check_known
 from postnms.recipes import Recipe, open_recipe, override, parse_changes
 from postnms.runs.folder import RunFolder
 from postnms.structures import NMS_ROW
@@ -51,11 +51,11 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a difference: the rows of the runs of an arm, one for each seed."""
+    """What a figure over the seeds is of: one row of all the runs of an arm."""
 
     arm: str
     row: str
-    """A row of the runs, a suppressor, or :data:`BEST`."""
+    """A row of the runs, a suppressor, :data:`BEST_ROW` or :data:`BEST`."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class Plan:
     """The data folder, or its ``data.yaml``. None: the built-in scenes."""
     runs: tuple[PlannedRun, ...]
     """By seed. Within a seed, a run comes after the one that it starts from."""
+    counted: Mapping[str, Side]
+    """By arm, the row that counts."""
     differences: tuple[tuple[Side, Side], ...]
 
     @property
@@ -81,10 +83,23 @@ class Plan:
         """Return the runs of an arm, in the order of the seeds."""
         return tuple(run for run in self.runs if run.arm == arm)
 
-    def replays(self, run: PlannedRun) -> bool:
-        """Return whether suppressors are replayed on the candidates of a run."""
+    def rows(self, arm: str) -> tuple[str, ...]:
+        """Return the rows that the runs of an arm have."""
+        return rows_of(self.of_arm(arm)[0].recipe)
+
+    def replays(self, arm: str) -> bool:
+        """Return whether suppressors are replayed on the candidates of the runs of an arm."""
         heuristics = self.experiment.config.heuristics
-        return heuristics is not None and heuristics.arm == run.arm
+        return heuristics is not None and arm in heuristics.arms
+
+    def with_starts(self, arms: Collection[str]) -> set[str]:
+        """Return some arms and all those that they start from."""
+        found = set(arms)
+        for name in reversed(_in_order(self.experiment)):
+            start = self.experiment.config.arms[name].start_from
+            if name in found and start is not None:
+                found.add(start)
+        return found
 
 
 def make_plan(experiment: Experiment, folder: Path, data: Path | None = None) -> Plan:
@@ -106,14 +121,21 @@ def make_plan(experiment: Experiment, folder: Path, data: Path | None = None) ->
     for seed in config.seeds:
         for arm in _in_order(experiment):
             runs.append(_plan_run(experiment, folder, data, arm, seed))
-    rows = {run.arm: list(rows_of(run.recipe)) for run in runs}
+    rows = {run.arm: rows_of(run.recipe) for run in runs}
+    valid = {arm: [*own, BEST_ROW] for arm, own in rows.items()}
     if config.heuristics is not None:
-        rows[config.heuristics.arm] += [BEST, *config.heuristics.methods]
+        for arm in config.heuristics.arms:
+            valid[arm] += [BEST, *config.heuristics.methods]
+    counted = {}
+    for name, arm in config.arms.items():
+        row = rows[name][-1] if arm.row is None else arm.row
+        _check_row(experiment, ("arms", name, "row"), name, row, valid)
+        counted[name] = Side(name, row)
     differences = tuple(
-        (_side(experiment, rows, number, 0), _side(experiment, rows, number, 1))
+        (_side(experiment, counted, valid, number, 0), _side(experiment, counted, valid, number, 1))
         for number in range(len(config.differences))
     )
-    return Plan(experiment, folder, data, tuple(runs), differences)
+    return Plan(experiment, folder, data, tuple(runs), counted, differences)
 
 
 def rows_of(recipe: Recipe) -> tuple[str, ...]:
@@ -226,17 +248,34 @@ def _check_changes(experiment: Experiment, where: tuple[str, ...], texts: Sequen
 
 
 def _side(
-    experiment: Experiment, rows: Mapping[str, list[str]], number: int, position: int
+    experiment: Experiment,
+    counted: Mapping[str, Side],
+    valid: Mapping[str, list[str]],
+    number: int,
+    position: int,
 ) -> Side:
     """Return a side of a difference. Raise UserError unless its arm and its row are there."""
     text = experiment.config.differences[number][position]
     where = ("differences", str(number), str(position))
     arm, dot, row = text.partition(".")
+    check_known(experiment, where, arm, list(counted), "arm")
     if not dot:
-        raise experiment.mistake(where, f"expected ARM.ROW, such as stage.post_nms, got {text!r}")
-    check_known(experiment, where, arm, list(rows), "arm")
-    check_known(experiment, where, row, rows[arm], f"row of the arm {arm}:")
+        return counted[arm]
+    _check_row(experiment, where, arm, row, valid)
     return Side(arm, row)
+
+
+def _check_row(
+    experiment: Experiment,
+    where: Sequence[str],
+    arm: str,
+    row: str,
+    valid: Mapping[str, list[str]],
+) -> None:
+    """Raise UserError unless a row is one of the valid ones of an arm."""
+    if row == BEST and row not in valid[arm]:
+        raise experiment.mistake(where, f"{BEST} needs {arm} among the arms of heuristics")
+    check_known(experiment, where, row, valid[arm], f"row of the arm {arm}:")
 
 
 def describe_arm(arm: ArmConfig) -> str:

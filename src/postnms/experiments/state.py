@@ -1,6 +1,6 @@
 """How far the runs of an experiment are, as their folders say, and what is left to do."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,15 +33,22 @@ class Job:
     """What another job makes first. None: the job can begin at once."""
 
 
-def jobs_of(plan: Plan) -> list[Job]:
+def jobs_of(plan: Plan, only: Collection[str] = ()) -> list[Job]:
     """Return what is left to do, each job after the one that it waits for.
+
+    Args:
+        plan: the plan.
+        only: arms whose jobs are returned, with those of the arms that they start from. Empty: all.
 
     Raises:
         UserError: a folder holds a run of another recipe or of other data than those of the plan,
             or files of it cannot be read.
     """
     jobs: list[Job] = []
+    arms = plan.with_starts(only or plan.counted)
     for run in plan.runs:
+        if run.arm not in arms:
+            continue
         root = run.folder.root
         progress = progress_of(plan, run)
         _check_start(run, progress, jobs)
@@ -49,7 +56,7 @@ def jobs_of(plan: Plan) -> list[Job]:
             resumed = ("train", "--resume", str(root), *_data_words(plan))
             words = run.words if progress == "new" else resumed
             jobs.append(Job(words, root, run.log, run.after))
-        if not plan.replays(run):
+        if not plan.replays(run.arm):
             continue
         dump, compare = heuristic_words(plan, run)
         if progress != "finished" or not is_dumped(run):

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from postnms.evaluation.metrics import show
-from postnms.experiments.differences import Difference
+from postnms.experiments.intervals import Estimate
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -43,25 +43,48 @@ def mean(values: Sequence[float | None], digits: int = 1) -> str:
     return show(statistics.fmean(known) if len(known) == len(values) else None, digits)
 
 
-def gains(difference: Difference) -> list[str]:
-    """Return the difference of each seed, the mean and the interval, with signs.
+def cells(
+    seeds: Sequence[int], found: Sequence[int], estimate: Estimate | None, form: str
+) -> list[str]:
+    """Return the figure of each seed, the mean and the interval, ``-`` for what is not there.
+
+    With one seed, its figure is the mean, and stands there once.
+
+    Args:
+        seeds: all seeds, in the order of the cells.
+        found: the seeds that the estimate is of, in the order of its figures.
+        estimate: the figures.
+        form: how a number is written, as Python's format specification.
 
     Example:
-        >>> gains(Difference((1.0, 2.5), 1.75, 0.5, 3.0))
+        >>> cells([0, 1], [0, 1], Estimate((1.0, 2.5), 1.75, 0.5, 3.0), "+.2f")
         ['+1.00', '+2.50', '**+1.75**', '+0.50 to +3.00']
+        >>> cells([7], [7], Estimate((1.0,), 1.0, None, None), ".1f")
+        ['**1.0**', '-']
     """
-    interval = "-"
-    if difference.low is not None and difference.high is not None:
-        interval = f"{difference.low:+.2f} to {difference.high:+.2f}"
-    each = [_signed(value) for value in difference.per_seed]
-    # With one seed, its difference is the mean.
-    head = each if len(each) > 1 else []
-    return [*head, f"**{_signed(difference.mean)}**", interval]
+    figures = {} if estimate is None else dict(zip(found, estimate.per_seed, strict=True))
+    each = [_number(figures.get(seed), form) for seed in seeds]
+    mean_of_all, between = "-", "-"
+    if estimate is not None:
+        mean_of_all = f"**{_number(estimate.mean, form)}**"
+        if estimate.low is not None and estimate.high is not None:
+            between = f"{estimate.low:{form}} to {estimate.high:{form}}"
+    return [*(each if len(each) > 1 else []), mean_of_all, between]
 
 
-def _signed(value: float) -> str:
-    """Return a difference with its sign, ``-`` where it is undefined (NaN)."""
-    return "-" if math.isnan(value) else f"{value:+.2f}"
+def heads(seeds: Sequence[int]) -> list[str]:
+    """Return the heads of :func:`cells`.
+
+    Example:
+        >>> heads([0, 1]), heads([7])
+        (['seed 0', 'seed 1', 'mean', '95 % interval'], ['seed 7', '95 % interval'])
+    """
+    return [*(f"seed {seed}" for seed in seeds), *(["mean"] * (len(seeds) > 1)), "95 % interval"]
+
+
+def _number(value: float | None, form: str) -> str:
+    """Return a number as text, ``-`` where there is none or it is undefined (NaN)."""
+    return "-" if value is None or math.isnan(value) else f"{value:{form}}"
 
 
 def in_words(names: Sequence[str]) -> str:

@@ -3,16 +3,20 @@
 from pathlib import Path
 
 from postnms.errors import UserError
-from postnms.experiments.finished import Comparison
+from postnms.experiments.comparison import Comparison
 from postnms.experiments.page import MADE_BY, Page, markdown
 from postnms.experiments.records import record_of, without_places
+from postnms.experiments.summary import summarize
 from postnms.files.atomic import write_json, write_text
+
+SUMMARY = "summary.json"
+"""Name of the file, beside the records, with what the page says of several runs together."""
 
 
 def write_page(path: Path, comparison: Comparison, command: str) -> None:
     """Write the page of an experiment, and the record of each run into a folder beside it.
 
-    The folder has the name of the page without its ending.
+    The folder has the name of the page without its ending. It also gets :data:`SUMMARY`.
 
     Args:
         path: the page, a Markdown file.
@@ -22,14 +26,15 @@ def write_page(path: Path, comparison: Comparison, command: str) -> None:
     Raises:
         UserError: a file of a run is not as it must be, or the operating system refuses.
     """
-    differences = comparison.differences()
+    summary = summarize(comparison)
     plan = comparison.plan
     records = [record_of(plan, finished) for finished in comparison.runs]
     folder = path.with_suffix("")
     for finished, record in zip(comparison.runs, records, strict=True):
         write_json(folder / f"{finished.run.name}.json", record)
+    write_json(folder / SUMMARY, summary.to_json())
     command = without_places(command, plan.folder)
-    page = Page(comparison, differences, records, folder.name, command)
+    page = Page(comparison, summary, records, folder.name, command)
     write_text(path, markdown(page))
 
 

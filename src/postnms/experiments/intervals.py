@@ -1,7 +1,7 @@
-"""Differences of AP over several trained runs, with an interval over images and seeds.
+"""AP over several trained runs, and its differences, with an interval over images and seeds.
 
-The interval of a single run says how much a difference depends on the images on which it was
-measured. Another seed gives other weights, and so another difference. Here both are resampled.
+The interval of a single run says how much a figure depends on the images on which it was
+measured. Another seed gives other weights, and so another figure. Here both are resampled.
 
 S: seeds, R: resamples.
 """
@@ -22,7 +22,7 @@ _SEEDS = 1
 
 @dataclass(frozen=True)
 class Resampled:
-    """AP of one side of a difference in per cent. NaN: the images have no object."""
+    """AP of one row of an arm in per cent. NaN: the images have no object."""
 
     ap: NDArray[np.float64]
     """(S,) AP of the run of each seed on all images."""
@@ -31,11 +31,11 @@ class Resampled:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """AP of one side minus AP of the other, in per cent."""
+class Estimate:
+    """AP, or AP of one side minus AP of the other, in per cent."""
 
     per_seed: tuple[float, ...]
-    """(S,) the difference of the runs of each seed."""
+    """(S,) the figure of each seed."""
     mean: float
     """Mean over the seeds."""
     low: float | None
@@ -67,7 +67,15 @@ def resample(
     return Resampled(np.array(ap), np.array(drawn))
 
 
-def paired_difference(left: Resampled, right: Resampled, seed: int = 0) -> Difference:
+def mean_precision(side: Resampled, seed: int = 0) -> Estimate:
+    """Return AP of the runs of one side, with the 95 % interval of its mean.
+
+    The interval is a bootstrap over images and seeds, as that of :func:`paired_difference`.
+    """
+    return _estimate(side.ap, side.drawn, seed)
+
+
+def paired_difference(left: Resampled, right: Resampled, seed: int = 0) -> Estimate:
     """Return AP of the left side minus AP of the right side, with its 95 % interval.
 
     The interval is a paired bootstrap over images and seeds. In each resample the images are drawn
@@ -93,8 +101,13 @@ def paired_difference(left: Resampled, right: Resampled, seed: int = 0) -> Diffe
             f"right: expected {left.drawn.shape} seeds and resamples as left, "
             f"got {right.drawn.shape}"
         )
-    seeds, resamples = left.drawn.shape
+    return _estimate(left.ap - right.ap, left.drawn - right.drawn, seed)
+
+
+def _estimate(ap: NDArray[np.float64], drawn: NDArray[np.float64], seed: int) -> Estimate:
+    """Return the mean over the seeds and its interval. ``ap`` (S,) and ``drawn`` (S, R)."""
+    seeds, resamples = drawn.shape
     chosen = np.random.default_rng([seed, _SEEDS]).integers(0, seeds, (resamples, seeds))
-    means = [side.drawn[chosen, np.arange(resamples)[:, None]].mean(1) for side in (right, left)]
-    per_seed = left.ap - right.ap
-    return Difference(tuple(per_seed.tolist()), float(per_seed.mean()), *gain_interval(*means))
+    means = drawn[chosen, np.arange(resamples)[:, None]].mean(1)
+    interval = gain_interval(np.zeros(resamples), means)
+    return Estimate(tuple(ap.tolist()), float(ap.mean()), *interval)

@@ -1,4 +1,4 @@
-"""Figures of finished runs, and the differences that are measured from their results."""
+"""Finished runs side by side: what their files say, and what is measured from their results."""
 
 import json
 
@@ -10,9 +10,11 @@ from postnms.errors import UserError
 from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
 from postnms.evaluation.matching import match_results
 from postnms.evaluation.results import Evaluation
-from postnms.experiments.config import BEST
-from postnms.experiments.finished import Comparison, FinishedRun, best_method, read_finished
+from postnms.experiments.comparison import Comparison, best_of
+from postnms.experiments.config import BEST, BEST_ROW
+from postnms.experiments.finished import FinishedRun, read_all_finished, read_finished
 from postnms.experiments.plan import Side
+from postnms.experiments.summary import summarize
 from postnms.recipes import get_recipe
 from tests.support.coco import pycocotools_metrics
 from tests.support.experiments import HEURISTICS, finish, finished_plan, planned
@@ -27,7 +29,11 @@ def done(tmp_path):
 
 
 def compared(plan):
-    return Comparison(plan, [read_finished(plan, run) for run in plan.runs])
+    return Comparison(plan, read_all_finished(plan))
+
+
+def differences(comparison):
+    return [part.estimate for part in summarize(comparison).differences]
 
 
 def test_figures_are_those_of_the_results(done):
@@ -44,7 +50,7 @@ def test_figures_are_those_of_the_results(done):
 def test_a_difference_is_that_of_the_results_of_each_seed(done):
     plan, truth, _ = done
     comparison = compared(plan)
-    first, second = comparison.differences()
+    first, second = differences(comparison)
     aps = {
         (run.arm, run.seed, row): pycocotools_metrics(
             truth, json.loads(run.folder.results(row).read_text())
@@ -57,7 +63,7 @@ def test_a_difference_is_that_of_the_results_of_each_seed(done):
     assert first.per_seed == pytest.approx(gains)
     assert first.mean == pytest.approx(sum(gains) / 2)
     of_arm = comparison.of_arm("stage")
-    best = comparison.best
+    best = comparison.best("stage")
     assert comparison.named(Side("stage", BEST)) == Side("stage", best)
     gains = [
         aps["stage", run.run.seed, "post_nms"] - run.suppressors[best]["figures"]["AP"]
@@ -68,11 +74,10 @@ def test_a_difference_is_that_of_the_results_of_each_seed(done):
 
 
 def test_the_interval_of_a_suppressor_is_that_of_its_replay(tmp_path):
-    """One method is the run's own NMS, so its difference to it is nothing."""
-    methods = {"arm": "stage", "methods": ["nms:iou_threshold=0.9", "none"]}
-    differences = [["stage.nms:iou_threshold=0.9", "stage.none"]]
-    plan, truth, _ = finished_plan(tmp_path, seeds=[1], heuristics=methods, differences=differences)
-    (found,) = compared(plan).differences()
+    methods = {"arms": ["stage"], "methods": ["nms:iou_threshold=0.9", "none"]}
+    asked = [["stage.nms:iou_threshold=0.9", "stage.none"]]
+    plan, truth, _ = finished_plan(tmp_path, seeds=[1], heuristics=methods, differences=asked)
+    (found,) = differences(compared(plan))
     file = open_candidates(plan.of_arm("stage")[0].candidates)
     drawn = []
     from postnms.candidate_files.replays import as_columns, replay
@@ -91,9 +96,9 @@ def with_ap(**aps):
 
 def test_the_best_suppressor_has_the_best_mean_over_the_seeds():
     runs = [with_ap(a=9.0, b=5.0, c=None), with_ap(a=1.0, b=6.0, c=90.0)]
-    assert best_method(runs[:1], ["a", "b", "c"]) == "a"
-    assert best_method(runs, ["a", "b"]) == "b"
-    assert best_method([with_ap(a=2.0, b=2.0)], ["b", "a"]) == "b"
+    assert best_of(runs[:1], ["a", "b", "c"]) == "a"
+    assert best_of(runs, ["a", "b"]) == "b"
+    assert best_of([with_ap(a=2.0, b=2.0)], ["b", "a"]) == "b"
 
 
 def test_figures_of_another_evaluation_are_refused(done):
@@ -116,7 +121,7 @@ def test_figures_that_do_not_come_from_the_results_are_refused(done):
     figures["nms"]["AP"] += 0.01
     run.folder.metrics.write_text(json.dumps(figures))
     with pytest.raises(UserError, match=r"results_nms.json: gives .* AP for nms on .*is recorded"):
-        compared(plan).differences()
+        differences(compared(plan))
 
 
 def test_metrics_without_a_row_are_refused(done):
@@ -134,7 +139,7 @@ def test_results_of_other_images_are_refused(done):
     file = run.folder.results("nms")
     file.write_text(json.dumps([{**json.loads(file.read_text())[0], "image_id": 999}]))
     with pytest.raises(UserError, match=r"results_nms.json: does not fit .*instances_val.json"):
-        compared(plan).differences()
+        differences(compared(plan))
 
 
 def test_images_of_the_scenes_depend_on_the_seed_and_those_of_a_folder_do_not(tmp_path, done):
@@ -148,7 +153,7 @@ def test_images_of_the_scenes_depend_on_the_seed_and_those_of_a_folder_do_not(tm
     comparison = compared(plan)
     assert [comparison.image_set(run) for run in plan.runs] == [0, 0, 1, 1]
     assert len(comparison.truth(plan.runs[0]).images) == 2
-    assert all(np.isfinite(value) for value in comparison.differences()[0].per_seed)
+    assert all(np.isfinite(value) for value in differences(comparison)[0].per_seed)
 
 
 def tiny_truth(run):
@@ -165,4 +170,90 @@ def test_sides_on_other_images_are_refused(tmp_path):
     for run in plan.runs:
         finish(plan, run, tiny_truth(run), [])
     with pytest.raises(UserError, match="expected runs on the same val images, got others"):
-        compared(plan).differences()
+        differences(compared(plan))
+
+
+def test_the_row_that_counts_stands_for_an_arm(tmp_path):
+    arms = {
+        "bare": {"set": ["stage=null"], "row": "best_heuristic"},
+        "stage": {},
+        "first": {"row": "nms"},
+        "best": {"row": "best"},
+    }
+    asked = [["stage", "bare"], ["best", "first.best"]]
+    heuristics = {**HEURISTICS, "arms": ["bare", "stage"]}
+    plan, _, _ = finished_plan(
+        tmp_path, seeds=[0], arms=arms, differences=asked, heuristics=heuristics
+    )
+    counted = {"bare": BEST, "stage": "post_nms", "first": "nms", "best": BEST_ROW}
+    assert {arm: side.row for arm, side in plan.counted.items()} == counted
+    assert plan.differences[0] == (Side("stage", "post_nms"), Side("bare", BEST))
+    comparison = compared(plan)
+    summary = summarize(comparison)
+    assert [(result.side.arm, result.asked.row) for result in summary.results] == [
+        ("bare", BEST), ("stage", "post_nms"), ("stage", BEST), ("first", "nms"), ("best", BEST_ROW)
+    ]  # fmt: skip
+    for result in summary.results:
+        (run,) = comparison.of_arm(result.side.arm)
+        rows = run.evaluation.rows if result.asked.row != BEST else plan.methods
+        expected = run.figures(result.side.row)["AP"]
+        assert result.estimate.per_seed == pytest.approx([expected])
+        if result.asked.row in (BEST, BEST_ROW):
+            assert expected == max(run.figures(row)["AP"] for row in rows)
+
+
+def test_the_best_row_has_the_best_mean_over_the_seeds(done):
+    plan, _, _ = done
+    comparison = compared(plan)
+    best = comparison.named(Side("stage", BEST_ROW)).row
+    means = {
+        row: np.mean([run.figures(row)["AP"] for run in comparison.of_arm("stage")])
+        for row in ("nms", "post_nms")
+    }
+    assert means[best] == max(means.values())
+
+
+def test_the_interval_of_ap_is_that_of_the_difference_to_nothing(done):
+    plan, _, _ = done
+    comparison = compared(plan)
+    estimate = comparison.precision(Side("bare", "nms"))
+    aps = [run.figures("nms")["AP"] for run in comparison.of_arm("bare")]
+    assert estimate.per_seed == pytest.approx(aps)
+    assert estimate.low < estimate.mean < estimate.high
+    assert estimate.mean == pytest.approx(np.mean(aps))
+
+
+def test_of_runs_that_are_not_finished_the_others_are_compared(done):
+    """A difference is over the seeds that both sides have."""
+    plan = done[0]
+    whole = compared(plan)
+    before = differences(whole)
+    assert whole.missing == []
+    bare, stage = (plan.of_arm(arm) for arm in ("bare", "stage"))
+    bare[0].folder.weights.unlink()
+    (stage[1].compared / "compare.json").unlink()
+    comparison = compared(plan)
+    assert comparison.missing == ["bare_0", "the suppressors on stage_3"]
+    summary = summarize(comparison)
+    first, second = summary.differences
+    assert (first.seeds, second.seeds) == ([3], [0])
+    assert first.estimate.per_seed == before[0].per_seed[1:]
+    assert summary.to_json()["missing"] == comparison.missing
+    assert summary.to_json()["differences"][0]["of_seeds"] == [3]
+    assert [result.seeds for result in summary.results] == [[3], [0, 3], [0]]
+
+
+def test_an_arm_without_a_finished_run_has_no_figures(done):
+    plan = done[0]
+    for run in plan.of_arm("stage"):
+        run.folder.weights.unlink()
+    comparison = compared(plan)
+    summary = summarize(comparison)
+    assert [part.estimate for part in summary.differences] == [None, None]
+    assert summary.results[1].estimate is None
+    assert comparison.named(Side("stage", BEST)) == Side("stage", BEST)
+    assert comparison.named(Side("stage", BEST_ROW)) == Side("stage", BEST_ROW)
+    for run in plan.of_arm("bare"):
+        run.folder.weights.unlink()
+    with pytest.raises(UserError, match=r"mine: no run of .*mine.yaml is finished"):
+        compared(plan)

@@ -5,7 +5,7 @@ import pytest
 
 from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
 from postnms.evaluation.matching import match_results
-from postnms.experiments.differences import Resampled, paired_difference, resample
+from postnms.experiments.intervals import Resampled, mean_precision, paired_difference, resample
 from tests.support.coco import as_truth, pycocotools_metrics, scene
 from tests.support.experiments import moved
 
@@ -113,3 +113,11 @@ def test_sides_of_other_seeds_are_no_pairs():
     sides = [Resampled(np.zeros(count), np.zeros((count, 4))) for count in (2, 3)]
     with pytest.raises(ValueError, match=r"right: expected \(2, 4\) .* got \(3, 4\)"):
         paired_difference(*sides)
+
+
+def test_the_interval_of_ap_draws_seeds_as_that_of_a_difference():
+    random = np.random.default_rng(4)
+    side = Resampled(np.array([40.0, 43.0, 41.5]), random.normal(41.5, 2, (3, 50)))
+    nothing = Resampled(np.zeros(3), np.zeros((3, 50)))
+    assert mean_precision(side) == paired_difference(side, nothing)
+    assert mean_precision(side).mean == pytest.approx(41.5)
