@@ -38,6 +38,8 @@ def test_a_record_has_the_figures_and_where_they_come_from(done):
     assert (record["command"], record["commit"], record["data"]) == (
         "postnms x", "0123456789ab", "cells",
     )  # fmt: skip
+    about = json.loads(run.folder.provenance.read_text())
+    assert (record["machine"], record["libraries"]) == (about["machine"], about["libraries"])
     assert record["changes"] == {"training.iterations": 20, "stage.width": 32, "seed": 3}
     assert record["recipe"] == run.recipe.model_dump(mode="json")
     assert record["seconds"] == 10 * 2 + 10 * 4
@@ -88,6 +90,9 @@ def test_a_run_that_was_resumed_or_measured_again_says_so(done):
     _, record = recorded(done, "stage")
     assert [part["commit"] for part in record["resumed"]] == ["later"]
     assert record["evaluation"]["commit"] == "later"
+    del facts["libraries"]
+    run.folder.provenance.write_text(json.dumps(facts))
+    assert "libraries" not in recorded(done, "stage")[1]
     run.folder.provenance.write_text('{"commit": "x"}')
     with pytest.raises(UserError, match=r"provenance.json: expected command, .* got other facts"):
         about(run.folder.provenance)

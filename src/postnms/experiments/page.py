@@ -41,10 +41,11 @@ def markdown(page: Page) -> str:
         parts += ["## Differences", sections.differences(summary)]
     parts += [sections.about_intervals(summary), *sections.about_choices(summary)]
     parts += ["## All figures", sections.figures(comparison)]
-    for arm in () if config.heuristics is None else config.heuristics.arms:
-        if comparison.best(arm) is not None:
-            parts += [f"## Suppressors on the candidates of `{arm}`"]
-            parts += [sections.suppressors(comparison, arm)]
+    replayed = [arm for arm in comparison.plan.counted if comparison.best(arm) is not None]
+    for arm in replayed:
+        parts += [f"## Suppressors on the candidates of `{arm}`"]
+        parts += [sections.suppressors(comparison, arm)]
+    parts += [sections.ABOUT_SUPPRESSORS] if replayed else []
     if classes := sections.classes(comparison):
         parts += ["## Classes", classes]
     parts += ["## Records", _records(page)]

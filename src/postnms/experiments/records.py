@@ -18,6 +18,8 @@ from postnms.recipes.config import flatten
 
 ABOUT = ("command", "processes", "commit", "version", "torch", "machine", "seed", "data")
 """Facts of the origin of a run that are recorded."""
+MAY_LACK = {"libraries"}
+"""Facts that are recorded of those runs that have them."""
 
 _ABSOLUTE = re.compile(r"(?<![\w./~-])/(?:[^\s/'\"]+/)+")
 """An absolute path without its last part."""
@@ -69,7 +71,8 @@ def about(path: Path) -> dict[str, Any]:
     content = read_json(path)
     try:
         first, *later = [
-            {name: part[name] for name in ABOUT} for part in (content, *content.get("resumed", []))
+            {name: part[name] for name in (*ABOUT, *(MAY_LACK & part.keys()))}
+            for part in (content, *content.get("resumed", []))
         ]
     except (TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: expected {', '.join(ABOUT)}, got other facts") from error

@@ -8,6 +8,7 @@ from postnms.experiments.config import BEST, BEST_ROW
 from postnms.experiments.plan import Side
 from postnms.experiments.summary import Summary
 from postnms.experiments.tables import cells, heads, in_words, mean, one_line, spread, table
+from postnms.structures import NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW
 
 MOST_CLASSES = 20
 """Largest number of classes whose figures are on the page."""
@@ -54,21 +55,22 @@ def about_intervals(summary: Summary) -> str:
     config = comparison.plan.experiment.config
     seeds = len(config.seeds)
     own = len({comparison.image_set(finished.run) for finished in comparison.runs}) > 1
-    images = "the val images" if not own else "the val images of each seed"
-    paired = ", the same ones for both sides of a difference"
+    images = "the val images of each seed" if own else "the val images"
     text = (
         f"The intervals come from a bootstrap with {config.bootstrap:,} resamples. In each of them "
-        f"{images} are drawn with replacement{paired}"
+        f"{images} are drawn with replacement, the same ones for both sides of a difference"
     )
     if seeds == 1:
         return (
             f"{text}. There is one seed, so the interval covers the images alone: what another "
             "seed changes is not in it."
         )
+    shared = "" if own else " and for all seeds"
     return (
-        f"{text} and for all seeds, and so are the seeds. The figure is the mean over the drawn "
-        "seeds, and the interval goes from its percentile 2.5 to its percentile 97.5. It knows no "
-        f"seeds but the {seeds} that were run. With so few it is rather too narrow."
+        f"{text}{shared}. The seeds are drawn with replacement as well, the same ones for both "
+        "sides. The figure is the mean over the drawn seeds, and the interval goes from its "
+        f"percentile 2.5 to its percentile 97.5. It knows no seeds but the {seeds} that were run. "
+        "With so few it is rather too narrow."
     )
 
 
@@ -109,11 +111,15 @@ def figures(comparison: Comparison) -> str:
         some = f" ({len(runs)} of {len(config.seeds)} seeds)"
         which = "" if len(runs) == len(config.seeds) else some
         rows.append([f"`{side.arm}`{which}", ROW_TITLES[side.row], *known])
-    note = (
-        "NMS: the boxes that the detector's own greedy NMS keeps. Post-NMS: the same boxes, scored "
-        "and placed anew by the stage. A name behind it is that of a suppressor which joins the "
-        "boxes that the stage has placed."
-    )
+    note = "NMS: the boxes that the detector's own greedy NMS keeps."
+    names = {side.row for side in _sides(comparison)} - {NMS_ROW}
+    if names:
+        note += " Post-NMS: the same boxes, scored and placed anew by the stage."
+    if names - {POST_NMS_ROW, SECOND_NMS_ROW}:
+        note += (
+            " Post-NMS with the name of a suppressor: what it makes of the candidates that the "
+            "stage has scored and placed anew."
+        )
     if len(config.seeds) > 1:
         note += (
             f" A cell has the mean over the {len(config.seeds)} seeds, their standard deviation, "
@@ -127,6 +133,14 @@ def _sides(comparison: Comparison) -> Iterator[Side]:
     for arm in comparison.plan.counted:
         for row in comparison.plan.rows(arm):
             yield Side(arm, row)
+
+
+ABOUT_SUPPRESSORS = (
+    "Every suppressor takes the same candidates, the boxes before suppression, and needs no "
+    "training. The settings are those of `postnms suppressors` unless the name has others. "
+    "Milliseconds are those of the suppressor alone for one image."
+)
+"""The paragraph below the tables of :func:`suppressors`."""
 
 
 def suppressors(comparison: Comparison, arm: str) -> str:
@@ -149,12 +163,7 @@ def suppressors(comparison: Comparison, arm: str) -> str:
              mean([run.suppressors[method]["milliseconds"] for run in runs], 2))
         for method in sorted(plan.methods, key=lambda method: -averages[method])
     ]  # fmt: skip
-    note = (
-        "Every suppressor takes the same candidates, the boxes before suppression, and needs no "
-        "training. The settings are those of `postnms suppressors` unless the name has others. "
-        "Milliseconds are those of the suppressor alone for one image."
-    )
-    return f"{table(['suppressor', *columns, 'ms'], [*own, *others])}\n\n{note}"
+    return table(["suppressor", *columns, "ms"], [*own, *others])
 
 
 def classes(comparison: Comparison) -> str:
