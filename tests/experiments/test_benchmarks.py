@@ -1,13 +1,14 @@
-"""The experiments of the repository can be planned, and ask for what their pages are to say."""
+"""The experiments of the repository and of its documents can be planned."""
 
 from pathlib import Path
 
 import pytest
 
-from postnms.experiments.config import read_experiment
+from postnms.experiments.config import ArmConfig, ExperimentConfig, read_experiment
 from postnms.experiments.plan import make_plan
 
-FOLDER = Path(__file__).parents[2] / "benchmarks" / "experiments"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "benchmarks" / "experiments"
 FILES = sorted(FOLDER.glob("*.yaml"))
 
 
@@ -24,3 +25,15 @@ def test_an_experiment_has_a_plan_whose_control_differs_in_the_clusters_alone(fi
 
 def test_there_are_experiments():
     assert len(FILES) >= 5
+
+
+def test_the_example_of_the_document_is_an_experiment_of_nine_runs(tmp_path):
+    page = (ROOT / "docs" / "experiments.md").read_text()
+    file = tmp_path / "mine.yaml"
+    file.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    plan = make_plan(read_experiment(file), Path("runs/mine"))
+    assert len(plan.runs) == 9
+    assert plan.runs[0].folder.root == Path("runs/mine/bare_0")
+    fields = {name for name in ExperimentConfig.model_fields if f"`{name}`" in page}
+    assert fields == set(ExperimentConfig.model_fields)
+    assert all(f"`{name}" in page for name in ArmConfig.model_fields)

@@ -46,6 +46,11 @@ MISTAKES = {  # Other fields, the last text of the file that is on the line, and
         "arms.late.from: no such field (did you mean 'start_from'?)",
     ),
     "a name of an arm": (arms(**{"a.b": {}}), "a.b", "arms.a.b: expected a name of letters"),
+    "a name that moves the cursor": (
+        arms(**{"a\x1b": {"row": "x"}}),
+        "\\e",
+        "arms.'a\\x1b': expected a name of letters",
+    ),
     "a seed": ({"seeds": [-1]}, "- -1", "seeds.0: input should be greater than or equal to 0"),
     "no seed": ({"seeds": []}, "seeds", "seeds: tuple should have at least 1 item"),
     "a seed twice": ({"seeds": [1, 1]}, "seeds", "seeds: expected each value once, got (1, 1)"),

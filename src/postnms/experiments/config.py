@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from postnms.config import Config, nearest
-from postnms.errors import UserError, shown
+from postnms.errors import UserError, shown, shown_name
 from postnms.evaluation.metrics import FIGURES
 from postnms.files.yaml_settings import KeyPath, line_of, read_yaml
 from postnms.structures import NMS_ROW
@@ -109,7 +109,7 @@ class Experiment:
     def mistake(self, where: Sequence[str], message: str) -> UserError:
         """Return the error that names the file, the line and the field ``where``."""
         line = line_of(self.lines, where)
-        return UserError(f"{self.path}, line {line}: {'.'.join(where)}: {message}")
+        return UserError(f"{self.path}, line {line}: {'.'.join(map(shown_name, where))}: {message}")
 
 
 def read_experiment(path: Path) -> Experiment:
