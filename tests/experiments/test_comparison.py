@@ -127,7 +127,11 @@ def test_figures_that_do_not_come_from_the_results_are_refused(done):
 def test_metrics_without_a_row_are_refused(done):
     plan = done[0]
     run = plan.of_arm("stage")[0]
-    for content in ('{"nms": {"AP": 1.0}}', "[]", '{"nms": 1, "post_nms": 2, "gain": {"x": 1}}'):
+    for content in (
+        '{"nms": {"AP": 1.0}}',
+        "[]",
+        '{"nms": 1, "post_nms": 2, "gains": {"post_nms": {"x": 1}}}',
+    ):
         run.folder.metrics.write_text(content)
         with pytest.raises(UserError, match="expected the figures of nms, post_nms, got others"):
             read_finished(plan, run)
