@@ -28,6 +28,7 @@ VERBS = (
     "import-candidates",
     "suppressors",
     "compare",
+    "tune-fusion",
     "analyse",
     "benchmark",
 )
