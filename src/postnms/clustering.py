@@ -58,6 +58,13 @@ def cluster(candidates: Candidates, iou_threshold: float = 0.5) -> Clusters:
         return Clusters(candidates, keys, assignment)
 
 
+def each_alone(candidates: Candidates) -> Clusters:
+    """Return clusters of one member: every candidate is a key."""
+    keys = candidates.scores.argsort(descending=True, stable=True)
+    with trusted():
+        return Clusters(candidates, keys, keys.argsort())
+
+
 def representative_boxes(clusters: Clusters, method: Representative = "union") -> Tensor:
     """Return one box for each cluster: (k, 4) float32, in the order of ``clusters.keys`` (Eq. 3).
 

@@ -40,6 +40,19 @@ SECOND_NMS_ROW = "post_nms_second_nms"
 """Name of the result of the stage after a second NMS."""
 
 
+def suppressed_row(suppressor: str) -> str:
+    """Return the name of the result of a suppressor on the boxes that the stage has moved.
+
+    ``suppressor`` is its name, without settings.
+
+    Example:
+        >>> from postnms.structures import suppressed_row
+        >>> suppressed_row("soft_nms_linear")
+        'post_nms+soft_nms_linear'
+    """
+    return f"{POST_NMS_ROW}+{suppressor}"
+
+
 @dataclass(frozen=True)
 class Level:
     """One level of a feature pyramid: a tensor (B, channels, H, W)."""
@@ -66,6 +79,8 @@ class ExtraColumn:
 
 REFINED = "refined_boxes"
 """Extra column of detectors with a stage: where the stage would move each candidate."""
+REFINED_SCORES = "refined_scores"
+"""Extra column of detectors with a stage: the score that the stage would give each candidate."""
 
 EXTRA_COLUMNS: dict[str, ExtraColumn] = {
     "iou": ExtraColumn(1),  # predicted IoU with the object (IoU-Net)
@@ -75,6 +90,7 @@ EXTRA_COLUMNS: dict[str, ExtraColumn] = {
     "edge_log_variance": ExtraColumn(4, "edge_log_variance"),  # variance voting (Softer-NMS)
     "model": ExtraColumn(1),  # number of the model that gave the candidate (WBF)
     REFINED: ExtraColumn(4, "box"),
+    REFINED_SCORES: ExtraColumn(1),
 }
 """The extra columns that this library knows, by name.
 
@@ -254,10 +270,10 @@ def derive(structure: Structure, **changes: Any) -> Structure:
         return dataclasses.replace(structure, **changes)
 
 
-def take(structure: Structure, rows: Tensor) -> Structure:
+def take(structure: Structure, rows: Tensor | slice) -> Structure:
     """Return the structure with some of its rows.
 
-    ``rows`` is an index (r,) int64 or a mask (n,) bool over the columns.
+    ``rows`` is an index (r,) int64, a mask (n,) bool over the columns, or a slice of them.
     """
     return _map_columns(structure, lambda column: column[rows])
 

@@ -9,7 +9,7 @@ from postnms.analysis.comparison import compare
 from postnms.analysis.study import open_study
 from postnms.candidate_files.reader import open_candidates
 from postnms.clustering import cluster
-from postnms.structures import REFINED
+from postnms.structures import REFINED, REFINED_SCORES
 from tests.support.builders import random_candidates
 from tests.support.studies import as_coco, write_truth
 
@@ -31,7 +31,11 @@ def test_a_dump_gives_the_rows_of_the_run(any_run, postnms, tmp_path):
         assert found == pytest.approx(figures, abs=0.02)
     assert rows["nms"].figures["AP"] == pytest.approx(metrics["nms"]["AP"], abs=0.02)
     has_stage = "post_nms" in candidates.rows
-    assert (candidates.extra == (REFINED,)) == has_stage == ("post_nms" in candidates.milliseconds)
+    assert (
+        (candidates.extra == (REFINED, REFINED_SCORES))
+        == has_stage
+        == ("post_nms" in candidates.milliseconds)
+    )
     assert candidates.provenance["recipe"]["name"] == "demo"
     if has_stage:
         assert_keys_are_moved_to_the_row_of_the_stage(candidates)

@@ -100,11 +100,11 @@ def test_refining_many_candidates_convolves_once(monkeypatch):
     labels, source = torch.arange(60) % 3, torch.arange(60)
     candidates = Candidates(boxes, torch.rand(60), labels, image, source, num_images=2)
     with torch.no_grad():
-        moved = stage.refine(features, [(128, 160)] * 2, candidates)
+        moved = stage.refine(features, [(128, 160)] * 2, candidates).boxes
         assert calls == [1, 1]
         monkeypatch.setattr(decoupling, "PIXELS_OF_A_CELL", 0.0)
         torch.testing.assert_close(
-            stage.refine(features, [(128, 160)] * 2, candidates), moved, rtol=1e-4, atol=1e-3
+            stage.refine(features, [(128, 160)] * 2, candidates).boxes, moved, rtol=1e-4, atol=1e-3
         )
     assert calls == [1, 1]
 

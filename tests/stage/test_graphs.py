@@ -52,6 +52,21 @@ def test_candidates_to_detections_is_one_graph(settings):
             assert torch.equal(getattr(found, name), getattr(expected, name))
 
 
+@pytest.mark.parametrize("thinning", [None, 0.8])
+def test_suppression_on_moved_boxes_is_in_the_graph(thinning):
+    stage = build(suppressor="soft_nms_linear", thinning_iou=thinning).eval()
+
+    def whole(levels, found):
+        return stage.rows(levels, SIZES, cluster(found), 7)
+
+    graph = compiled(whole)
+    for count in (30, 0):
+        found, expected = (run(features(), candidates(count)) for run in (graph, whole))
+        assert list(found) == list(expected)
+        for row, other in zip(found.values(), expected.values(), strict=True):
+            assert all(torch.equal(getattr(row, name), getattr(other, name)) for name in COLUMNS)
+
+
 @pytest.mark.parametrize("part", ["forward", "refine"])
 def test_parts_of_the_stage_compile_into_one_graph(part):
     """With ``aot_eager`` the strides of each result have to be those that the graph expects."""
@@ -62,8 +77,9 @@ def test_parts_of_the_stage_compile_into_one_graph(part):
         rows = (found.boxes, found.image, found.labels)
         given = (levels, *rows) if part == "forward" else (levels, SIZES, found)
         results = graph(*given), getattr(stage, part)(*given)
-        pairs = zip(*results, strict=True) if part == "forward" else [results]
-        assert all(torch.equal(*pair) for pair in pairs)
+        if part == "refine":
+            results = [(each.boxes, each.scores) for each in results]
+        assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
 
 
 def test_levels_of_unequal_channels_and_bfloat16():

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
+from postnms.boxes import decode_deltas, pairwise_iou
 from postnms.clustering import cluster, keep_keys, representative_boxes
+from postnms.stage.judged import fuse
 from postnms.stage.losses import importance
 from postnms.stage.matching import match_clusters
-from postnms.stage.stage import fuse
 from tests.support.builders import make, truths
 from tests.support.stages import (
     CANDIDATES,
@@ -24,6 +25,14 @@ from tests.support.stages import (
 def test_fusion_by_hand():
     found = fuse(torch.tensor([0.5]), torch.tensor([1.0]), torch.tensor([0.0]), (0.8, 0.15, 0.05))
     torch.testing.assert_close(found, torch.tensor([0.55]))
+
+
+def test_geometric_fusion_by_hand():
+    scores = [torch.tensor([value]) for value in (0.25, 0.5, 0.81)]
+    found = fuse(*scores, (0.5, 0.0, 0.5), "geometric")
+    torch.testing.assert_close(found, torch.tensor([0.5 * 0.9]))
+    found = fuse(*scores, (0.0, 2.0, 0.0), "geometric")
+    torch.testing.assert_close(found, torch.tensor([0.25]))
 
 
 @pytest.mark.parametrize("decoupling", [True, False])
@@ -78,13 +87,21 @@ def separate_rows(config):
         yield representatives[c], *about, 1.0, 1.0
 
 
-def test_losses_are_the_equations():
-    stage = build(smooth_l1_beta=0.5)
+@pytest.mark.parametrize("objectness", ["label", "iou"])
+def test_losses_are_the_equations(objectness):
+    stage = build(smooth_l1_beta=0.5, objectness=objectness)
+    # Boxes that are moved far show whether the IoU is that of the moved box.
+    torch.nn.init.normal_(stage.heads.refinement.bias)
     cls = loc = count = 0.0
     for box, image, label, truth, w_cls, w_loc in separate_rows(stage.config):
         logits, deltas = stage(features(), box[None], image[None], label[None])
         p = 1 / (1 + math.exp(-logits.item()))
-        cls -= w_cls * math.log(1 - p if truth is None else p)
+        target = float(truth is not None)
+        if truth is not None and objectness == "iou":
+            moved = decode_deltas(box[None], deltas)
+            target = pairwise_iou(moved, torch.tensor([truth]).float()).item()
+            assert 0 < target < 0.95
+        cls -= w_cls * (target * math.log(p) + (1 - target) * math.log(1 - p))
         count += 1
         if truth is None:
             continue
@@ -104,6 +121,25 @@ def test_losses_are_the_equations():
     torch.testing.assert_close(
         found["loss_stage_loc"].item(), beta_over_rows * loc, rtol=1e-5, atol=1e-6
     )
+
+
+def test_no_gradient_reaches_the_refinement_through_the_objectness():
+    stage = build(objectness="iou")
+    stage.losses(features(), CLUSTERS, TARGETS)["loss_stage_cls"].backward()
+    assert stage.heads.refinement.weight.grad is None
+
+
+def test_without_relocation_objectness_learns_the_iou_of_the_given_box():
+    stage = build(objectness="iou", relocation=False)
+    torch.nn.init.normal_(stage.heads.refinement.bias)
+    found = stage.losses(features(), CLUSTERS, TARGETS)["loss_stage_cls"]
+    cls = 0.0
+    for box, image, label, truth, w_cls, _ in separate_rows(stage.config):
+        p = stage(features(), box[None], image[None], label[None])[0].sigmoid().item()
+        object_box = torch.tensor([truth or (0, 0, 0, 0)]).float()
+        iou = pairwise_iou(box[None], object_box).item()
+        cls -= w_cls * (iou * math.log(p) + (1 - iou) * math.log(1 - p))
+    torch.testing.assert_close(found.item(), 4 / 5 / 9 * cls, rtol=1e-5, atol=1e-6)
 
 
 def test_each_box_is_looked_at_once_in_training():

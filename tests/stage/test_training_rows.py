@@ -61,3 +61,18 @@ def test_clusters_on_crowd_regions_give_no_rows():
     rows = training_rows(CLUSTERS, crowd, StageConfig())
     assert rows.count == 9 - 2
     assert [40, 40, 60, 60] not in rows.boxes.tolist()
+
+
+def test_without_clusters_each_candidate_has_its_own_label_truth_and_full_weight():
+    # The fourth box is a member of the cluster of the first, but it overlaps the second object.
+    boxes = [(0, 0, 20, 20), (40, 40, 60, 60), (2, 0, 22, 20), (6, 0, 26, 20), (0, 0, 10, 8)]
+    clusters = cluster(make(boxes, [0.9, 0.8, 0.7, 0.6, 0.5]))
+    assert clusters.assignment.tolist() == [0, 1, 0, 0, 2]
+    objects = truths([(0, 0, 20, 20), (9, 0, 29, 20)], [0, 0], [0, 0], num_images=1)
+    rows = training_rows(clusters, objects, StageConfig(clusters=False))
+    assert rows.boxes.tolist() == [list(boxes[i]) for i in (0, 2, 3, 1, 4)]
+    assert rows.truths.tolist() == [[0, 0, 20, 20], [0, 0, 20, 20], [9, 0, 29, 20]]
+    assert rows.positive.tolist() == [True] * 3 + [False] * 2
+    assert rows.w_cls.tolist() == [1] * 5
+    assert rows.w_loc.tolist() == [1] * 3
+    assert rows.count == 5

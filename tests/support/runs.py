@@ -55,7 +55,11 @@ def run(folder, recipe, **options):
 
 def logged(folder):
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return {row["iteration"]: {name: row[name] for name in LOSSES} for row in rows if "loss" in row}
+    return {
+        row["iteration"]: {name: row[name] for name in LOSSES if name in row}
+        for row in rows
+        if "loss" in row
+    }
 
 
 SETS = [part for change in [*TINY, "training.iterations=2"] for part in ("--set", change)]

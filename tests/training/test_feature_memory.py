@@ -7,7 +7,8 @@ import torch
 
 from postnms.detectors.frozen import FeatureMemory
 from postnms.runs.folder import RunFolder
-from postnms.training import loop as training
+from postnms.runs.loading import build_run_detector
+from postnms.training.phases import feature_memory
 from tests.support.runs import run, tiny
 
 STEPS = ("training.iterations=7", "training.steps=[6]", "data.augmentation.brightness=0")
@@ -35,19 +36,23 @@ def test_the_weights_are_those_without_the_memory(frozen, tmp_path):
         assert not [path for path in (tmp_path / kind).iterdir() if path.name.startswith("tmp")]
 
 
+def memory_of(recipe, folder):
+    freeze = {"training": recipe.training.model_copy(update={"start_from": None})}
+    detector = build_run_detector(recipe.model_copy(update=freeze), 1)
+    return feature_memory(detector, recipe, recipe.data.augmentation, RunFolder(folder))
+
+
 def test_it_is_in_use_for_turned_images_of_a_frozen_detector_alone(caplog, tmp_path):
-    folder = RunFolder(tmp_path)
     frozen = ("training.freeze=detector", "training.start_from=weights.pth")
-    assert training.feature_memory(tiny(), folder) is None
-    none = tiny(*frozen, "training.feature_memory=none")
-    assert training.feature_memory(none, folder) is None
+    assert memory_of(tiny(), tmp_path) is None
+    assert memory_of(tiny(*frozen, "training.feature_memory=none"), tmp_path) is None
     turned = ("data.augmentation.transpose=0.5", "data.augmentation.brightness=0")
-    assert training.feature_memory(tiny(*frozen, *turned), folder) is not None
+    assert memory_of(tiny(*frozen, *turned), tmp_path) is not None
     assert caplog.messages == []
     for change in ("brightness=0.1", "crop=0.5", "scale=[0.5,1.0]"):
         with caplog.at_level(logging.WARNING):
-            recipe = tiny(*frozen, *turned, f"data.augmentation.{change}")
-            assert training.feature_memory(recipe, folder) is None
+            changed = tiny(*frozen, *turned, f"data.augmentation.{change}")
+            assert memory_of(changed, tmp_path) is None
     assert len(caplog.messages) == 3
     assert "data.augmentation changes more than the orientation" in caplog.text
 

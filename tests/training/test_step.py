@@ -9,6 +9,7 @@ from postnms.files.tensor_files import load_tensors
 from postnms.runs.folder import RunFolder
 from postnms.runs.loading import build_run_detector
 from postnms.training import loop as training
+from postnms.training import phases
 from postnms.training.optimizer import build_optimizer, set_learning_rate
 from postnms.training.step import step_generators, training_step
 from tests.support.runs import run, splits_of, tiny
@@ -132,7 +133,7 @@ def test_a_gradient_that_is_not_finite_is_seen_without_clipping(tmp_path, monkey
         kept.extend([weight, weight.detach().clone()])
         return build_optimizer(detector, config)
 
-    monkeypatch.setattr(training, "build_optimizer", exploding)
+    monkeypatch.setattr(phases, "build_optimizer", exploding)
     with pytest.raises(
         UserError, match=r"iteration 0: a loss is not finite \(.*gradient_norm nan\)"
     ):

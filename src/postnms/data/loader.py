@@ -6,6 +6,7 @@ at any batch.
 B: images of a batch.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -117,6 +118,12 @@ class DetectionData(torch_data.Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.dataset.records)
+
+    def only_turned(self) -> "DetectionData":
+        """Return the same data, whose augmentation changes the orientation of images alone."""
+        other = copy.copy(self)
+        other.augmentation = None if self.augmentation is None else self.augmentation.turns
+        return other
 
     @property
     def aspect_groups(self) -> list[int]:

@@ -75,10 +75,18 @@ class AugmentationConfig(Config):
     (arXiv 1512.02325, section 2.2). It is enlarged to the limits of the image size."""
 
     @property
+    def turns(self) -> "AugmentationConfig":
+        """The changes of the orientation alone."""
+        return AugmentationConfig(
+            horizontal_flip=self.horizontal_flip,
+            vertical_flip=self.vertical_flip,
+            transpose=self.transpose,
+        )
+
+    @property
     def turns_only(self) -> bool:
         """Whether images change in their orientation alone, so that the same ones come again."""
-        colours = (self.brightness, self.contrast, self.saturation)
-        return not any(colours) and not self.crop and self.scale == (1.0, 1.0)
+        return self == self.turns
 
     @property
     def largest_scale(self) -> float:

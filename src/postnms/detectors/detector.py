@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from postnms.clustering import cluster, keep_keys, nms_again
+from postnms.clustering import cluster, keep_keys
 from postnms.detectors.frozen import FeatureMemory
 from postnms.detectors.image_batch import (
     ImageBatch,
@@ -35,7 +35,7 @@ from postnms.structures import (
     NMS_ROW,
     POST_NMS_ROW,
     REFINED,
-    SECOND_NMS_ROW,
+    REFINED_SCORES,
     Candidates,
     Detections,
     Targets,
@@ -67,34 +67,37 @@ class Detector(nn.Module):
         super().__init__()
         if not isinstance(network, nn.Module):
             raise TypeError(f"network: expected a torch.nn.Module, got {type(network).__name__}")
-        if frozen:
-            if stage is None:
-                raise ValueError(
-                    "frozen: expected a stage, without one there is nothing to train; "
-                    "got stage None"
-                )
-            if stage.config.candidates == "sampled":
-                raise ValueError(
-                    "stage.candidates: expected 'proposals' for a frozen network, got 'sampled'"
-                )
-            network.requires_grad_(False).eval()
         self.network: Network = network
         self.stage = stage
-        self.frozen = frozen
+        self.frozen = False
         self.dict_labels = tuple(range(network.num_classes) if dict_labels is None else dict_labels)
         self.clustering: str | None = None
         """Backend of :func:`postnms.cluster_nms`. None: the fastest one for the device."""
         self.memory: FeatureMemory | None = None
         """What a frozen network gives for the training images. None: nothing is kept."""
+        if frozen:
+            self.freeze()
 
     @property
     def row_names(self) -> tuple[str, ...]:
         """Names of the rows that this detector gives, in their order."""
+        return (NMS_ROW,) if self.stage is None else (NMS_ROW, *self.stage.row_names)
+
+    def freeze(self) -> None:
+        """Train only the stage from now on, as with ``frozen``.
+
+        Raises ValueError if there is no stage, or if it is trained on what the network samples.
+        """
         if self.stage is None:
-            return (NMS_ROW,)
-        if self.stage.config.second_nms is None:
-            return (NMS_ROW, POST_NMS_ROW)
-        return (NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW)
+            raise ValueError(
+                "frozen: expected a stage, without one there is nothing to train; got stage None"
+            )
+        if self.stage.config.candidates == "sampled":
+            raise ValueError(
+                "stage.candidates: expected 'proposals' for a frozen network, got 'sampled'"
+            )
+        self.frozen = True
+        self.get_submodule("network").requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode, as for any module. A frozen network stays in evaluation mode."""
@@ -215,11 +218,8 @@ class Detector(nn.Module):
         most = self.network.max_detections
         cut = cut_images(candidates.image[clusters.keys], candidates.num_images, most)
         rows = {NMS_ROW: keep_keys(clusters, most)[0]}
-        if self.stage is None:
-            return rows, cut
-        rows[POST_NMS_ROW] = self.stage.detect(features, batch.sizes, clusters, most)
-        if (threshold := self.stage.config.second_nms) is not None:
-            rows[SECOND_NMS_ROW] = nms_again(rows[POST_NMS_ROW], threshold)
+        if self.stage is not None:
+            rows |= self.stage.rows(features, batch.sizes, clusters, most)
         return rows, cut
 
     @torch.no_grad()
@@ -245,7 +245,8 @@ class Detector(nn.Module):
         candidates, _ = self.network.candidates(features, batch, None, selection)
         if self.stage is not None:
             refined = self.stage.refine(features, batch.sizes, candidates)
-            extra = {**candidates.extra, REFINED: refined}
+            judged = {REFINED: refined.boxes, REFINED_SCORES: refined.scores}
+            extra = {**candidates.extra, **judged}
             candidates = derive(candidates, extra=extra)
         return Trace(
             to_given(candidates, batch),

@@ -8,12 +8,21 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from postnms.detectors.torchvision.dicts import to_dicts
-from postnms.structures import NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW, Candidates, Detections
+from postnms.structures import (
+    NMS_ROW,
+    POST_NMS_ROW,
+    SECOND_NMS_ROW,
+    Candidates,
+    Detections,
+    suppressed_row,
+)
+from postnms.suppression.registry import SUPPRESSORS
 
 ROW_TITLES = {
     NMS_ROW: "NMS",
     POST_NMS_ROW: "post-NMS",
     SECOND_NMS_ROW: "post-NMS, second NMS",
+    **{suppressed_row(name): f"post-NMS, {name}" for name in SUPPRESSORS},
 }
 """Every row that a detector can give, and its title for people."""
 
@@ -25,8 +34,9 @@ class Output:
     losses: dict[str, Tensor] = field(default_factory=dict)
     """Scalars that sum to the total loss. Empty without targets."""
     rows: dict[str, Detections] = field(default_factory=dict)
-    """Detections by row, in pixels of the images as given: ``nms``, with a stage ``post_nms``, and
-    with a second NMS ``post_nms_second_nms``."""
+    """Detections by row, in pixels of the images as given: ``nms``, and with a stage ``post_nms``.
+    With a second NMS there is ``post_nms_second_nms``, and with a suppressor on the moved boxes
+    ``post_nms+`` and its name."""
     cut: Tensor | None = None
     """(B,) bool: NMS kept more boxes of the image than the network's ``max_detections``, and the
     rows have the best of them. None without detections."""
@@ -52,7 +62,8 @@ class Trace:
     """The steps of one forward pass in evaluation mode, in pixels of the images as given."""
 
     candidates: Candidates
-    """The boxes before suppression. With a stage they have the extra column ``refined_boxes``."""
+    """The boxes before suppression. With a stage they have the extra columns ``refined_boxes``
+    and ``refined_scores``."""
     rows: dict[str, Detections]
     """As in :class:`Output`."""
     milliseconds: dict[str, float]

@@ -75,6 +75,14 @@ class TrainingConfig(Config):
     """Factor of the rate at each of ``steps``, above 0."""
     final_lr_factor: Fraction = 0.0
     """Share of the rate that a cosine ends with."""
+    finish_iterations: LengthOrNone = 0
+    """Length of a finishing phase after ``iterations``: the detector is frozen, and the stage alone
+    is trained on. Images are then turned, as ``data.augmentation`` says, but neither resized, nor
+    cropped, nor changed in colour. So the detector sees few different images, and
+    ``feature_memory`` keeps what it gives. 0: no such phase."""
+    finish_lr: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate at the start of the finishing phase, above 0; ``stage_lr_factor`` multiplies
+    it. It falls to 0 as half a cosine wave. None: ``lr``."""
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of a moving average of the weights, for example 0.998. The averaged weights are
     evaluated and kept. None: no average."""
@@ -123,6 +131,8 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> "Recipe":
+        if self.training.finish_iterations != 0:
+            self._check_finish()
         if self.training.freeze == "none":
             return self
         if self.stage is None:
@@ -140,6 +150,19 @@ class Recipe(Config):
                 "got random ones"
             )
         return self
+
+    def _check_finish(self) -> None:
+        """Raise ValueError if there can be no finishing phase."""
+        name = "training.finish_iterations"
+        if self.stage is None:
+            raise ValueError(f"{name}: leave nothing to train without a stage; got stage null")
+        if self.stage.candidates == "sampled":
+            raise ValueError(f"{name}: need stage.candidates 'proposals', got 'sampled'")
+        if self.training.freeze == "detector":
+            raise ValueError(
+                f"{name}: expected 0 for a frozen detector, whose stage is trained alone from the "
+                f"start; got {self.training.finish_iterations!r}"
+            )
 
     def differences(self, other: "Recipe") -> list[str]:
         """Return the fields in which another recipe differs, each with both values."""

@@ -28,18 +28,15 @@ AVERAGE = "average."
 """What comes before the names of the averaged weights in a checkpoint."""
 
 
-def read_checkpoint(folder: RunFolder) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
+Checkpoint = tuple[dict[str, Tensor], dict[str, Any], Path]
+"""The tensors of a checkpoint by name, the facts about them, and the file that they are from."""
+
+
+def read_checkpoint(folder: RunFolder) -> Checkpoint:
     """Read the last checkpoint of a run, or the one before it if the last one is damaged.
 
-    A warning in the log says if the last one is damaged.
-
-    Returns:
-        The tensors by name.
-        The facts about them.
-        The file that they are from.
-
-    Raises:
-        UserError: there is no checkpoint, or none that is whole. The message names the file.
+    A warning in the log says if the last one is damaged. Raises UserError that names the file if
+    there is no checkpoint, or none that is whole.
     """
     try:
         return *load_tensors(folder.checkpoint), folder.checkpoint

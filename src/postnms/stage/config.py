@@ -5,11 +5,24 @@ Each ablation of the paper, and each choice that the paper leaves open, is one f
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import AfterValidator, Field, PositiveFloat
 
 from postnms.clustering import Representative
 from postnms.config import Config, Fraction, Positive
 from postnms.stage.losses import Weighting
+from postnms.structures import POST_NMS_ROW, SECOND_NMS_ROW, suppressed_row
+from postnms.suppression.registry import choose
+
+
+def _known_suppressor(text: str) -> str:
+    """Return the text of a suppressor that works without columns of further networks."""
+    suppressor = choose(text).suppressor
+    if suppressor.columns:
+        raise ValueError(
+            f"expected a suppressor that needs boxes and scores alone; "
+            f"{text!r} needs {', '.join(suppressor.columns)}"
+        )
+    return text
 
 
 class StageConfig(Config):
@@ -44,6 +57,10 @@ class StageConfig(Config):
     """Whether objectness and refinement share the two fully connected layers before their outputs.
     Off: the two networks have separate layers."""
 
+    clusters: bool = True
+    """Whether the stage is trained on clusters. Off: the control experiment. Each candidate is then
+    a cluster of its own: it is labelled by its own IoU, its weight is 1, and no box represents
+    several candidates. The networks, the candidates and beta stay the same."""
     candidates: Literal["proposals", "sampled"] = "proposals"
     """Candidates that the stage is trained on.
 
@@ -70,6 +87,11 @@ class StageConfig(Config):
     every weight is 1."""
     positive_iou: Fraction = 0.5
     """A cluster is positive if a member's IoU with an object of its class is over this."""
+    objectness: Literal["label", "iou"] = "label"
+    """What the objectness of a positive row is trained towards; of a negative row it is always 0.
+
+    ``label``: 1, as in the paper. ``iou``: the IoU of the row's box, moved by its refinement, with
+    the object. The score then says how well the box lies."""
     delta_weights: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = (
         10.0,
         10.0,
@@ -89,8 +111,34 @@ class StageConfig(Config):
     fusion: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Weights (w_ori, w_clu, w_obj) of the three scores (Table 6), any finite numbers. Scores stay
     in [0, 1] if no weight is negative and the sum is 1."""
+    fusion_mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    """How the weights join the three scores. ``arithmetic``: the weighted sum, as in the paper.
+    ``geometric``: the product of the scores, each to the power of its weight."""
     relocation: bool = True
     """Whether each key is moved by its refinement (Table 6)."""
     second_nms: Fraction | None = None
     """IoU threshold of a second NMS after the stage, which gives one more row of results. None: no
     second NMS."""
+    suppressor: Annotated[str, AfterValidator(_known_suppressor)] | None = None
+    """A suppressor that runs on the boxes that the stage has moved, with the scores of the stage,
+    as ``postnms compare`` takes it: ``soft_nms_linear`` or ``nms:iou=0.6``. It gives one more row
+    of results. Its limit of detections is that of the detector. None: no such row."""
+    thinning_iou: Fraction | None = 0.8
+    """IoU threshold of a greedy NMS that decides which candidates are moved for ``suppressor``:
+    those that it keeps, and every key. So nearly equal boxes are moved once. None: all of them."""
+
+    @property
+    def has_representatives(self) -> bool:
+        """Whether clusters have representative boxes: they are rows, and give s_clu."""
+        return self.clusters and self.representative_rows
+
+    @property
+    def suppressed_row(self) -> str | None:
+        """Name of the row of ``suppressor``, None if there is none."""
+        return None if self.suppressor is None else suppressed_row(choose(self.suppressor).family)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of the rows that a stage gives, in their order."""
+        second = None if self.second_nms is None else SECOND_NMS_ROW
+        return tuple(filter(None, (POST_NMS_ROW, second, self.suppressed_row)))

@@ -71,18 +71,19 @@ def normalised(
     return ratio / at_least_one_row(rows) * total
 
 
-def classification_loss(logits: Tensor, positive: Tensor, weights: Tensor) -> Tensor:
+def classification_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Return L_cls, the sum over the rows of w_cls times binary cross-entropy.
 
     Args:
         logits: (r,) floating, the objectness.
-        positive: (r,) bool, whether the row's cluster is positive.
+        targets: (r,) bool or float32 in [0, 1]: whether the row's cluster is positive, or what
+            takes the place of it, as ``stage.objectness`` says.
         weights: (r,) float32, w_cls.
 
     Returns:
         () float32.
     """
-    losses = F.binary_cross_entropy_with_logits(logits.float(), positive.float(), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
     return (weights * losses).sum()
 
 

@@ -13,29 +13,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from postnms.boxes import clip, decode_deltas, encode_deltas
+from postnms.boxes import clip, decode_deltas, encode_deltas, paired_iou
 from postnms.checks import check_outputs
-from postnms.clustering import keep_keys, representative_boxes
+from postnms.clustering import nms_again
 from postnms.devices import constant
 from postnms.distributed.collectives import CountedLoss, settle
 from postnms.errors import UserError
 from postnms.ops.pooling.roi_align import pool_pyramid
-from postnms.orders import sort_by_image
+from postnms.orders import top_per_image
 from postnms.stage import graphs as graphs  # It registers an operator.
 from postnms.stage.config import StageConfig
 from postnms.stage.decoupling import DecouplingLayer, Pooler
 from postnms.stage.heads import POOLED_SIDE, StageHeads
+from postnms.stage.judged import (
+    Judged,
+    Looked,
+    judge_alone,
+    keys_alone,
+    keys_and_others,
+)
 from postnms.stage.losses import classification_loss, location_loss, normalised
-from postnms.stage.training_rows import training_rows
+from postnms.stage.training_rows import TrainingRows, training_rows
 from postnms.structures import (
+    POST_NMS_ROW,
+    SECOND_NMS_ROW,
     Candidates,
     Clusters,
     Detections,
     Level,
     Targets,
-    derive,
     take,
 )
+from postnms.suppression.protocol import Suppressor
+from postnms.suppression.registry import get_suppressor
 
 Sizes = Sequence[tuple[int, int]]
 """(height, width) in pixels of each image of the network's input, without padding."""
@@ -46,30 +56,15 @@ ROW_MULTIPLE = 64
 library spends milliseconds on every new shape."""
 ROWS_AT_ONCE = 2048
 """Chunk size of ``refine``, whose number of candidates has no upper bound."""
+NO_LIMIT = 2**31 - 1
+"""A number of detections that no image has."""
 
 
-def fuse(
-    s_ori: Tensor, s_clu: Tensor, s_obj: Tensor, weights: tuple[float, float, float]
-) -> Tensor:
-    """Return the scores of the stage, ``w_ori * s_ori + w_clu * s_clu + w_obj * s_obj`` (Table 6).
-
-    Args:
-        s_ori: (k,), the detector's score of each key.
-        s_clu: (k,), the objectness of the representative box of each cluster.
-        s_obj: (k,), the objectness of each key.
-        weights: (w_ori, w_clu, w_obj).
-
-    Returns:
-        (k,).
-
-    Example:
-        >>> import torch
-        >>> from postnms.stage.stage import fuse
-        >>> fuse(torch.tensor([0.5]), torch.tensor([1.0]), torch.tensor([0.0]), (0.8, 0.1, 0.1))
-        tensor([0.5000])
-    """
-    w_ori, w_clu, w_obj = weights
-    return w_ori * s_ori + w_clu * s_clu + w_obj * s_obj
+def _without_limit(suppressor: str | None) -> Suppressor | None:
+    """Return the suppressor of a text, without a limit of detections: the detector has its own."""
+    if suppressor is None:
+        return None
+    return get_suppressor(suppressor).model_copy(update={"max_detections": NO_LIMIT})
 
 
 class PostNMSStage(nn.Module):
@@ -115,6 +110,9 @@ class PostNMSStage(nn.Module):
         channels = (config.channels or width) if config.decoupling else width
         self.decoupling = DecouplingLayer(levels, channels) if config.decoupling else None
         self.heads = StageHeads(channels, num_classes, config)
+        # A graph cannot build these.
+        self.row_names = config.rows
+        self.suppressor = _without_limit(config.suppressor)
 
     def losses(
         self, features: dict[str, Tensor], clusters: Clusters, targets: Targets
@@ -147,7 +145,9 @@ class PostNMSStage(nn.Module):
             rows.boxes[:positives], rows.truths, self.config.delta_weights
         )
         totals = {
-            "loss_stage_cls": classification_loss(logits, rows.positive, rows.w_cls),
+            "loss_stage_cls": classification_loss(
+                logits, self._objectness_targets(rows, deltas), rows.w_cls
+            ),
             "loss_stage_loc": location_loss(
                 deltas, target_deltas, rows.w_loc, self.config.smooth_l1_beta
             ),
@@ -159,6 +159,19 @@ class PostNMSStage(nn.Module):
             name: CountedLoss(counts, partial(normalised, total, self.config.beta))
             for name, total in totals.items()
         }
+
+    def _objectness_targets(self, rows: TrainingRows, deltas: Tensor) -> Tensor:
+        """Return what the objectness of each row is trained towards: (r,), bool or float32.
+
+        ``deltas`` (p, 4) are those of the positive rows. No gradient reaches them from here.
+        """
+        if self.config.objectness == "label":
+            return rows.positive
+        positives = len(rows.truths)
+        boxes = rows.boxes[:positives]
+        if self.config.relocation:
+            boxes = decode_deltas(boxes, deltas.detach(), self.config.delta_weights)
+        return pad(paired_iou(boxes, rows.truths), (0, len(rows.boxes) - positives))
 
     def detect(
         self, features: dict[str, Tensor], sizes: Sizes, clusters: Clusters, max_detections: int
@@ -177,33 +190,45 @@ class PostNMSStage(nn.Module):
         Raises:
             UserError: the stage gives values that are not finite.
         """
-        # These are the keys that plain NMS keeps, so that both results can be compared key by key.
-        kept, chosen = keep_keys(clusters, max_detections)
-        count = len(kept.boxes)
-        representatives = kept.boxes
-        if self.config.representative_rows:
-            representatives = representative_boxes(clusters, self.config.representative)[chosen]
-        # Where the representative box is the key itself, s_clu is s_obj. It is not scored again.
-        differs = (representatives != kept.boxes).any(dim=1)
-        rows = differs.nonzero().squeeze(1)
-        boxes = torch.cat([kept.boxes, representatives[rows]])
-        image = torch.cat([kept.image, kept.image[rows]])
-        labels = torch.cat([kept.labels, kept.labels[rows]])
-        # One pass gives the objectness of keys and representative boxes. Only keys are moved.
-        logits, deltas = self(features, boxes, image, labels, refined=count)
+        looked = keys_alone(clusters, self.config, max_detections)
+        return self._judge(features, sizes, looked).detections()
+
+    def rows(
+        self, features: dict[str, Tensor], sizes: Sizes, clusters: Clusters, max_detections: int
+    ) -> dict[str, Detections]:
+        """Return all results of the stage by name, in the order of ``config.rows``.
+
+        ``post_nms`` is that of :meth:`detect`, whose arguments and errors these are. One pass
+        through the networks gives them all.
+        """
+        if self.suppressor is None:
+            rows = {POST_NMS_ROW: self.detect(features, sizes, clusters, max_detections)}
+        else:
+            looked = keys_and_others(clusters, self.config, max_detections)
+            judged = self._judge(features, sizes, looked)
+            kept = self.suppressor(judged.candidates())
+            best = top_per_image(kept.scores, kept.image, kept.num_images, max_detections)
+            rows = {POST_NMS_ROW: judged.detections(), self.row_names[-1]: take(kept, best)}
+        if self.config.second_nms is not None:
+            rows[SECOND_NMS_ROW] = nms_again(rows[POST_NMS_ROW], self.config.second_nms)
+        return {name: rows[name] for name in self.row_names}
+
+    def _judge(self, features: dict[str, Tensor], sizes: Sizes, looked: Looked) -> Judged:
+        """Run both networks on the boxes that are looked at."""
+        count = len(looked.candidates.boxes)
+        # One pass gives the objectness of all boxes. Representative boxes are not moved.
+        logits, deltas = self(features, looked.boxes, looked.image, looked.labels, refined=count)
         self._check(features, objectness=logits, refinement=deltas)
-        s_obj = logits[:count].sigmoid()
-        s_clu = s_obj.masked_scatter(differs, logits[count:].sigmoid())
-        scores = fuse(kept.scores, s_clu, s_obj, self.config.fusion)
-        moved = self._relocate(kept.boxes, deltas, kept.image, sizes)
-        # The new scores change the order of the keys within their image.
-        rescored = derive(kept, boxes=moved, scores=scores)
-        return take(rescored, sort_by_image(scores, kept.image))
+        moved = self._relocate(looked.candidates.boxes, deltas, looked.candidates.image, sizes)
+        return Judged(looked, logits.sigmoid(), moved, self.config)
 
-    def refine(self, features: dict[str, Tensor], sizes: Sizes, candidates: Candidates) -> Tensor:
-        """Return the box to which the stage would move each candidate if it were a key.
+    def refine(
+        self, features: dict[str, Tensor], sizes: Sizes, candidates: Candidates
+    ) -> Candidates:
+        """Return candidates with the box and the score that the stage would give each of them.
 
-        Suppression can then run on refined boxes.
+        Suppression can then run on refined boxes. Each candidate is judged for itself: its own
+        objectness takes the place of s_clu.
 
         Args:
             features: feature maps (B, C, H, W) by name, among them the levels of the stage.
@@ -211,23 +236,20 @@ class PostNMSStage(nn.Module):
             candidates: any candidates of the batch.
 
         Returns:
-            (n, 4) float32, xyxy, pixels, in the order of the candidates. Without relocation these
-            are the candidates' boxes.
+            The candidates in their order. Without relocation they keep their boxes.
 
         Raises:
             UserError: the stage gives values that are not finite.
         """
-        boxes = candidates.boxes
-        image = candidates.image
         # The levels are convolved once at most, and memory is limited by the size of a chunk.
-        pool = self._pooler(features, len(boxes))
-        chunks = zip(
-            *(column.split(ROWS_AT_ONCE) for column in (boxes, image, candidates.labels)),
-            strict=True,
-        )
-        deltas = torch.cat([self._predict(pool, *rows)[1] for rows in chunks])
-        self._check(features, refinement=deltas)
-        return self._relocate(boxes, deltas, image, sizes)
+        pool = self._pooler(features, len(candidates.boxes))
+        columns = (candidates.boxes, candidates.image, candidates.labels)
+        chunks = zip(*(column.split(ROWS_AT_ONCE) for column in columns), strict=True)
+        outputs = [self._predict(pool, *rows) for rows in chunks]
+        logits, deltas = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+        self._check(features, objectness=logits, refinement=deltas)
+        moved = self._relocate(candidates.boxes, deltas, candidates.image, sizes)
+        return judge_alone(candidates, logits.sigmoid(), moved, self.config)
 
     def forward(
         self,

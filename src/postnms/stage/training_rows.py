@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from postnms.clustering import representative_boxes
+from postnms.clustering import each_alone, representative_boxes
 from postnms.stage.config import StageConfig
 from postnms.stage.losses import importance
 from postnms.stage.matching import match_clusters
@@ -50,13 +50,16 @@ def training_rows(clusters: Clusters, targets: Targets, config: StageConfig) -> 
     """Return the labelled and weighted rows of all clusters.
 
     The rows are members, then representative boxes, and those of positive clusters come first. A
-    negative cluster on a crowd region of its class gives no rows.
+    negative cluster on a crowd region of its class gives no rows. With ``clusters`` off in the
+    settings, each candidate counts as a cluster of its own.
 
     Args:
         clusters: the candidates and their clusters.
         targets: the ground truth of the batch, in the pixels of the candidates.
         config: settings of the stage. ``members`` and ``representative_rows`` choose the rows.
     """
+    if not config.clusters:
+        clusters = each_alone(clusters.candidates)
     matches = match_clusters(clusters, targets, config.positive_iou)
     w_cls, w_loc = importance(clusters, matches, config.weighting)
     every = torch.arange(len(clusters.assignment), device=clusters.keys.device)
@@ -66,7 +69,7 @@ def training_rows(clusters: Clusters, targets: Targets, config: StageConfig) -> 
     w_cls, w_loc = w_cls[members], w_loc[members]
     joined = torch.zeros_like(matches.ignored)
     dropped = matches.ignored[owner]
-    if config.representative_rows:
+    if config.has_representatives:
         # The representative box (Eq. 3) is scored at inference, as s_clu. So it is a row as well,
         # with weight 1.
         representatives = representative_boxes(clusters, config.representative)

@@ -17,21 +17,20 @@ from postnms.data.loader import Batch, DetectionData, TrainBatches, collate
 from postnms.data.splits import Splits
 from postnms.data.workers import new_loader, plain_errors
 from postnms.detectors import Detector
-from postnms.detectors.frozen import FeatureMemory
 from postnms.distributed.processes import get_accelerator
 from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation, Results
 from postnms.files.tensor_files import save_tensors
 from postnms.inference.evaluate import evaluate_detector
 from postnms.recipes import Recipe, TrainingConfig
-from postnms.runs.checkpoints import model_state
+from postnms.runs.checkpoints import model_state, read_checkpoint
 from postnms.runs.folder import RunFolder, begin_run, hold_run, write_results
 from postnms.runs.loading import build_run_detector, start_from, without_weights
-from postnms.training.averaging import WeightAverage
 from postnms.training.best import BestWeights, load_best
-from postnms.training.optimizer import build_optimizer, set_learning_rate
+from postnms.training.optimizer import set_learning_rate
+from postnms.training.phases import begin, finishing
 from postnms.training.report import TrainingReport
-from postnms.training.resume import resume_training, save_checkpoint
+from postnms.training.resume import is_finishing, resume_training, save_checkpoint
 from postnms.training.schedule import Schedule, schedule_of
 from postnms.training.state import Trained
 from postnms.training.step import step_generators, stop_unless_finite, training_step
@@ -96,10 +95,12 @@ def _train(
         categories = splits.train.dataset.categories
         begin_run(folder, recipe, categories, splits.folder, resume=resume, command=command)
     best = BestWeights(folder) if accelerator.is_main_process else None
-    batches = training_batches(recipe, splits.train, schedule.iterations, start, accelerator)
+    batches = _batches(recipe, splits.train, schedule, start, accelerator)
     evaluate = partial(_evaluate, splits=splits, recipe=recipe, accelerator=accelerator)
     with TrainingReport(folder, config, schedule, accelerator, start) as report:
         for iteration, batch in enumerate(batches, start):
+            if iteration == schedule.joint:
+                trained = finishing(trained, recipe, folder, accelerator)
             rate = schedule.learning_rate(iteration)
             set_learning_rate(trained.optimizer, rate)
             draws = step_generators(recipe.seed, iteration, len(batch.images), accelerator)
@@ -177,32 +178,17 @@ def _set_up(
     if config.start_from is not None and not resume:
         where = Path(config.start_from)
         start_from(detector, where, categories, exact=config.exact_weights)
-    model, optimizer = accelerator.prepare(detector, build_optimizer(detector, config))
     check_batch_size(config, accelerator)
-    decay = config.average_decay
-    average = None if decay is None else WeightAverage(detector, decay)
-    # The average is a copy of the detector, which must not copy the memory too.
-    detector.memory = feature_memory(recipe, folder)
-    trained = Trained(detector, model, optimizer, average)
-    start = 0
-    if resume:
-        start = resume_training(recipe, digest, schedule, folder, categories, trained, accelerator)
+    trained = begin(detector, recipe, splits.train.augmentation, folder, accelerator)
+    if not resume:
+        return trained, 0
+    checkpoint = read_checkpoint(folder)
+    if is_finishing(checkpoint, schedule):
+        trained = finishing(trained, recipe, folder, accelerator)
+    start = resume_training(
+        checkpoint, recipe, digest, schedule, folder, categories, trained, accelerator
+    )
     return trained, start
-
-
-def feature_memory(recipe: Recipe, folder: RunFolder) -> FeatureMemory | None:
-    """Return the memory for what a frozen detector gives. None: it would be of no use."""
-    config = recipe.training
-    if config.freeze == "none" or config.feature_memory == "none":
-        return None
-    if not recipe.data.augmentation.turns_only:
-        logger.warning(
-            "training.feature_memory is not in use: data.augmentation changes more than the "
-            "orientation of an image, so no image comes twice"
-        )
-        return None
-    most = int(config.feature_memory_gib * 2**30)
-    return FeatureMemory(most, folder.root if config.feature_memory == "file" else None)
 
 
 def check_batch_size(config: TrainingConfig, accelerator: Accelerator) -> None:
@@ -252,6 +238,20 @@ def training_batches(
     with plain_errors():
         for _, batch in zip(range(start, iterations), loader, strict=False):
             yield batch
+
+
+def _batches(
+    recipe: Recipe, data: DetectionData, schedule: Schedule, start: int, accelerator: Accelerator
+) -> Iterator[Batch]:
+    """Yield the batches of a run from iteration ``start`` on.
+
+    In the finishing phase images are only turned, so that the same ones come again.
+    """
+    if start < schedule.joint:
+        yield from training_batches(recipe, data, schedule.joint, start, accelerator)
+    first = max(start, schedule.joint)
+    turned = data.only_turned()
+    yield from training_batches(recipe, turned, schedule.iterations, first, accelerator)
 
 
 def _evaluate(

@@ -15,8 +15,8 @@ from postnms.errors import UserError, shown
 from postnms.files.tensor_files import save_tensors
 from postnms.recipes import Recipe, TrainingConfig
 from postnms.runs.checkpoints import (
+    Checkpoint,
     own_state,
-    read_checkpoint,
     restore_training_state,
     training_state,
 )
@@ -33,6 +33,8 @@ FREE_TO_CHANGE = (
     "training.feature_memory",
     "training.feature_memory_gib",
     "training.iterations",
+    "training.finish_iterations",
+    "training.finish_lr",
     "training.steps",
     "training.log_every",
     "training.checkpoint_every",
@@ -83,6 +85,7 @@ def save_checkpoint(
 
 
 def resume_training(
+    checkpoint: Checkpoint,
     recipe: Recipe,
     data_digest: str,
     schedule: Schedule,
@@ -97,6 +100,7 @@ def resume_training(
     finished iteration depends on it. A line in the log says what differs.
 
     Args:
+        checkpoint: what :func:`read_checkpoint` gives for the folder.
         recipe: the recipe to go on with. :data:`FREE_TO_CHANGE` may differ from the run's recipe.
         data_digest: tells the data from others. They must be those of the run.
         schedule: the schedule of ``recipe`` on these data.
@@ -109,10 +113,10 @@ def resume_training(
         The iteration to continue with, counted from 0.
 
     Raises:
-        UserError: the checkpoint is missing, damaged or not whole, or it belongs to another recipe,
-            to other classes or to other data.
+        UserError: the checkpoint is not whole, or it belongs to another recipe, to other classes or
+            to other data.
     """
-    tensors, about, path = read_checkpoint(folder)
+    tensors, about, path = checkpoint
     source = str(path)
     if not isinstance(about.get("recipe"), dict):
         raise UserError(f"{source}: recipe: expected an object, got another form")
@@ -129,6 +133,11 @@ def resume_training(
         )
     # The same data have the same length of an epoch.
     earlier = schedule_of(before.training, schedule.per_epoch)
+    if finished > min(schedule.joint, earlier.joint) and schedule.joint != earlier.joint:
+        raise UserError(
+            f"{source}: training.iterations: expected {before.training.iterations}, as the "
+            f"finishing phase has begun; got {recipe.training.iterations}"
+        )
     _check_rates(schedule, earlier, finished, source)
     states = restore_training_state(tensors, trained.detector, trained.optimizer, source)
     if trained.average is not None:
@@ -140,6 +149,12 @@ def resume_training(
     if changes and accelerator.is_main_process:
         logger.warning("resuming with changes of settings: %s", "; ".join(changes))
     return finished
+
+
+def is_finishing(checkpoint: Checkpoint, schedule: Schedule) -> bool:
+    """Return whether a checkpoint is one of the finishing phase, which has another optimizer."""
+    finished = checkpoint[1].get("finished")
+    return type(finished) is int and finished > schedule.joint
 
 
 def _check_recipe(recipe: Recipe, before: Recipe, source: str) -> list[str]:
@@ -157,6 +172,8 @@ def _check_rates(schedule: Schedule, before: Schedule, finished: int, source: st
         here, there = schedule.learning_rate(iteration), before.learning_rate(iteration)
         if here != there:
             changed = "iterations" if schedule.kind == "cosine" else "steps"
+            if iteration >= schedule.joint:
+                changed = "finish_iterations or training.finish_lr"
             raise UserError(
                 f"{source}: training.{changed}: the learning rate of the finished iteration "
                 f"{iteration} would be {here:g}, and it was {there:g}"

@@ -24,7 +24,7 @@ class Schedule:
     per_epoch: int
     """Number of iterations of an epoch."""
     iterations: int
-    """Number of iterations of the whole run."""
+    """Number of iterations of the whole run, those of a finishing phase included."""
     log_every: int
     checkpoint_every: int
     evaluate_every: int
@@ -40,37 +40,58 @@ class Schedule:
     gamma: float
     final_factor: float
     """Share of ``base`` that a cosine ends with."""
+    finishing: int
+    """Number of iterations of the finishing phase, the last ones of the run. 0: no such phase."""
+    finish_base: float
+    """The learning rate that the finishing phase begins with."""
+
+    @property
+    def joint(self) -> int:
+        """Number of iterations before the finishing phase."""
+        return self.iterations - self.finishing
 
     def learning_rate(self, iteration: int) -> float:
         """Return the learning rate of the detector in an iteration, which is counted from 0.
 
         A cosine falls from ``base``, in the first iteration after warm-up, to ``final_factor`` of
-        it, after the last one (arXiv 1608.03983, Eq. 5, without restarts).
+        it, after the last one (arXiv 1608.03983, Eq. 5, without restarts). In the finishing phase
+        it falls from ``finish_base`` to 0.
         """
+        if self.finishing and iteration >= self.joint:
+            return self.finish_base * _cosine((iteration - self.joint) / self.finishing)
         share = min(iteration / self.warmup, 1.0) if self.warmup else 1.0
         rate = self.base * (self.warmup_factor * (1 - share) + share)
         rate *= self.gamma ** sum(iteration >= step for step in self.steps)
         if self.kind == "steps":
             return rate
-        length = max(self.iterations - self.warmup, 1)
-        progress = min(max(iteration - self.warmup, 0) / length, 1.0)
-        cosine = (1 + math.cos(math.pi * progress)) / 2
-        return rate * (self.final_factor + (1 - self.final_factor) * cosine)
+        length = max(self.joint - self.warmup, 1)
+        share = _cosine(min(max(iteration - self.warmup, 0) / length, 1.0))
+        return rate * (self.final_factor + (1 - self.final_factor) * share)
 
     def is_evaluated(self, finished: int) -> bool:
-        """Return whether the detector is evaluated after so many iterations, before the last."""
-        return finished % self.evaluate_every == 0 and finished < self.iterations
+        """Return whether the detector is evaluated after so many iterations, before the last.
+
+        It is evaluated before the finishing phase too, so that the log tells what the phase brings.
+        """
+        is_due = finished % self.evaluate_every == 0 or finished == self.joint
+        return is_due and finished < self.iterations
 
     def is_saved(self, finished: int) -> bool:
         """Return whether a checkpoint is written after so many iterations."""
         return finished % self.checkpoint_every == 0 or finished == self.iterations
 
 
+def _cosine(progress: float) -> float:
+    """Return half a cosine wave, which falls from 1 at ``progress`` 0 to 0 at ``progress`` 1."""
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
 def schedule_of(config: TrainingConfig, per_epoch: int) -> Schedule:
     """Return the schedule of a run. ``per_epoch`` is the number of iterations of an epoch."""
+    finishing = in_iterations(config.finish_iterations, per_epoch)
     return Schedule(
         per_epoch=per_epoch,
-        iterations=in_iterations(config.iterations, per_epoch),
+        iterations=in_iterations(config.iterations, per_epoch) + finishing,
         log_every=config.log_every,
         checkpoint_every=in_iterations(config.checkpoint_every, per_epoch),
         evaluate_every=in_iterations(config.evaluate_every, per_epoch),
@@ -81,4 +102,6 @@ def schedule_of(config: TrainingConfig, per_epoch: int) -> Schedule:
         steps=tuple(in_iterations(step, per_epoch) for step in config.steps),
         gamma=config.gamma,
         final_factor=config.final_lr_factor,
+        finishing=finishing,
+        finish_base=config.lr if config.finish_lr is None else config.finish_lr,
     )
