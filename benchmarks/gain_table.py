@@ -37,7 +37,7 @@ class Table:
         """Measure the results of each seed. The interval is that of the mean gain."""
         matchings = [match_results(self.truth, results) for results in by_seed]
         figures = [measure(self.truth, matching).figures for matching in matchings]
-        means = {key: float(np.mean([one[key] for one in figures])) for key in figures[0]}
+        means = {key: _mean([one[key] for one in figures]) for key in figures[0]}
         drawn = np.mean([resampled_precisions(matching, 1000, 0) for matching in matchings], axis=0)
         self.first = drawn if self.first is None else self.first
         low, high = gain_interval(self.first, drawn)
@@ -49,3 +49,9 @@ class Table:
         of_seeds = ", ".join(f"{one:+.2f}" for one in gains)
         interval = f"{gain:+.2f} ({low:+.2f} to {high:+.2f})"
         print(f"| {name} | {shown} | {interval} | {of_seeds} |", flush=True)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean, None where the figure is undefined."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
