@@ -27,6 +27,7 @@ VERBS = (
     "import-candidates",
     "suppressors",
     "compare",
+    "tune-fusion",
     "analyse",
     "benchmark",
 )

@@ -23,6 +23,7 @@ from postnms.cli.recipes import list_recipes, show_recipe
 from postnms.cli.scenes import scenes
 from postnms.cli.suppressors import suppressors
 from postnms.cli.train import check_resume, train
+from postnms.cli.tune import tune_fusion
 from postnms.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -40,6 +41,7 @@ app.command("dump")(dump)
 app.command("import-candidates")(import_candidates)
 app.command("suppressors")(suppressors)
 app.command("compare")(compare)
+app.command("tune-fusion")(tune_fusion)
 app.command("analyse")(analyse)
 app.command("benchmark")(benchmark)
 recipes.command("list")(list_recipes)
@@ -51,6 +53,7 @@ OPTIONS = {
     "data": "--data",
     "device": "--device",
     "formats": "--format",
+    "fusion": "--fusion",
     "out": "--out",
     "overlap": "--overlap",
     "row": "--row",
