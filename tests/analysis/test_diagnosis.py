@@ -11,6 +11,9 @@ from postnms.analysis.study import open_study
 from postnms.candidate_files.writer import CandidateWriter
 from postnms.clustering import cluster
 from postnms.data.targets import group_by_image, targets_of
+from postnms.evaluation.calibration import measure_calibration
+from postnms.evaluation.matching import match_results
+from postnms.evaluation.thresholds import best_f1
 from postnms.evaluation.tide import error_types
 from postnms.structures import REFINED
 from postnms.suppression import SUPPRESSORS, choose
@@ -43,6 +46,22 @@ def test_rows_of_suppressors_and_of_the_file_are_analysed_alike(study, tmp_path)
     ((_, whole),) = study.candidates.chunks(images=5)
     results = as_coco(SUPPRESSORS["nms"](whole))
     assert rows["nms"].errors.counts == error_types(study.truth, results).counts
+    matching = match_results(study.truth, results)
+    assert rows["nms"].best_f1 == best_f1(matching)
+    assert rows["nms"].calibration == measure_calibration(matching)
+
+
+def test_duplicates_in_an_image_are_those_of_the_error_types(study):
+    """Without suppression most of the eight boxes about an object are duplicates."""
+    row = analyse(study, [choose("none")]).rows["none"]
+    counts = row.duplicate_counts
+    assert counts.an_image == row.errors.counts["duplicate"] / 5 > 3
+    ((_, whole),) = study.candidates.chunks(images=5)
+    results = as_coco(SUPPRESSORS["none"](whole))
+    shown = [entry for entry in results if entry["score"] >= row.best_f1.score]
+    assert 0 < len(shown) < len(results)
+    assert counts.detections == len(shown) / 5
+    assert counts.shown == error_types(study.truth, shown).counts["duplicate"] / 5
 
 
 def test_placement_is_that_of_the_clusters_before_and_after_the_stage(study, tmp_path, monkeypatch):

@@ -11,8 +11,11 @@ from postnms.analysis.comparison import ComparedRow
 from postnms.analysis.diagnosis import AnalysedRow, Analysis
 from postnms.analysis.placement import ClusterIoUs
 from postnms.evaluation.average_precision import RECALLS
+from postnms.evaluation.calibration import Calibration
 from postnms.evaluation.curves import Curves
+from postnms.evaluation.duplicates import DuplicateCounts
 from postnms.evaluation.metrics import FIGURES
+from postnms.evaluation.results import BestF1
 from postnms.evaluation.tide import ERROR_TYPES, ErrorTypes
 
 
@@ -34,6 +37,19 @@ def row(name, ap, milliseconds=1.0, family=None, is_variant=False):
     figures = dict.fromkeys(FIGURES, ap)
     family = family or name
     return ComparedRow(name, figures, None, None, None, milliseconds, {}, family, is_variant)
+
+
+NO_SCORES = Calibration(None, (0,) * 10, (None,) * 10, (None,) * 10)
+
+
+def analysed(errors=None, calibration=NO_SCORES):
+    """An analysed row of which a chart needs the errors or the calibration alone."""
+    return AnalysedRow(errors, 0.5, None, DuplicateCounts(0.0, None, None), None, calibration)
+
+
+def analysis_of(rows):
+    """Analysed rows of candidates without clusters."""
+    return Analysis(rows, 0.5, ClusterIoUs(*[torch.zeros(0)] * 3), None)
 
 
 def test_families_are_listed_by_their_best_ap(drawn, tmp_path):
@@ -62,10 +78,10 @@ def test_names_with_dollars_are_no_formulas(drawn, tmp_path):
     name = "run a$x_{$"
     plots.plot_comparison([row("nms", 30.0), row(name, 20.0)], tmp_path / "compare.png")
     nothing = dict.fromkeys(ERROR_TYPES, 0)
-    analysed = AnalysedRow(ErrorTypes(50.0, nothing, nothing, 0.0, 0.0), 0.5, None)
-    nowhere = ClusterIoUs(*[torch.zeros(0)] * 3)
-    plots.plot_errors(Analysis({name: analysed}, 0.5, nowhere, None), tmp_path / "errors.png")
-    for figure, label in zip(drawn, ("20.0 run a$x_{$", name), strict=True):
+    analysis = analysis_of({name: analysed(ErrorTypes(50.0, nothing, nothing, 0.0, 0.0))})
+    plots.plot_errors(analysis, tmp_path / "errors.png")
+    plots.plot_reliability(analysis, tmp_path / "reliability.png")
+    for figure, label in zip(drawn, ("20.0 run a$x_{$", name, f"- {name}"), strict=True):
         shown = [text.get_text() for text in figure.legends[0].get_texts()]
         assert label in [text.replace(r"\$", "$") for text in shown]
 
@@ -75,9 +91,8 @@ def test_bars_say_what_errors_cost_and_how_many_there_are(drawn, tmp_path):
         costs = {kind: first + number for number, kind in enumerate(ERROR_TYPES)}
         return ErrorTypes(50.0, costs, dict.fromkeys(ERROR_TYPES, 7), 1.0, 2.0)
 
-    rows = {name: AnalysedRow(errors(first), 0.9, None) for name, first in (("a", 1), ("b", 10))}
-    none = ClusterIoUs(*[torch.zeros(0)] * 3)
-    plots.plot_errors(Analysis(rows, 0.5, none, None), tmp_path / "errors.png")
+    rows = {name: analysed(errors(first)) for name, first in (("a", 1), ("b", 10))}
+    plots.plot_errors(analysis_of(rows), tmp_path / "errors.png")
     (axes,) = drawn[0].axes
     assert [text.get_text() for text in axes.get_yticklabels()] == list(ERROR_TYPES)
     assert [bar.get_width() for bar in axes.patches] == [*range(1, 7), *range(10, 16)]
@@ -101,16 +116,37 @@ def test_histograms_show_the_clusters_before_and_after_the_stage(drawn, tmp_path
 
 
 def test_without_clusters_there_is_no_mean(drawn, tmp_path):
-    none = ClusterIoUs(*[torch.zeros(0)] * 3)
-    plots.plot_placement(Analysis({}, 0.5, none, None), tmp_path / "placement.png")
+    plots.plot_placement(analysis_of({}), tmp_path / "placement.png")
     assert drawn[0].axes[0].get_title() == "KeyIoU: mean -"
+
+
+def test_a_reliability_diagram_has_the_filled_bins_of_each_row_and_names_the_errors(
+    drawn, tmp_path
+):
+    empty = [None] * 8
+    measured = Calibration(0.125, (40, *[0] * 8, 2), (0.06, *empty, 0.97), (0.1, *empty, 0.5))
+    rows = {"nms": analysed(calibration=measured), "logits": analysed()}
+    plots.plot_reliability(analysis_of(rows), tmp_path / "reliability.png")
+    (figure,) = drawn
+    top, bottom = figure.axes
+    diagonal, nms, logits = top.lines
+    assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
+    assert nms.get_xydata().tolist() == [[0.06, 0.1], [0.97, 0.5]]
+    assert bottom.lines[0].get_xydata().tolist() == [[0.06, 40], [0.97, 2]]
+    assert len(logits.get_xydata()) == 0
+    assert nms.get_marker() != logits.get_marker()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["0.125 nms", "- logits"]
+    assert (tmp_path / "reliability.png").stat().st_size > 1000
 
 
 def test_curves_have_a_line_for_each_row_and_name_the_best_threshold(drawn, tmp_path):
     scores = np.linspace(0, 1, 100)
     rows = {
-        "nms": Curves(np.stack([RECALLS, RECALLS / 2]), 40 * scores, scores / 2),
-        "post_nms": Curves(np.ones((2, 101)), 50 * scores, scores[::-1]),
+        "nms": Curves(
+            np.stack([RECALLS, RECALLS / 2]), 40 * scores, scores / 2, BestF1(0.987, 0.5, 0.5, 0.5)
+        ),
+        "post_nms": Curves(np.ones((2, 101)), 50 * scores, scores[::-1], None),
     }
     plots.plot_curves(rows, tmp_path / "curves.png")
     (figure,) = drawn
@@ -123,8 +159,5 @@ def test_curves_have_a_line_for_each_row_and_name_the_best_threshold(drawn, tmp_
     ]
     assert pr.lines[1].get_ydata().tolist() == (RECALLS / 2).tolist()
     assert ap.lines[1].get_ydata().tolist() == (50 * scores).tolist()
-    assert [line.get_label() for line in f1.lines] == [
-        "nms: 0.50 at 0.99",
-        "post_nms: 1.00 at 0.00",
-    ]
+    assert [line.get_label() for line in f1.lines] == ["nms: 0.50 at 0.99", "post_nms"]
     assert (tmp_path / "curves.png").stat().st_size > 1000

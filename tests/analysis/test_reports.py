@@ -1,6 +1,7 @@
 """Comparisons and analyses as CSV, JSON and charts in a folder."""
 
 import csv
+import dataclasses
 import json
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from postnms.analysis.comparison import ComparedRow, compare
 from postnms.analysis.diagnosis import analyse
 from postnms.analysis.reports import write_analysis, write_comparison
+from postnms.evaluation.calibration import BINS
 from postnms.evaluation.metrics import FIGURES
 from postnms.suppression import choose
 from tests.support.studies import picture_width
@@ -56,10 +58,10 @@ def test_numbers_of_the_table_have_six_digits_and_what_is_undefined_is_empty(tmp
     assert line == ",".join(["nms", *thirds, "1.23457e+06", "", "", ""])
 
 
-def test_an_analysis_is_a_description_and_two_charts(study, tmp_path):
+def test_an_analysis_is_a_description_and_three_charts(study, tmp_path):
     analysis = analyse(study, [choose("nms"), choose("none")])
     names = write_analysis(analysis, ABOUT, tmp_path / "out")
-    assert names == ("analyse.json", "errors.png", "placement.png")
+    assert names == ("analyse.json", "errors.png", "reliability.png", "placement.png")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
     described = json.loads((tmp_path / "out" / "analyse.json").read_text())
     assert (described["commit"], described["recall"]) == ("abc", analysis.recall)
@@ -67,6 +69,12 @@ def test_an_analysis_is_a_description_and_two_charts(study, tmp_path):
     row = analysis.rows["nms"]
     assert described["rows"]["nms"]["errors"]["counts"] == row.errors.counts
     assert described["rows"]["nms"]["max_recall"] == row.max_recall
+    for name in ("nms", "none"):
+        row, written = analysis.rows[name], described["rows"][name]
+        assert written["best_f1"] == dataclasses.asdict(row.best_f1)
+        assert written["duplicate_counts"] == dataclasses.asdict(row.duplicate_counts)
+        assert written["calibration"]["error"] == row.calibration.error
+        assert len(written["calibration"]["precisions"]) == BINS
     placement = described["placement"]
     assert placement["before"].keys() == {"KeyIoU", "MaxIoU", "AvgIoU"}
     assert len(placement["before"]["KeyIoU"]["histogram"]) == 20

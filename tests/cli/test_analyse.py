@@ -2,14 +2,13 @@
 
 import json
 
-from tests.support.builders import random_candidates
-from tests.support.studies import picture_width, write_candidates, write_truth
+from tests.support.studies import around_objects, picture_width, write_candidates, write_truth
 
 
 def test_analyse_shows_and_writes_errors_and_placement(postnms, tmp_path):
-    write_truth(tmp_path / "instances_val.json", 2)
+    truth = write_truth(tmp_path / "instances_val.json", 2)
     file, out = tmp_path / "c.safetensors", tmp_path / "out"
-    write_candidates(file, random_candidates(50, 2, extra=False))
+    write_candidates(file, around_objects(truth, (10, 11)))
     status, shown, error = postnms(
         "analyse", file, "--data", tmp_path, "--suppressor", "nms,none", "--out", out
     )
@@ -20,3 +19,9 @@ def test_analyse_shows_and_writes_errors_and_placement(postnms, tmp_path):
     assert len(described["placement"]["before"]["KeyIoU"]["histogram"]) == 20
     assert picture_width(out / "errors.png") > 1000
     assert picture_width(out / "placement.png") > 1000
+    assert picture_width(out / "reliability.png") > 1000
+    row = described["rows"]["none"]
+    assert "calibration error" in shown
+    for number in (row["calibration"]["error"], row["best_f1"]["score"]):
+        assert f"{number:.3f}" in shown
+    assert f"{row['duplicate_counts']['an_image']:.2f}" in shown

@@ -8,6 +8,7 @@ import pytest
 from postnms.evaluation.average_precision import RECALLS
 from postnms.evaluation.curves import SCORES, SHOWN_IOUS, curves
 from postnms.evaluation.matching import IOU_THRESHOLDS
+from postnms.evaluation.results import BestF1
 from tests.support.coco import as_truth, pycocotools_metrics, pycocotools_precision, scene
 
 
@@ -54,7 +55,7 @@ def test_a_table_by_hand():
     whole = (4 * (51 + 50 * 2 / 3) + 6 * 51) / 10 / 1.01
     lone = 51 / 1.01
     assert found.ap[[30, 31, 90, 91]].tolist() == pytest.approx([whole, lone, lone, 0.0])
-    assert found.best == (0.0, pytest.approx(0.8))
+    assert found.best == BestF1(0.3, pytest.approx(0.8), pytest.approx(2 / 3), 1.0)
     plain = found.to_json()
     assert list(plain) == ["recall", "score", "precision_at_0.5", "precision_at_0.75", "AP", "F1"]
     assert (plain["F1"][31], plain["recall"][7], plain["AP"][99]) == (0.5, 0.07, 0.0)
@@ -75,6 +76,8 @@ def test_curves_equal_pycocotools(seed):
         expected = pycocotools_metrics(truth, left)["AP"]
         assert found.ap[at] == pytest.approx(expected, abs=1e-9)
     assert len(RECALLS) == found.precision.shape[1]
+    # The best F1 of all thresholds is at least that of the hundred.
+    assert found.f1.max() <= found.best.f1 <= found.f1.max() + 0.05
 
 
 def test_without_detections_curves_are_zero_and_without_objects_there_are_none():
@@ -84,4 +87,4 @@ def test_without_detections_curves_are_zero_and_without_objects_there_are_none()
     nothing = curves(*one_image([], [(0, 0.5)]))
     assert set(nothing.to_json()["F1"]) == {None}
     json.dumps(nothing.to_json(), allow_nan=False)
-    assert np.isnan(nothing.best[1])
+    assert found.best is nothing.best is None

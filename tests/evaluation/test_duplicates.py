@@ -1,10 +1,10 @@
-"""The share of duplicates by hand and against plain loops."""
+"""The share of duplicates, and their number in an image, by hand and against plain loops."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postnms.evaluation.duplicates import rank_duplicates
+from postnms.evaluation.duplicates import DuplicateCounts, count_duplicates, rank_duplicates
 from postnms.evaluation.matching import match_results
 from postnms.evaluation.tide import error_types, find_errors
 from tests.support.plain_loops import NOWHERE, A, B, C, plain_errors, problem, problems
@@ -92,3 +92,23 @@ def test_the_greatest_recall_is_reached(case):
         rate = found.rate(found.max_recall)
         assert rate is not None
         assert (rate == 0) or error_types(*case).counts["duplicate"] > 0
+
+
+@pytest.mark.parametrize(
+    ("least", "shown", "detections"),
+    [(0.75, 2, 4), (0.8, 2, 4), (0.81, 0, 1), (0.5, 3, 7), (2.0, 0, 0), (None, None, None)],
+)
+def test_duplicates_in_an_image_over_a_threshold(least, shown, detections):
+    """Three duplicates in two images: at 0.8 of A in each, and at 0.5 of A once more."""
+    found = [(2, A, 0.9), (2, A, 0.8), (2, A, 0.5), (3, NOWHERE, 0.6)]
+    other = [(2, A, 0.8, 1), (2, A, 0.8, 1), (3, B, 0.5, 1)]
+    truth, results = problem([(2, A), (2, A, 0, 1), (3, B, 0, 1)], [*found, *other], images=2)
+    matching = match_results(truth, results)
+    counts = count_duplicates(matching, find_errors(matching), least)
+    half = [None if number is None else number / 2 for number in (shown, detections)]
+    assert counts == DuplicateCounts(1.5, *half)
+
+
+def test_without_images_no_image_has_duplicates():
+    matching = match_results(*problem([], [], images=0))
+    assert count_duplicates(matching, find_errors(matching), 0.5) == DuplicateCounts(*[None] * 3)

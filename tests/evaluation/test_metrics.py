@@ -10,6 +10,7 @@ import pytest
 from postnms.errors import shown
 from postnms.evaluation.matching import match_results
 from postnms.evaluation.metrics import FIGURES, coco_metrics, evaluate_rows, measure
+from postnms.evaluation.thresholds import best_f1
 from postnms.evaluation.tide import error_types
 from postnms.ops import threads
 from postnms.speed.timing import torch_threads
@@ -231,7 +232,22 @@ def test_the_interval_holds_the_gain_and_is_reproducible():
 
 def test_rows_without_a_stage_and_without_an_interval():
     truth, results = scene(1)
-    assert list(evaluate_rows(truth, {"nms": results}).to_json()) == ["nms", "classes"]
+    assert list(evaluate_rows(truth, {"nms": results}).to_json()) == ["nms", "classes", "best_f1"]
     both = {"nms": results, "post_nms": results}
     gain = evaluate_rows(truth, both, bootstrap=0).to_json()["gain"]
     assert gain == {"AP": 0.0, "low": None, "high": None}
+
+
+def test_every_row_has_its_threshold_and_one_without_a_right_detection_none():
+    truth, results = scene(1)
+    rows = {
+        "nms": results,
+        "post_nms": [{**entry, "score": entry["score"] / 2} for entry in results],
+    }
+    rows["post_nms_second_nms"] = []
+    found = evaluate_rows(truth, rows, bootstrap=0).best_f1
+    assert list(found) == list(rows)
+    assert found["nms"] == best_f1(match_results(truth, results))
+    assert found["post_nms"].score == pytest.approx(found["nms"].score / 2)
+    assert found["post_nms"].f1 == found["nms"].f1
+    assert found["post_nms_second_nms"] is None

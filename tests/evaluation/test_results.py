@@ -2,7 +2,7 @@
 
 import torch
 
-from postnms.evaluation.results import ClassFigures, Evaluation, Gain, to_results
+from postnms.evaluation.results import BestF1, ClassFigures, Evaluation, Gain, to_results
 from postnms.structures import Detections
 
 
@@ -39,5 +39,11 @@ def test_an_evaluation_comes_back_from_its_json():
             {"name": "b", "AP": None, "AP50": None},
         ]
     }
-    for evaluation in (bare, both, with_classes):
+    thresholds = {"nms": BestF1(0.4, 0.75, 0.6, 1.0), "post_nms": None}
+    with_thresholds = Evaluation({"nms": {"AP": 30.0}, "post_nms": {"AP": 0.0}}, best_f1=thresholds)
+    assert with_thresholds.to_json()["best_f1"] == {
+        "nms": {"score": 0.4, "f1": 0.75, "precision": 0.6, "recall": 1.0},
+        "post_nms": None,
+    }
+    for evaluation in (bare, both, with_classes, with_thresholds):
         assert Evaluation.from_json(evaluation.to_json()) == evaluation

@@ -1,8 +1,8 @@
-"""The errors of every row of a file, and the placement of its clusters."""
+"""The errors, duplicates and calibration of every row of a file, and the placement of clusters."""
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from postnms.analysis.oracle import IMAGES_AT_ONCE
 from postnms.analysis.placement import ClusterIoUs, cluster_ious, concatenate_cluster_ious
@@ -11,8 +11,16 @@ from postnms.candidate_files.replays import as_columns, replay
 from postnms.clustering import cluster
 from postnms.config import Progress, no_progress
 from postnms.data.targets import group_by_image, targets_of
-from postnms.evaluation.duplicates import RankedDuplicates, rank_duplicates
-from postnms.evaluation.matching import match_results
+from postnms.evaluation.calibration import Calibration, measure_calibration
+from postnms.evaluation.duplicates import (
+    DuplicateCounts,
+    RankedDuplicates,
+    count_duplicates,
+    rank_duplicates,
+)
+from postnms.evaluation.matching import Matching, match_results
+from postnms.evaluation.results import BestF1
+from postnms.evaluation.thresholds import best_f1
 from postnms.evaluation.tide import ErrorTypes, cost_errors, find_errors
 from postnms.structures import REFINED, Detections
 from postnms.suppression import Choice
@@ -25,7 +33,7 @@ CLUSTER_IOU = 0.5
 
 @dataclass(frozen=True)
 class AnalysedRow:
-    """The errors of one row."""
+    """The errors of one row, and what its scores mean."""
 
     errors: ErrorTypes
     max_recall: float
@@ -33,6 +41,12 @@ class AnalysedRow:
     duplicates: float | None
     """Share of detections, in per cent, that find an object again, among those that are needed to
     reach the recall of the analysis. None: the row does not reach it."""
+    duplicate_counts: DuplicateCounts
+    """Duplicates in an image, among all detections and among those that reach the threshold with
+    the best F1."""
+    best_f1: BestF1 | None
+    """The score threshold with the best F1. None: no detection is right."""
+    calibration: Calibration
 
 
 @dataclass(frozen=True)
@@ -63,23 +77,37 @@ def analyse(
     file = study.candidates
     if not choices and not file.rows:
         raise ValueError("choices: expected at least one suppressor for a file without rows")
-    errors: dict[str, ErrorTypes] = {}
+    rows: dict[str, AnalysedRow] = {}
     ranked: dict[str, RankedDuplicates] = {}
     for name, row in _rows(study, choices):
         # The matching of one row is in memory at a time.
         matching = match_results(study.truth, as_columns(row, file, study.truth))
-        found = find_errors(matching)
-        errors[name] = cost_errors(matching, found)
-        ranked[name] = rank_duplicates(matching, found)
+        rows[name], ranked[name] = _analyse_row(matching)
         done(1)
     if recall is None:
-        steps = math.floor(min(row.max_recall for row in ranked.values()) * RECALL_STEPS + 1e-9)
+        steps = math.floor(min(row.max_recall for row in rows.values()) * RECALL_STEPS + 1e-9)
         recall = max(steps, 1) / RECALL_STEPS
-    rows = {
-        name: AnalysedRow(errors[name], row.max_recall, row.rate(recall))
-        for name, row in ranked.items()
-    }
+    rows = {name: replace(row, duplicates=ranked[name].rate(recall)) for name, row in rows.items()}
     return Analysis(rows, recall, *_placement(study))
+
+
+def _analyse_row(matching: Matching) -> tuple[AnalysedRow, RankedDuplicates]:
+    """Return what a matching says, without the rate of duplicates, and what that is read from.
+
+    The recall at which duplicates are counted follows from all rows together.
+    """
+    errors = find_errors(matching)
+    ranked = rank_duplicates(matching, errors)
+    best = best_f1(matching)
+    row = AnalysedRow(
+        errors=cost_errors(matching, errors),
+        max_recall=ranked.max_recall,
+        duplicates=None,
+        duplicate_counts=count_duplicates(matching, errors, None if best is None else best.score),
+        best_f1=best,
+        calibration=measure_calibration(matching),
+    )
+    return row, ranked
 
 
 def _rows(study: Study, choices: Sequence[Choice]) -> Iterator[tuple[str, Detections]]:

@@ -113,6 +113,45 @@ def plot_placement(analysis: Analysis, path: Path) -> None:
     save_chart(figure, path)
 
 
+def plot_reliability(analysis: Analysis, path: Path) -> None:
+    """Write the reliability diagram of every row: precision against score, in bins of the score.
+
+    A row on the dashed diagonal has scores that mean what they say. Below the diagonal its scores
+    are too high, above it too low. The panel underneath shows the number of detections of each bin.
+    Rows have markers as well as colours. The legend says the expected calibration error, and ``-``
+    for a row without one, which has no line.
+
+    Raises UserError if the operating system refuses to write.
+    """
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    top.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=0.8)
+    for number, (name, row) in enumerate(analysis.rows.items()):
+        measured = row.calibration
+        filled = [bin for bin, count in enumerate(measured.counts) if count]
+        look = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "markerfacecolor": "none",  # Rows that lie on each other are both seen.
+            "linewidth": 1.4,
+        }
+        x = [measured.scores[bin] for bin in filled]
+        y = [measured.precisions[bin] for bin in filled]
+        error = "-" if measured.error is None else f"{measured.error:.3f}"
+        top.plot(x, y, label=f"{error} {plain(name)}", **look)
+        bottom.plot(x, [measured.counts[bin] for bin in filled], **look)
+    top.set(xlim=(0, 1), ylim=(0, 1), ylabel="precision at IoU 0.5")
+    bottom.set(xlabel="mean score of the bin", ylabel="detections")
+    if any(sum(row.calibration.counts) for row in analysis.rows.values()):
+        # Matplotlib refuses a logarithmic axis without a positive number.
+        bottom.set(yscale="log")
+    for axes in (top, bottom):
+        axes.grid(alpha=0.3)
+    title = "expected calibration error"
+    figure.legend(loc="outside right upper", title=title, fontsize=8, frameon=False)
+    save_chart(figure, path)
+
+
 def plot_curves(curves: Mapping[str, Curves], path: Path) -> None:
     """Write precision over recall, and AP and F1 against the score threshold, of every row.
 
@@ -136,8 +175,9 @@ def plot_curves(curves: Mapping[str, Curves], path: Path) -> None:
             label = f"{plain(name)}, IoU {iou}"
             pr.plot(RECALLS, line, color=colour, linestyle=style, label=label, linewidth=1.4)
         ap.plot(SCORES, row.ap, color=colour, label=plain(name), linewidth=1.4)
-        score, best = row.best
-        label = f"{plain(name)}: {best:.2f} at {score:.2f}"
+        label = plain(name)
+        if row.best is not None:
+            label += f": {row.best.f1:.2f} at {row.best.score:.2f}"
         f1.plot(SCORES, row.f1, color=colour, label=label, linewidth=1.4)
     for axes in (pr, ap, f1):
         axes.set_xlim(0, 1)

@@ -46,16 +46,17 @@ def write_comparison(
 
 
 def write_analysis(analysis: Analysis, about: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
-    """Write ``analyse.json``, ``errors.png`` and ``placement.png``; return their names.
+    """Write ``analyse.json`` and the charts of it; return the names of the files.
 
     ``about`` says where the figures come from. It is written in front of them.
     """
-    from postnms.analysis.plots import plot_errors, plot_placement
+    from postnms.analysis.plots import plot_errors, plot_placement, plot_reliability
 
     write_json(folder / ANALYSED.name, {**about, **_analysis_json(analysis)})
     plot_errors(analysis, folder / "errors.png")
+    plot_reliability(analysis, folder / "reliability.png")
     plot_placement(analysis, folder / "placement.png")
-    return ("analyse.json", "errors.png", "placement.png")
+    return ("analyse.json", "errors.png", "reliability.png", "placement.png")
 
 
 def write_tuning(rows: Sequence[Tuned], about: Mapping[str, Any], folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""``postnms analyse``: the errors of suppressors, and the placement of clusters."""
+"""``postnms analyse``: errors and scores of suppressors, and the placement of clusters."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,9 +19,7 @@ def analyse(
     file: Candidates,
     folder: Annotated[
         Path,
-        typer.Option(
-            "--out", help="Folder to write analyse.json, errors.png and placement.png to."
-        ),
+        typer.Option("--out", help="Folder to write analyse.json and its charts to."),
     ],
     data: Annotations = None,
     split: AnySplit = None,
@@ -35,7 +33,7 @@ def analyse(
         ),
     ] = None,
 ) -> None:
-    """Show the errors of suppressors by TIDE's types, duplicates, and the placement of clusters."""
+    """Show errors by TIDE's types, duplicates, what scores mean, and the placement of clusters."""
     from postnms.analysis.diagnosis import analyse as analyse_study
     from postnms.analysis.reports import MARKERS, PLACEMENT, write_analysis
     from postnms.files.folders import own_folder
@@ -48,6 +46,7 @@ def analyse(
             analysis = analyse_study(study, choices, recall, done)
         names = write_analysis(analysis, about_study(study), folder)
     print_wide(_table(analysis))
+    print_wide(_score_table(analysis))
     for side, ious in (("before the stage", analysis.before), ("after it", analysis.after)):
         if ious is not None and len(ious.key):
             means = [
@@ -81,5 +80,32 @@ def _table(analysis: "Analysis") -> Table:
             f"{errors.false_negatives:.1f}",
             show(row.duplicates),
             f"{row.max_recall:.2f}",
+        )
+    return table
+
+
+def _score_table(analysis: "Analysis") -> Table:
+    """Return calibration, best threshold, and what a picture at this threshold shows."""
+    from postnms.evaluation.metrics import show
+
+    titles = ["calibration error", "best F1", "at score", "precision", "recall"]
+    an_image = ["detections", "duplicates", "duplicates of all"]
+    table = Table(
+        Column("row", no_wrap=True),
+        *(Column(title, justify="right") for title in [*titles, *an_image]),
+        box=None,
+        padding=(0, 1, 0, 0),
+        title="scores, and detections in an image from the score with the best F1 on",
+    )
+    for name, row in analysis.rows.items():
+        best, counts = row.best_f1, row.duplicate_counts
+        fields = [None] * 4 if best is None else [best.f1, best.score, best.precision, best.recall]
+        table.add_row(
+            visible(name),
+            show(row.calibration.error, 3),
+            *(show(field, 3) for field in fields),
+            show(counts.detections, 2),
+            show(counts.shown, 3),
+            show(counts.an_image, 2),
         )
     return table

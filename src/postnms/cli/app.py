@@ -18,6 +18,7 @@ from postnms.cli.compare import compare
 from postnms.cli.console import show_warnings, visible
 from postnms.cli.demo import demo
 from postnms.cli.evaluate import evaluate
+from postnms.cli.experiment import experiment
 from postnms.cli.predict import predict
 from postnms.cli.recipes import list_recipes, show_recipe
 from postnms.cli.scenes import scenes
@@ -36,6 +37,7 @@ app.command("scenes")(scenes)
 app.command("check")(check)
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("experiment")(experiment)
 app.command("predict")(predict)
 app.command("dump")(dump)
 app.command("import-candidates")(import_candidates)
@@ -54,8 +56,10 @@ OPTIONS = {
     "device": "--device",
     "formats": "--format",
     "fusion": "--fusion",
+    "only": "--only",
     "out": "--out",
     "overlap": "--overlap",
+    "page": "--page",
     "row": "--row",
     "split": "--split",
     "sweep": "--sweep",

@@ -1,6 +1,5 @@
 """``postnms eval``: measure the detector of a run."""
 
-import math
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +19,7 @@ from postnms.cli.options import Changes, Data, Run, Split
 
 if TYPE_CHECKING:
     from postnms.data.dataset import Truth
-    from postnms.evaluation.results import Results
+    from postnms.evaluation.results import Evaluation, Results
     from postnms.recipes import Recipe
     from postnms.runs.folder import RunFolder
 
@@ -90,6 +89,7 @@ def _evaluate(
         write_evaluation(run, recipe, data, command_line(), name)
         print_evaluation(evaluation)
         print_classes(evaluation)
+        _print_best_f1(evaluation)
         say_uncounted(results, len(split))
         if plots:
             _write_curves(run, name, split.dataset.truth, results)
@@ -99,8 +99,16 @@ def _evaluate(
         say(f"{split.dataset.source} has no annotations; results to hand in: {written}")
 
 
+def _print_best_f1(evaluation: "Evaluation") -> None:
+    """Print the score threshold with the best F1 of every row that has one."""
+    for row, best in evaluation.best_f1.items():
+        if best is not None:
+            share = f"precision {best.precision:.3f}, recall {best.recall:.3f}"
+            say(f"{row}: best F1 {best.f1:.3f} at score {best.score:.3f} ({share})")
+
+
 def _write_curves(run: "RunFolder", split: str, truth: "Truth", results: "Results") -> None:
-    """Write the curves of every row as numbers and as a chart, and name the best thresholds."""
+    """Write the curves of every row as numbers and as a chart."""
     from postnms.analysis.plots import plot_curves
     from postnms.evaluation.curves import curves
     from postnms.files.atomic import write_json
@@ -109,8 +117,4 @@ def _write_curves(run: "RunFolder", split: str, truth: "Truth", results: "Result
     of_rows = {row: curves(truth, entries) for row, entries in results.items()}
     write_json(numbers, {row: lines.to_json() for row, lines in of_rows.items()}, indent=None)
     plot_curves(of_rows, chart)
-    for row, lines in of_rows.items():
-        score, best = lines.best
-        if not math.isnan(best):
-            say(f"{row}: best F1 {best:.3f} at score {score:.2f}")
     say(f"curves in {chart} and {numbers}")

@@ -19,7 +19,8 @@ from postnms.evaluation.average_precision import (
     count_objects,
 )
 from postnms.evaluation.matching import IOU_THRESHOLDS, Matching, match_results
-from postnms.evaluation.results import Result
+from postnms.evaluation.results import BestF1, Result
+from postnms.evaluation.thresholds import best_f1, tally
 
 SHOWN_IOUS = (0.5, 0.75)
 """IoU thresholds of the curves of precision over recall."""
@@ -39,12 +40,8 @@ class Curves:
     f1: NDArray[np.float64]
     """(S,) in [0, 1]: 2 TP / (2 TP + FP + FN) at IoU 0.5 of the same detections, with TP, FP and FN
     counted over all classes. 0: there is no detection."""
-
-    @property
-    def best(self) -> tuple[float, float]:
-        """The score threshold with the best F1, the lowest of equal ones, and that F1 or NaN."""
-        at = int(np.argmax(self.f1))
-        return float(SCORES[at]), float(self.f1[at])
+    best: BestF1 | None
+    """The score threshold with the best F1, which may lie between two of the :data:`SCORES`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the curves by name, with their axes, as values that JSON holds. NaN is None."""
@@ -73,11 +70,13 @@ def curves(truth: Truth, results: Sequence[Result]) -> Curves:
     counts = count_objects(objects.label, objects.counted(), matching.num_classes)
     if not counts.any():
         nothing = np.full(len(SCORES), np.nan)
-        return Curves(np.full((len(SHOWN_IOUS), len(RECALLS)), np.nan), nothing, nothing)
+        return Curves(np.full((len(SHOWN_IOUS), len(RECALLS)), np.nan), nothing, nothing, None)
     shown = [int(np.argmin(abs(IOU_THRESHOLDS - iou))) for iou in SHOWN_IOUS]
     precision = accumulate(matching.verdicts[:1], rows, counts[None]).precision[0, shown]
     ap = [_ap(matching, rows, counts, score) for score in SCORES]
-    return Curves(precision[:, :, counts > 0].mean(axis=2), np.array(ap), _f1(matching, counts))
+    f1 = tally(matching).f1(np.array([_count(matching, score) for score in SCORES]))
+    mean = precision[:, :, counts > 0].mean(axis=2)
+    return Curves(mean, np.array(ap), f1, best_f1(matching))
 
 
 def _ap(matching: Matching, rows: ByClass, objects: NDArray[np.int64], score: float) -> float:
@@ -90,15 +89,6 @@ def _ap(matching: Matching, rows: ByClass, objects: NDArray[np.int64], score: fl
     ends = rows.starts[:-1] + np.bincount(kept, minlength=matching.num_classes)
     precision = accumulate(matching.verdicts[:1], rows, objects[None], ends).precision
     return 100 * float(precision[..., objects > 0].mean())
-
-
-def _f1(matching: Matching, objects: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return F1 at IoU 0.5 over all classes with objects, of the detections over each score."""
-    known = objects[matching.results.label] > 0
-    hits = np.append(0, (matching.correct[0] & known).cumsum())
-    counted = np.append(0, (matching.counted[0] & known).cumsum())
-    count = np.array([_count(matching, score) for score in SCORES])
-    return 2 * hits[count] / (counted[count] + objects.sum())
 
 
 def _count(matching: Matching, score: float) -> int:

@@ -1,8 +1,8 @@
-"""The rate of duplicates at a given recall.
+"""The rate of duplicates at a given recall, and their number in an image.
 
-It measures how well a suppressor tells two detections of one object from detections of two objects.
-A stricter suppressor has fewer duplicates but also misses more objects, so suppressors are
-compared at equal recall.
+The rate measures how well a suppressor tells two detections of one object from detections of two
+objects. A stricter suppressor has fewer duplicates but also misses more objects, so suppressors are
+compared at equal recall. The number is what a person sees in a picture.
 
 c: detections that are not on crowd regions.
 """
@@ -57,6 +57,45 @@ class RankedDuplicates:
         # Recall never falls along the list, so a search gives the first detection that reaches it.
         count = int(np.searchsorted(self.recalls, recall)) + 1
         return None if count > len(self.recalls) else 100 * float(self.duplicate[:count].mean())
+
+
+@dataclass(frozen=True)
+class DuplicateCounts:
+    """How many duplicates an image has.
+
+    A duplicate lies on an object of its class with IoU at least 0.5 which a better-scored detection
+    has taken. It is an error of the type ``duplicate``, see
+    :func:`postnms.evaluation.tide.find_errors`.
+    """
+
+    an_image: float | None
+    """Duplicates among all detections, the mean over the images. None: there are no images."""
+    shown: float | None
+    """The same among the detections that score enough. None: no threshold is known."""
+    detections: float | None
+    """Detections that score enough, right or not, the mean over the images. None: as above."""
+
+
+def count_duplicates(matching: Matching, errors: Errors, least: float | None) -> DuplicateCounts:
+    """Return the duplicates of a row, among all detections and among those that score enough.
+
+    Args:
+        matching: the matched results of one detector.
+        errors: the errors of the matching.
+        least: the score from which on detections are shown. None: not known.
+    """
+    if not matching.num_images:
+        return DuplicateCounts(None, None, None)
+    is_duplicate = errors.kind == DUPLICATE
+    every = float(is_duplicate.sum()) / matching.num_images
+    if least is None:
+        return DuplicateCounts(every, None, None)
+    shown = matching.results.scores >= least
+    return DuplicateCounts(
+        every,
+        float((is_duplicate & shown).sum()) / matching.num_images,
+        float(shown.sum()) / matching.num_images,
+    )
 
 
 def rank_duplicates(matching: Matching, errors: Errors) -> RankedDuplicates:

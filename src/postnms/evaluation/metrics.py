@@ -18,7 +18,8 @@ from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
 from postnms.evaluation.columns import ResultColumns
 from postnms.evaluation.matching import AREA_RANGES, Matching, match_results
 from postnms.evaluation.matching_kernels import RIGHT
-from postnms.evaluation.results import ClassFigures, Evaluation, Figures, Gain, Result
+from postnms.evaluation.results import BestF1, ClassFigures, Evaluation, Figures, Gain, Result
+from postnms.evaluation.thresholds import best_f1
 from postnms.structures import NMS_ROW, POST_NMS_ROW
 
 FIGURES = (
@@ -130,21 +131,24 @@ def evaluate_rows(
 ) -> Evaluation:
     """Return the figures of every row, and the gain of ``post_nms`` over ``nms`` if both are there.
 
+    The score threshold with the best F1 of every row is part of them.
     ``bootstrap`` is the number of resamples of the images for the interval of the gain. 0: the gain
     has no interval. ``seed`` is the seed of the resamples.
     """
     figures: dict[str, Figures] = {}
     classes: dict[str, tuple[ClassFigures, ...]] = {}
+    thresholds: dict[str, BestF1 | None] = {}
     precisions: dict[str, NDArray[np.float64]] = {}
     for name, results in rows.items():
         # The matching of one row is in memory at a time.
         matching = match_results(truth, results)
         measured = measure(truth, matching)
         figures[name], classes[name] = measured.figures, measured.classes
+        thresholds[name] = best_f1(matching)
         if bootstrap and POST_NMS_ROW in rows and name in (NMS_ROW, POST_NMS_ROW):
             precisions[name] = resampled_precisions(matching, bootstrap, seed)
     gain = _gain(figures, precisions) if POST_NMS_ROW in rows else None
-    return Evaluation(figures, gain, classes)
+    return Evaluation(figures, gain, classes, thresholds)
 
 
 def _gain(figures: Mapping[str, Figures], precisions: Mapping[str, NDArray[np.float64]]) -> Gain:

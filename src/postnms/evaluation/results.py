@@ -26,6 +26,9 @@ Results = dict[str, list[Result]]
 Figures = dict[str, float | None]
 """COCO's 12 figures by name, in per cent. None: undefined, such as APS without a small object."""
 
+_NOT_ROWS = ("gain", "classes", "best_f1")
+"""Names in ``metrics.json`` that are not those of rows."""
+
 
 @dataclass(frozen=True)
 class ClassFigures:
@@ -48,6 +51,20 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class BestF1:
+    """The score threshold of a row with the best F1 at IoU 0.5, over all classes together."""
+
+    score: float
+    """Detections that score at least this are taken. It may be outside [0, 1], as scores may."""
+    f1: float
+    """F1 of these detections, in (0, 1]."""
+    precision: float
+    """Share of these detections that are right, in (0, 1]."""
+    recall: float
+    """Share of the objects that these detections find, in (0, 1]."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The figures of every row of a detector, and the gain of the stage over plain NMS."""
 
@@ -56,11 +73,15 @@ class Evaluation:
     """None: the detector has no stage."""
     classes: Mapping[str, Sequence[ClassFigures]] = field(default_factory=dict)
     """By row, the figures of each class in the order of the truth's categories."""
+    best_f1: Mapping[str, BestF1 | None] = field(default_factory=dict)
+    """By row, the score threshold with the best F1. None: no detection of the row is right."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of ``metrics.json``: rows by name, then any ``gain`` and ``classes``.
+        """Return the content of ``metrics.json``.
 
-        ``classes`` has a list for each row, with ``name``, ``AP`` and ``AP50`` of each class.
+        It has the rows by name, then any ``gain``, ``classes`` and ``best_f1``. ``classes`` has a
+        list for each row, with ``name``, ``AP`` and ``AP50`` of each class. ``best_f1`` has
+        ``score``, ``f1``, ``precision`` and ``recall`` for each row, or null.
         """
         content: dict[str, Any] = dict(self.rows)
         if self.gain is not None:
@@ -70,17 +91,26 @@ class Evaluation:
                 row: [asdict(figures) for figures in classes]
                 for row, classes in self.classes.items()
             }
+        if self.best_f1:
+            content["best_f1"] = {
+                row: None if best is None else asdict(best) for row, best in self.best_f1.items()
+            }
         return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Evaluation":
         """Read the content of ``metrics.json``."""
-        rows = {name: row for name, row in content.items() if name not in ("gain", "classes")}
+        rows = {name: row for name, row in content.items() if name not in _NOT_ROWS}
         classes = {
             row: tuple(ClassFigures(**figures) for figures in of_row)
             for row, of_row in content.get("classes", {}).items()
         }
-        return cls(rows, Gain(**content["gain"]) if "gain" in content else None, classes)
+        best_f1 = {
+            row: None if best is None else BestF1(**best)
+            for row, best in content.get("best_f1", {}).items()
+        }
+        gain = Gain(**content["gain"]) if "gain" in content else None
+        return cls(rows, gain, classes, best_f1)
 
 
 def to_results(
