@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -36,6 +37,11 @@ def candidates(**changes):
         "num_images": 3,
     }
     return Candidates(**(columns | changes))
+
+
+def test_the_number_of_images_may_be_of_numpy():
+    found = limit(candidates(num_images=np.int64(3)), 1)
+    assert (found.source.tolist(), found.num_images) == ([7, 3], 3)
 
 
 BAD = [

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +57,7 @@ def check_columns(kind: str, columns: Mapping[str, Tensor], num_images: int) -> 
 
     ``kind`` is the name of the structure. All have the columns ``boxes``, ``labels``, ``image``.
     """
-    if not isinstance(num_images, int) or num_images < 0:
+    if not isinstance(num_images, int | np.integer) or num_images < 0:
         raise ValueError(f"{kind}.num_images: expected an int >= 0, got {num_images!r}")
     boxes, labels = columns["boxes"], columns["labels"]
     if torch.compiler.is_compiling():

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from postnms.errors import UserError, listed, shown, shown_name
@@ -50,16 +51,46 @@ def no_progress(steps: int) -> None:
     """Do nothing: the default of every ``done`` argument."""
 
 
+def as_python(value: Any) -> Any:
+    """Return a value with the numbers and arrays of numpy in it as numbers and tuples of Python.
+
+    Dicts, lists and tuples are looked into. Anything else is returned as it is.
+
+    Example:
+        >>> import numpy as np
+        >>> from postnms.config import as_python
+        >>> as_python({"iou": np.float32(0.5), "weights": np.array([1, 2])})
+        {'iou': 0.5, 'weights': (1, 2)}
+    """
+    if isinstance(value, np.ndarray):
+        return as_python(tuple(value) if value.ndim else value[()])
+    for kind, plain in ((np.bool_, bool), (np.integer, int), (np.floating, float)):
+        if isinstance(value, kind):
+            return plain(value)
+    if isinstance(value, dict):
+        return {key: as_python(part) for key, part in value.items()}
+    return type(value)(map(as_python, value)) if type(value) in (list, tuple) else value
+
+
 class Config(BaseModel):
-    """Immutable settings. An unknown field or a value of a wrong type is an error."""
+    """Immutable settings. An unknown field or a value of a wrong type is an error.
+
+    Numbers of numpy count as those of Python.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
     )
 
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**as_python(values))
+
+    # pydantic then validates JSON without this method, so that a list may stand for a tuple.
+    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+
     @classmethod
     def parse(cls, values: dict[str, Any], name: str, lines: Lines | None = None) -> Self:
-        """Build the settings from values that JSON can hold.
+        """Build the settings from values that JSON can hold, and from those of numpy.
 
         ``name`` is how the user calls these settings, and ``lines`` gives the line of each value
         where they come from a file. Raises UserError that names every mistake, or the first
@@ -67,9 +98,9 @@ class Config(BaseModel):
         """
         place = _Place(name, lines)
         try:  # By way of JSON, where a list may stand for a tuple.
-            text = json.dumps(values)
-            _check_integers(values, place)
-            return cls.model_validate_json(text)
+            plain = as_python(values)
+            _check_plain(plain, place)
+            return cls.model_validate_json(json.dumps(plain))
         except RecursionError as error:
             raise UserError(f"{name}: nests too deeply") from error
         except ValidationError as error:
@@ -101,21 +132,24 @@ def nearest(wrong: str, valid: list[str]) -> str:
     return f"valid: {listed(sorted(valid), MOST_NAMES)}"
 
 
-def _check_integers(values: Any, place: _Place, path: tuple[str, ...] = ()) -> None:
-    """Raise UserError if nested values hold an integer that 64 bits cannot hold.
+def _check_plain(value: Any, place: _Place, path: tuple[str, ...] = ()) -> None:
+    """Raise UserError if a value is nothing that JSON holds, or an integer of over 64 bits.
 
     JSON has integers of any length, but no setting is larger, and they overflow where they are
-    used. ``path`` leads to the values.
+    used. ``path`` leads to the value. Dicts, lists and tuples are looked into.
     """
-    if isinstance(values, dict):
-        for key, value in values.items():
-            _check_integers(value, place, (*path, str(key)))
-    elif isinstance(values, list | tuple):
-        for index, value in enumerate(values):
-            _check_integers(value, place, (*path, str(index)))
-    elif isinstance(values, int) and not -(2**63) <= values < 2**63:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _check_plain(part, place, (*path, str(key)))
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            _check_plain(part, place, (*path, str(index)))
+    elif value is not None and not isinstance(value, str | int | float):
+        came = type(value).__name__
+        raise UserError(f"{place.of(path)}: expected a number, a text or a list, got {came}")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         where = place.of(path)
-        raise UserError(f"{where}: expected an integer of at most 64 bits, got {shown(values)}")
+        raise UserError(f"{where}: expected an integer of at most 64 bits, got {shown(value)}")
 
 
 def _explain(config: type[BaseModel], place: _Place, mistake: Any) -> str:

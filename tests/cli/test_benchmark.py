@@ -5,7 +5,17 @@ import json
 import pytest
 import torch
 
-from postnms.speed import clustering, memory, pooling
+from postnms.speed import clustering, memory, pooling, surroundings
+
+AROUND = [
+    "stage, detections",
+    "stage, losses and back",
+    "annotations",
+    "evaluation",
+    "evaluation, 3 resamples",
+    "images",
+]
+"""What surrounds clustering, in the order in which it is timed."""
 
 
 @pytest.fixture
@@ -18,6 +28,10 @@ def tiny(monkeypatch):
         clustering, "_version", lambda name: "1.0" if name == "torchvision" else None
     )
     monkeypatch.setattr(pooling, "SIZES", ((1, 2, 64, 3), (1, 2, 96, 3)))
+    small = {"side": 64, "candidates": 20, "images": 4, "resamples": 3, "pictures": 2}
+    monkeypatch.setattr(surroundings, "QUICK", surroundings.Sizes(2, **small))
+    monkeypatch.setattr(surroundings, "WHOLE", surroundings.Sizes(4, **small))
+    monkeypatch.setattr(surroundings, "PRODUCT", 8)
     monkeypatch.setattr(memory, "SIZES", (50, 70))
     monkeypatch.setattr(memory, "bytes_a_box", lambda count: 1.5 * count)
 
@@ -51,6 +65,9 @@ def test_it_prints_and_writes_what_it_measured(postnms, tiny, tmp_path, quick):
         timing["rounds"] for row in found["clustering"] for timing in row["times"].values()
     ] == [2] * 2 * len(measured)
     assert len(found["pooling"]) == (4 if quick else 8)
+    around = [(work["what"], work["threads"]) for work in found["surroundings"]]
+    assert around == [(what, threads) for threads in (1, 3) for what in AROUND]
+    assert f"20 boxes, {2 if quick else 4} channels, 64 pixels" in shown
     assert found["memory"] == ({"50": 75.0} if quick else {"50": 75.0, "70": 105.0})
     assert (found["rounds"], found["quick"], found["bad_input_boxes"]) == (2, quick, 25)
     assert "--rounds 2" in found["command"]
@@ -58,6 +75,9 @@ def test_it_prints_and_writes_what_it_measured(postnms, tiny, tmp_path, quick):
         "powerboxes: not installed",
         "Clustering, 3 threads",
         "all identical",
+        "Stage, evaluation and data",
+        "matrix products",
+        "Pillow alone",
         "not measured",
     ):
         assert line in shown

@@ -131,6 +131,12 @@ def test_what_one_tile_gives_together_stays_together():
     assert joined(close, [], [whole], suppressor="nms_agnostic") == [whole[:4]]
 
 
+def test_numbers_of_numpy_count_as_those_of_python():
+    """A byte holds the side of the tile, but not the corners of the tiles."""
+    tiling = Tiling(np.uint8(200), np.float32(0.25))
+    assert tiling.tiles(900, 90) == Tiling(200, 0.25).tiles(900, 90)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -14,6 +14,7 @@ from postnms.speed.report import (
     to_json,
     to_markdown,
 )
+from postnms.speed.surroundings import Work
 from postnms.speed.timing import Timing
 from tests.support.speed import row
 
@@ -33,8 +34,19 @@ ROWS = [
 ]
 POOLED = [Pooling(2, 3, 64, 10, "forward", 1, Timing(2, 7), Timing(9, 7))]
 LIBRARIES = {"torchvision": "0.24", "lsnms": None}
+AROUND = [
+    Work("stage", "9 boxes", 1, Timing(30, 7), "matrix products", 12.0),
+    Work("evaluation", "5 images", 1, Timing(123.4, 7), None, None),
+    Work("stage", "9 boxes", 2, Timing(20, 7), "matrix products", 6.25),
+]
 FIGURES = Figures(
-    LIBRARIES, ROWS, {"all identical": Timing(4.321, 5)}, 50, POOLED, {1000: 99.6, 2000: None}
+    LIBRARIES,
+    ROWS,
+    {"all identical": Timing(4.321, 5)},
+    50,
+    POOLED,
+    {1000: 99.6, 2000: None},
+    AROUND,
 )
 
 
@@ -74,6 +86,22 @@ def test_the_other_tables():
     assert (pooled["pass"], pooled["ours ms"], pooled["ratio"]) == ("forward", "2 (7)", "4.5")
 
 
+def test_what_surrounds_clustering_stands_beside_its_limit():
+    one, two, evaluation = cells("Stage, evaluation and data")
+    assert list(one.values()) == [
+        "stage",
+        "9 boxes",
+        "1",
+        "30 (7)",
+        "12",
+        "2.5",
+        "matrix products",
+    ]
+    assert (two["work"], two["threads"], two["times the limit"]) == ("stage", "2", "3.2")
+    assert (evaluation["ms (rounds)"], evaluation["limit ms"]) == ("123 (7)", "-")
+    assert (evaluation["times the limit"], evaluation["the limit"]) == ("-", "-")
+
+
 def test_a_sheet_as_text_and_markdown():
     sheet = Sheet("title", ["name", "ms"], [["a", "10.0"], ["longer", "2"]])
     assert sheet.text() == "title\nname      ms\na       10.0\nlonger     2"
@@ -90,6 +118,14 @@ def test_json_has_figures_targets_and_origin():
     assert plain["clustering"][0]["times"]["torchvision"] == {"milliseconds": 1, "rounds": 7}
     assert plain["growth"]["postnms"]["to_boxes"] == 1_000_000
     assert [target["met"] for target in plain["targets"]] == [True, None, False, None, None, True]
+    assert plain["surroundings"][0] == {
+        "what": "stage",
+        "size": "9 boxes",
+        "threads": 1,
+        "timing": {"milliseconds": 30, "rounds": 7},
+        "limit": "matrix products",
+        "limit_milliseconds": 12.0,
+    }
     assert plain["memory"] == {"1000": 99.6, "2000": None}
 
 
@@ -97,7 +133,7 @@ def test_markdown_tells_machine_versions_and_what_is_missing():
     text = to_markdown(FIGURES, ABOUT)
     assert "- machine: a machine\n" in text
     assert "postnms 0.1 (commit unknown), torch 2.9, torchvision 0.24, lsnms not installed" in text
-    assert text.count("\n## ") == len(sheets(FIGURES)) == 6
+    assert text.count("\n## ") == len(sheets(FIGURES)) == 7
     assert library_lines(LIBRARIES) == ["torchvision: 0.24", "lsnms: not installed"]
 
 

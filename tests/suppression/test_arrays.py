@@ -117,6 +117,34 @@ def test_settings_of_equal_value_and_another_type_are_checked_again():
             suppress(BOXES, SCORES, max_detections=wrong)
 
 
+def test_numbers_of_numpy_are_those_of_python():
+    image = boxes_of(60)
+    plain = suppress(*image, iou_threshold=0.25, max_detections=5)
+    soft = suppress(*image, method="soft_nms_gaussian", sigma=0.25, max_detections=5)
+    assert (len(plain), len(soft)) == (5, 5)
+    for number, whole in ((np.float16, np.uint8), (np.float32, np.int64), (np.float64, np.int32)):
+        found = suppress(*image, iou_threshold=number(0.25), max_detections=whole(5))
+        assert found.index.tolist() == plain.index.tolist()
+        found = suppress(
+            *image, method="soft_nms_gaussian", sigma=number(0.25), max_detections=whole(5)
+        )
+        assert found.scores.tolist() == soft.scores.tolist()
+    agnostic = suppress(*image, class_agnostic=True)
+    found = suppress(*image, class_agnostic=np.bool_(True))
+    assert len(suppress(*image)) > len(found)
+    assert found.index.tolist() == agnostic.index.tolist()
+
+
+@pytest.mark.parametrize("name", ["weights", "model_weights"])
+def test_fusing_takes_weights_of_numpy(name):
+    models = [boxes_of(20, 0), boxes_of(20, 1)]
+    plain = fuse(models, iou_threshold=0.5, **{name: [1, 3]})
+    for weights in (np.array([1, 3], np.float32), [np.float32(1), np.int64(3)]):
+        found = fuse(models, iou_threshold=np.float32(0.5), **{name: weights})
+        assert found.scores.tolist() == plain.scores.tolist()
+        assert found.boxes.tolist() == plain.boxes.tolist()
+
+
 def test_a_list_of_images_gives_a_list():
     boxes, scores, labels = boxes_of(60)
     images = [slice(0, 40), slice(40, 40), slice(40, 60)]

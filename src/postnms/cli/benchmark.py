@@ -34,7 +34,11 @@ def benchmark(
         ),
     ] = None,
 ) -> None:
-    """Time clustering and pooling on this machine, beside torchvision and other libraries."""
+    """Time this library on this machine: clustering, pooling, stage, evaluation and data.
+
+    Clustering and pooling are timed beside torchvision and other libraries. The stage and the
+    reading of images are timed beside the least that the machine has to do for them.
+    """
     from postnms.files.atomic import write_json, write_text
     from postnms.files.folders import own_folder
     from postnms.runs.provenance import provenance
@@ -59,18 +63,22 @@ def benchmark(
 def _measure(
     rounds: int, threads: list[int], quick: bool, libraries: dict[str, str | None]
 ) -> "Figures":
-    from postnms.speed import clustering, memory, pooling, report
+    from postnms.speed import clustering, memory, pooling, report, surroundings
 
     sizes = clustering.sizes(quick)
     pyramids = pooling.SIZES[:1] if quick else pooling.SIZES
     memory_sizes = memory.SIZES[:1] if quick else memory.SIZES
     compared: list[clustering.Comparison] = []
     pooled: list[pooling.Pooling] = []
-    with progress_bar("measurements", 2 * len(threads) + 1 + len(memory_sizes)) as done:
+    around: list[surroundings.Work] = []
+    around_sizes = surroundings.QUICK if quick else surroundings.WHOLE
+    with progress_bar("measurements", 3 * len(threads) + 1 + len(memory_sizes)) as done:
         for count in threads:
             compared += clustering.compare_clustering(sizes, rounds, count)
             done(1)
             pooled += pooling.compare_pooling(pyramids, rounds, count)
+            done(1)
+            around += surroundings.time_surroundings(around_sizes, rounds, count)
             done(1)
         bad = clustering.time_bad_inputs(rounds, clustering.BAD_INPUT_BOXES)
         done(1)
@@ -78,4 +86,6 @@ def _measure(
         for count in memory_sizes:
             bytes_a_box[count] = memory.bytes_a_box(count)
             done(1)
-    return report.Figures(libraries, compared, bad, clustering.BAD_INPUT_BOXES, pooled, bytes_a_box)
+    return report.Figures(
+        libraries, compared, bad, clustering.BAD_INPUT_BOXES, pooled, bytes_a_box, around
+    )

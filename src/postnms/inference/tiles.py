@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from postnms.boxes import area, intersection
+from postnms.config import as_python
 from postnms.data.transforms import InputSize
 from postnms.detectors import Detector
 from postnms.errors import UserError
@@ -69,6 +70,8 @@ class Tiling:
     """The suppressor itself."""
 
     def __post_init__(self) -> None:
+        for name in ("tile", "overlap"):
+            object.__setattr__(self, name, as_python(getattr(self, name)))
         if type(self.tile) is not int or self.tile < 1:
             came = repr(self.tile)
             raise UserError(f"expected a whole number of pixels, got {came}", argument="tile")

@@ -9,6 +9,7 @@ from typing import Any
 from postnms.files.folders import Marker
 from postnms.speed.clustering import OURS, Comparison, Target, growth, targets
 from postnms.speed.pooling import Pooling
+from postnms.speed.surroundings import Work
 from postnms.speed.timing import Timing
 
 MARKER = Marker("benchmark.json", ("clustering", "growth", "targets"))
@@ -31,6 +32,8 @@ class Figures:
     pooling: Sequence[Pooling]
     memory: Mapping[int, float | None]
     """Peak bytes of clustering per box, by number of boxes, or None if it cannot be measured."""
+    surroundings: Sequence[Work]
+    """Times of the stage, of an evaluation and of reading."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def sheets(figures: Figures) -> list[Sheet]:
         )
     )
     tables.append(pooling_sheet(figures.pooling))
+    tables.append(surroundings_sheet(figures.surroundings))
     memory = [
         [f"{count:,}", "not measured here" if each is None else f"{each:.0f}"]
         for count, each in figures.memory.items()
@@ -166,6 +170,23 @@ def pooling_sheet(rows: Sequence[Pooling]) -> Sheet:
         ratio = f"{row.theirs.milliseconds / row.ours.milliseconds:.1f}"
         cells.append([*size, row.direction, _shown(row.ours), _shown(row.theirs), ratio])
     return Sheet("Pooling a pyramid: median milliseconds (rounds)", columns, cells)
+
+
+def surroundings_sheet(rows: Sequence[Work]) -> Sheet:
+    """Return the table of the stage, an evaluation and reading, with the same work side by side.
+
+    The columns at the end are the least milliseconds that the machine needs, the measured time over
+    them, and what the machine has to do at least. A dash stands for a limit that is not known.
+    """
+    columns = ["work", "size", "threads", "ms (rounds)", "limit ms", "times the limit", "the limit"]
+    order = list(dict.fromkeys(row.what for row in rows))
+    cells = []
+    for row in sorted(rows, key=lambda row: order.index(row.what)):
+        least = "-" if row.limit_milliseconds is None else _milliseconds(row.limit_milliseconds)
+        ratio = "-" if row.ratio is None else f"{row.ratio:.1f}"
+        measured = [f"{row.threads}", _shown(row.timing), least, ratio, row.limit or "-"]
+        cells.append([row.what, row.size, *measured])
+    return Sheet("Stage, evaluation and data: median milliseconds (rounds)", columns, cells)
 
 
 def library_lines(libraries: Mapping[str, str | None]) -> list[str]:
@@ -256,8 +277,12 @@ def _names(rows: Sequence[Comparison]) -> list[str]:
 
 def _cells(timing: Timing) -> tuple[str, str]:
     """Return the milliseconds and the number of rounds as texts."""
-    spent = timing.milliseconds
-    return f"{spent:.3g}" if spent < 100 else f"{spent:.0f}", f"{timing.rounds}"
+    return _milliseconds(timing.milliseconds), f"{timing.rounds}"
+
+
+def _milliseconds(spent: float) -> str:
+    """Return milliseconds with three digits, or as a whole number from 100 on."""
+    return f"{spent:.3g}" if spent < 100 else f"{spent:.0f}"
 
 
 def _shown(timing: Timing | None) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from postnms.config import nearest
+from postnms.config import as_python, nearest
 from postnms.errors import shown
 from postnms.ops import cluster_nms
 from postnms.structures import Candidates
@@ -48,6 +48,8 @@ ALIASES = {
 """Other names that users have for suppressors, and the names of :data:`SUPPRESSORS`."""
 
 _NO_LIMIT = 2**31 - 1
+_COMMON = {float, int, NoneType}
+"""Types of limits whose suppressor is remembered."""
 
 
 def suppress(
@@ -177,8 +179,9 @@ def _method(name: str) -> str:
 def _suppressor(
     method: str, iou_threshold: float | None, max_detections: int | None, settings: dict[str, Any]
 ) -> Suppressor:
-    kinds = {type(iou_threshold), type(max_detections)}
-    if not settings and kinds <= {float, int, NoneType}:
+    if not {type(iou_threshold), type(max_detections)} <= _COMMON:
+        iou_threshold, max_detections = as_python((iou_threshold, max_detections))
+    if not settings and {type(iou_threshold), type(max_detections)} <= _COMMON:
         return _common_suppressor(_method(method), iou_threshold, max_detections)
     return _new_suppressor(_method(method), iou_threshold, max_detections, settings)
 
