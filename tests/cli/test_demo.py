@@ -11,6 +11,7 @@ def test_demo_draws_and_measures(postnms, tmp_path):
     assert "gain of post-NMS over NMS" in shown
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
     assert sorted(json.loads((tmp_path / "metrics.json").read_text())) == [
+        "best_f1",
         "classes",
         "gain",
         "nms",

@@ -52,6 +52,7 @@ OPTIONS = {
     "device": "--device",
     "formats": "--format",
     "out": "--out",
+    "min_score": "--min-score",
     "overlap": "--overlap",
     "row": "--row",
     "split": "--split",
