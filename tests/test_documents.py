@@ -3,6 +3,7 @@ are those of the records."""
 
 import json
 import re
+import statistics
 
 import pytest
 import torch
@@ -85,21 +86,17 @@ def test_every_promise_of_durability_names_a_test_that_exists():
         assert file is not None, line
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_results_table_of_the_readme_is_that_of_the_records(seed):
-    bare, joint = (
-        json.loads((RECORDS / f"bloodcells_{kind}_{seed}.json").read_text())
-        for kind in ("bare", "joint")
-    )
-    gain = joint["gain"]
-    before = bare["rows"]["nms"]["AP"]
-    nms, post_nms = (joint["rows"][row]["AP"] for row in ("nms", "post_nms"))
-    interval = f"{gain['low']:+.2f} to {gain['high']:+.2f}"
-    line = (
-        f"| {seed} | {before:.1f} | {nms:.1f} | **{post_nms:.1f}** "
-        f"| {gain['AP']:+.2f} ({interval}) |"
-    )
-    assert line in README.read_text().splitlines()
+@pytest.mark.parametrize("data", ["bloodcells", "aquarium"])
+def test_the_results_table_of_the_readme_is_that_of_the_records(data):
+    """A line of the table holds the mean AP of two runs without the stage and of two with it."""
+
+    def mean_ap(kind, row):
+        paths = [RECORDS / f"finetune_{data}_{kind}_{seed}.json" for seed in (0, 1)]
+        return statistics.mean(json.loads(path.read_text())["rows"][row]["AP"] for path in paths)
+
+    before, after = mean_ap("without", "nms"), mean_ap("with", "post_nms")
+    figures = f" | {before:.1f} | **{after:.1f}** |"
+    assert any(line.endswith(figures) for line in README.read_text().splitlines()), figures
 
 
 def test_the_citation_is_that_of_the_readme():

@@ -21,6 +21,7 @@ FLOORS = [
     {"runs", "analysis"},
     {"prediction"},
     {"training"},
+    {"experiments"},
     {"cli"},
     {"__init__", "__main__"},
 ]

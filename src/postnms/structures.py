@@ -79,8 +79,11 @@ class ExtraColumn:
 
 REFINED = "refined_boxes"
 """Extra column of detectors with a stage: where the stage would move each candidate."""
-REFINED_SCORES = "refined_scores"
-"""Extra column of detectors with a stage: the score that the stage would give each candidate."""
+OBJECTNESS = "stage_objectness"
+"""Extra column of detectors with a stage: the stage's objectness of each candidate, in [0, 1]."""
+CLUSTER_OBJECTNESS = "cluster_objectness"
+"""Extra column of detectors with a stage: the stage's objectness of the box that represents the
+cluster of a key, in [0, 1]. A candidate that is no key has its own objectness here."""
 
 EXTRA_COLUMNS: dict[str, ExtraColumn] = {
     "iou": ExtraColumn(1),  # predicted IoU with the object (IoU-Net)
@@ -90,7 +93,8 @@ EXTRA_COLUMNS: dict[str, ExtraColumn] = {
     "edge_log_variance": ExtraColumn(4, "edge_log_variance"),  # variance voting (Softer-NMS)
     "model": ExtraColumn(1),  # number of the model that gave the candidate (WBF)
     REFINED: ExtraColumn(4, "box"),
-    REFINED_SCORES: ExtraColumn(1),
+    OBJECTNESS: ExtraColumn(1),
+    CLUSTER_OBJECTNESS: ExtraColumn(1),
 }
 """The extra columns that this library knows, by name.
 

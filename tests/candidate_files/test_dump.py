@@ -11,7 +11,7 @@ from postnms.candidate_files.reader import open_candidates
 from postnms.candidate_files.writer import CandidateWriter
 from postnms.data.dataset import Category, Dataset, Record, Truth
 from postnms.data.loader import DetectionData
-from postnms.structures import REFINED, REFINED_SCORES, take
+from postnms.structures import CLUSTER_OBJECTNESS, OBJECTNESS, REFINED, take
 from tests.support.detectors import STAGE, TWO, build
 
 SIZES = [tuple(image.shape[1:]) for image in TWO]
@@ -59,7 +59,9 @@ def test_the_columns_of_a_network_arrive_in_original_pixels(tmp_path, stage):
         assert dump_candidates(detector, data, writer, batch_size=2) > 10
     file = open_candidates(path)
     names = ("edge_log_variance", "iou")
-    assert file.extra == (names if stage is None else (*names, REFINED, REFINED_SCORES))
+    assert file.extra == (
+        names if stage is None else (CLUSTER_OBJECTNESS, *names, REFINED, OBJECTNESS)
+    )
     ((_, candidates),) = file.chunks()
     batch, network_candidates = given[-1]
     wanted = take(network_candidates, network_candidates.image.argsort(stable=True))

@@ -22,11 +22,13 @@ VERBS = (
     "check",
     "train",
     "eval",
+    "experiment",
     "predict",
     "dump",
     "import-candidates",
     "suppressors",
     "compare",
+    "tune-fusion",
     "analyse",
     "benchmark",
 )
@@ -120,7 +122,9 @@ def test_a_mistake_in_another_argument_keeps_its_name(postnms, monkeypatch):
 
 def test_options_that_stand_for_arguments_exist(postnms, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    shown = [postnms(verb, "--help")[1] for verb in ("train", "dump", "compare", "predict")]
+    shown = [
+        postnms(verb, "--help")[1] for verb in ("train", "dump", "compare", "predict", "experiment")
+    ]
     for option in OPTIONS.values():
         assert any(option in text for text in shown), option
 

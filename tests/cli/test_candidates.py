@@ -9,7 +9,7 @@ from postnms.analysis.comparison import compare
 from postnms.analysis.study import open_study
 from postnms.candidate_files.reader import open_candidates
 from postnms.clustering import cluster
-from postnms.structures import REFINED, REFINED_SCORES
+from postnms.structures import CLUSTER_OBJECTNESS, OBJECTNESS, REFINED
 from tests.support.builders import random_candidates
 from tests.support.studies import as_coco, write_truth
 
@@ -32,7 +32,7 @@ def test_a_dump_gives_the_rows_of_the_run(any_run, postnms, tmp_path):
     assert rows["nms"].figures["AP"] == pytest.approx(metrics["nms"]["AP"], abs=0.02)
     has_stage = "post_nms" in candidates.rows
     assert (
-        (candidates.extra == (REFINED, REFINED_SCORES))
+        (candidates.extra == (CLUSTER_OBJECTNESS, REFINED, OBJECTNESS))
         == has_stage
         == ("post_nms" in candidates.milliseconds)
     )

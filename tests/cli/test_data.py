@@ -158,16 +158,19 @@ def test_a_share_that_is_set_aside_stays_the_same(postnms, scenes, tmp_path):
     status, _, error = postnms(*words)
     assert status == 2
     assert "data.val_fraction=0.2" in error
-    status, shown, error = postnms(*words, "--set", "data.val_fraction=0.6")
+    aside = ("--set", "data.val_fraction=0.4", "--set", "data.tuning_fraction=0.4")
+    status, shown, error = postnms(*words, *aside)
     assert status == 0, error
-    assert "val (0.6 of it) " in shown
+    assert "val (0.4 of it) " in shown
+    assert "tuning (0.4 of it) " in shown
     before = contents(out)
     assert postnms("eval", out)[0] == 0
     assert contents(out) == before
-    assert postnms("dump", out, "--out", file)[0] == 0
     words = ("--data", scenes, "--out", tmp_path / "c", "--suppressor", "nms", "--bootstrap", 0)
-    status, shown, error = postnms("compare", file, *words)
-    assert (status, NOT_THE_FILE in shown) == (0, False), error
+    for split in ("val", "tuning"):
+        assert postnms("dump", out, "--split", split, "--out", file)[0] == 0
+        status, shown, error = postnms("compare", file, *words)
+        assert (status, NOT_THE_FILE in shown) == (0, False), error
 
 
 def test_predict_takes_a_split_in_place_of_images(postnms, run_folder, scenes, tmp_path):

@@ -15,6 +15,8 @@ from torch import Tensor
 from postnms.data.dataset import Category
 from postnms.distributed.processes import get_accelerator
 from postnms.errors import UserError
+from postnms.experiments.config import read_experiment
+from postnms.experiments.plan import make_plan
 from postnms.files.state_dicts import load_weights, read_state_dict
 from postnms.files.tensor_files import load_tensors
 from postnms.recipes import Recipe, open_recipe, write_recipe
@@ -60,6 +62,15 @@ def read_own_recipe(path, undamaged):
     write_recipe(recipe, again)
     named = recipe.model_copy(update={"name": path.stem})
     require(open_recipe(str(again)) == named, "the recipe written and read again")
+
+
+def read_experiment_file(path, undamaged):
+    """Read the file of an experiment; every arm has a run with every seed."""
+    plan = make_plan(read_experiment(path), path.parent / "runs")
+    config = plan.experiment.config
+    pairs = {(run.arm, run.recipe.seed) for run in plan.runs}
+    require(len(plan.runs) == len(pairs) == len(config.arms) * len(config.seeds), "number of runs")
+    require(len(plan.differences) == len(config.differences), "number of differences")
 
 
 def again_of(recipe):

@@ -28,6 +28,7 @@ from tests.fuzz.damage_tensors import METADATA, join, split
 from tests.fuzz.models import LABELS, tiny_model, tiny_optimizer
 from tests.support.builders import random_candidates
 from tests.support.data_folders import write_image_folder, write_voc, write_yolo
+from tests.support.experiments import HEURISTICS, write_experiment
 from tests.support.runs import run, tiny
 from tests.support.studies import small_study
 
@@ -241,6 +242,7 @@ def write_recipes(folder, recipe):
     (own / "mine.yaml").write_text(explain(recipe))
     changes = {"base": "demo", "stage": {"width": 8}, "training": {"steps": [3, 5], "lr": 1e-3}}
     write_json(own / "changes.json", changes)
+    write_experiment(make(folder.with_name("experiment")), heuristics=HEURISTICS)
 
 
 def write_parts(folder, recipe):

@@ -19,6 +19,7 @@ from tests.fuzz.read_data import (
 )
 from tests.fuzz.read_runs import (
     read_checkpoint,
+    read_experiment_file,
     read_foreign_weights,
     read_labels,
     read_log,
@@ -89,6 +90,7 @@ KINDS = {
     "candidates": Kind(("candidates.safetensors",), OF_TENSORS, read_candidates, 6),
     "recipe": Kind((*DETECTORS, "torchvision.json"), OF_JSON, read_recipe_file, 6, blames="recipe"),
     "recipe_file": Kind(("mine.yaml", "changes.json"), settings, read_own_recipe, 4),
+    "experiment": Kind(("mine.yaml",), OF_LINES, read_experiment_file, 2),
     "labels": Kind(("labels.json",), OF_JSON, read_labels, 3),
     "provenance": Kind(("provenance.json",), OF_JSON, read_provenance),
     "metrics": Kind(("metrics.json", "evaluation.json"), OF_JSON, read_metrics, blames="recipe"),

@@ -84,6 +84,7 @@ DATA = {
     "val_images": "val",
     "images_without_objects": False,
     "val_fraction": 0.25,
+    "tuning_fraction": 0.125,
     "scenes": SCENES,
     "augmentation": AUGMENTATION,
     "cache": True,

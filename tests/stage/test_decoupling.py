@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from postnms.clustering import cluster
 from postnms.ops.pooling.roi_align import level_of, pool_pyramid
 from postnms.stage import PostNMSStage, StageConfig, decoupling
 from postnms.stage.decoupling import DecouplingLayer
-from postnms.structures import Candidates, Level
+from postnms.structures import REFINED, Candidates, Level
 
 LEVELS = {"fine": Level(6, 4), "coarse": Level(6, 8)}
 UNEQUAL = {"fine": Level(3, 4), "coarse": Level(5, 8)}
@@ -86,7 +87,7 @@ def test_other_devices_convolve_whatever_the_number():
     assert calls == [1, 1]
 
 
-def test_refining_many_candidates_convolves_once(monkeypatch):
+def test_judging_many_candidates_convolves_once(monkeypatch):
     """Whatever the number taken at a time, which must not count as the number of boxes."""
     monkeypatch.setattr("postnms.stage.stage.ROWS_AT_ONCE", 10)
     torch.manual_seed(0)
@@ -99,12 +100,13 @@ def test_refining_many_candidates_convolves_once(monkeypatch):
     calls = spied(stage.decoupling)
     labels, source = torch.arange(60) % 3, torch.arange(60)
     candidates = Candidates(boxes, torch.rand(60), labels, image, source, num_images=2)
+    clusters = cluster(candidates)
     with torch.no_grad():
-        moved = stage.refine(features, [(128, 160)] * 2, candidates).boxes
+        moved = stage.judge(features, [(128, 160)] * 2, clusters)[REFINED]
         assert calls == [1, 1]
         monkeypatch.setattr(decoupling, "PIXELS_OF_A_CELL", 0.0)
         torch.testing.assert_close(
-            stage.refine(features, [(128, 160)] * 2, candidates).boxes, moved, rtol=1e-4, atol=1e-3
+            stage.judge(features, [(128, 160)] * 2, clusters)[REFINED], moved, rtol=1e-4, atol=1e-3
         )
     assert calls == [1, 1]
 

@@ -67,19 +67,14 @@ def test_suppression_on_moved_boxes_is_in_the_graph(thinning):
             assert all(torch.equal(getattr(row, name), getattr(other, name)) for name in COLUMNS)
 
 
-@pytest.mark.parametrize("part", ["forward", "refine"])
-def test_parts_of_the_stage_compile_into_one_graph(part):
+def test_the_networks_of_the_stage_compile_into_one_graph():
     """With ``aot_eager`` the strides of each result have to be those that the graph expects."""
     stage, levels = build().eval(), features()
-    graph = compiled(getattr(stage, part), "aot_eager")
+    graph = compiled(stage, "aot_eager")
     for count in (1000, 5):
         found = candidates(count)
-        rows = (found.boxes, found.image, found.labels)
-        given = (levels, *rows) if part == "forward" else (levels, SIZES, found)
-        results = graph(*given), getattr(stage, part)(*given)
-        if part == "refine":
-            results = [(each.boxes, each.scores) for each in results]
-        assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+        rows = (levels, found.boxes, found.image, found.labels)
+        assert all(torch.equal(*pair) for pair in zip(graph(*rows), stage(*rows), strict=True))
 
 
 def test_levels_of_unequal_channels_and_bfloat16():

@@ -7,7 +7,7 @@ import torch
 
 from postnms.boxes import decode_deltas, pairwise_iou
 from postnms.clustering import cluster, keep_keys, representative_boxes
-from postnms.stage.judged import fuse
+from postnms.stage.fusion import fuse
 from postnms.stage.losses import importance
 from postnms.stage.matching import match_clusters
 from tests.support.builders import make, truths

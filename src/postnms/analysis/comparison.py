@@ -2,21 +2,27 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from postnms.analysis.oracle import ORACLE, oracle_boxes
 from postnms.analysis.study import Study
 from postnms.candidate_files.reader import CandidateFile
+from postnms.candidate_files.refined import fusion_of
 from postnms.candidate_files.replays import as_columns, replay
 from postnms.config import Progress, no_progress
 from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
 from postnms.evaluation.matching import images_over_limit, match_results
 from postnms.evaluation.metrics import measure
 from postnms.evaluation.results import Figures
+from postnms.stage.fusion import Fusion
 from postnms.structures import NMS_ROW, Detections
 from postnms.suppression import SUPPRESSORS, Choice, choose
 
 BASELINE = NMS_ROW
-"""The suppressor that others are compared with: greedy NMS with its default settings."""
+"""The suppressor that others are compared with: greedy NMS with its default settings, on the boxes
+and scores of the detector."""
+Boxes = Literal["detector", "refined", "both"]
+"""Boxes and scores that suppressors get: those of the detector, or those of the stage."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ def compare(
     study: Study,
     choices: Sequence[Choice],
     *,
+    boxes: Boxes = "detector",
+    fusion: Fusion | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
     done: Progress = no_progress,
@@ -73,6 +81,9 @@ def compare(
     Args:
         study: the candidates and their truth.
         choices: the suppressors. The baseline is always there, and first.
+        boxes: what the suppressors get. With ``refined`` or ``both`` there is a row
+            ``refined NAME`` for each choice, on the boxes and scores of the stage.
+        fusion: how the scores of the stage are joined. None: as in the run of the candidates.
         bootstrap: number of resamples for the intervals of the gains; 0: no intervals.
         seed: seed of the resamples.
         done: called after every row.
@@ -81,7 +92,9 @@ def compare(
         The baseline, the choices in their order, the rows that the file holds (as ``run NAME``),
         and the oracle.
 
-    Raises ValueError if a choice takes the name of the baseline with other settings.
+    Raises:
+        ValueError: a choice takes the name of the baseline with other settings.
+        UserError: no stage has judged the candidates. The message names the file.
     """
     for choice in choices:
         if choice.name == BASELINE and choice.suppressor != SUPPRESSORS[BASELINE]:
@@ -91,7 +104,7 @@ def compare(
             )
     baseline = None
     rows = []
-    for row in _rows(study, choices):
+    for row in _rows(study, choices, boxes, fusion):
         results = as_columns(row.detections, study.candidates, study.truth)
         matching = match_results(study.truth, results)
         figures = measure(study.truth, matching).figures
@@ -121,9 +134,9 @@ def compare(
     return rows
 
 
-def count_rows(file: CandidateFile, choices: Sequence[Choice]) -> int:
+def count_rows(file: CandidateFile, choices: Sequence[Choice], boxes: Boxes = "detector") -> int:
     """Return the number of rows that :func:`compare` gives."""
-    return len({BASELINE, *(choice.name for choice in choices)}) + len(file.rows) + 1
+    return len(_plain(choices, boxes)) + len(_refined(choices, boxes)) + len(file.rows) + 1
 
 
 def suppressors_for(file: CandidateFile) -> list[Choice]:
@@ -141,25 +154,46 @@ def suppressors_for(file: CandidateFile) -> list[Choice]:
     ]
 
 
-def _rows(study: Study, choices: Sequence[Choice]) -> Iterator[_Row]:
+def _plain(choices: Sequence[Choice], boxes: Boxes) -> list[Choice]:
+    """Return what runs on the boxes of the detector, each name once."""
+    chosen = [] if boxes == "refined" else choices
+    return list({choice.name: choice for choice in (choose(BASELINE), *chosen)}.values())
+
+
+def _refined(choices: Sequence[Choice], boxes: Boxes) -> list[Choice]:
+    """Return what runs on the boxes of the stage, each name once."""
+    chosen = [] if boxes == "detector" else choices
+    return list({choice.name: choice for choice in chosen}.values())
+
+
+def _rows(
+    study: Study, choices: Sequence[Choice], boxes: Boxes, fusion: Fusion | None
+) -> Iterator[_Row]:
     """Replay one suppressor after another, so that memory holds the detections of one."""
     file = study.candidates
-    by_name = {BASELINE: choose(BASELINE)} | {choice.name: choice for choice in choices}
-    for name, choice in by_name.items():
-        replayed = replay(file, choice.suppressor)
-        settings = choice.suppressor.model_dump(mode="json")
-        yield _Row(
-            name,
-            replayed.detections,
-            replayed.milliseconds,
-            settings,
-            choice.family,
-            choice.is_variant,
-            replayed.cut,
-        )
+    for choice in _plain(choices, boxes):
+        yield _replayed(file, choice, "", None)
+    if refined := _refined(choices, boxes):
+        fusion = fusion_of(file) if fusion is None else fusion
+        for choice in refined:
+            yield _replayed(file, choice, "refined ", fusion)
     for row in file.rows:
         name = f"run {row}"
         yield _Row(name, file.row(row), file.milliseconds.get(row), {}, name)
     greedy = SUPPRESSORS[BASELINE].model_dump()
     limits = {name: greedy[name] for name in ("iou_threshold", "max_detections")}
     yield _Row(ORACLE, oracle_boxes(study, **limits), None, limits, ORACLE)
+
+
+def _replayed(file: CandidateFile, choice: Choice, before: str, fusion: Fusion | None) -> _Row:
+    """Return the row of a suppressor, whose name has a text before it."""
+    replayed = replay(file, choice.suppressor, fusion=fusion)
+    return _Row(
+        before + choice.name,
+        replayed.detections,
+        replayed.milliseconds,
+        choice.suppressor.model_dump(mode="json"),
+        before + choice.family,
+        choice.is_variant,
+        replayed.cut,
+    )

@@ -10,6 +10,7 @@ from typing import Any
 from postnms.analysis.comparison import ComparedRow
 from postnms.analysis.diagnosis import Analysis
 from postnms.analysis.placement import ClusterIoUs, histogram
+from postnms.analysis.tuning import Tuned
 from postnms.files.atomic import write_json, write_text
 from postnms.files.folders import Marker
 
@@ -17,8 +18,9 @@ PLACEMENT = {"KeyIoU": "key", "MaxIoU": "best", "AvgIoU": "mean"}
 """The paper's names of the IoUs of a cluster (Figure 2), and the fields that hold them."""
 COMPARED = Marker("compare.json", ("candidates", "rows"))
 ANALYSED = Marker("analyse.json", ("candidates", "rows", "placement"))
-MARKERS = (COMPARED, ANALYSED)
-"""The files that mark a folder of reports. One folder may hold a comparison and an analysis."""
+TUNED = Marker("tune_fusion.json", ("candidates", "rows"))
+MARKERS = (COMPARED, ANALYSED, TUNED)
+"""The files that mark a folder of reports. One folder may hold several reports."""
 NOT_IN_JSON = ("family", "is_variant")
 """Fields of a row that its name tells as well."""
 
@@ -55,6 +57,20 @@ def write_analysis(analysis: Analysis, about: Mapping[str, Any], folder: Path) -
     plot_reliability(analysis, folder / "reliability.png")
     plot_placement(analysis, folder / "placement.png")
     return ("analyse.json", "errors.png", "reliability.png", "placement.png")
+
+
+def write_tuning(rows: Sequence[Tuned], about: Mapping[str, Any], folder: Path) -> str:
+    """Write ``tune_fusion.json``, all weights with their AP, the best first; return its name."""
+    described = {
+        row.row: {
+            "suppressor": None if row.choice is None else row.choice.name,
+            "before": row.before,
+            "tried": [{"fusion": str(fusion), "AP": precision} for fusion, precision in row.tried],
+        }
+        for row in rows
+    }
+    write_json(folder / TUNED.name, {**about, "rows": described})
+    return TUNED.name
 
 
 def _comparison_csv(rows: Sequence[ComparedRow]) -> str:

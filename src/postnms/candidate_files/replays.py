@@ -5,10 +5,12 @@ import time
 from dataclasses import dataclass
 
 from postnms.candidate_files.reader import CandidateFile
+from postnms.candidate_files.refined import check_refined, refined
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import Truth
 from postnms.errors import UserError
 from postnms.evaluation.columns import ResultColumns, columns_of
+from postnms.stage.fusion import Fusion
 from postnms.structures import Detections, concatenate_detections
 from postnms.suppression import Suppressor
 
@@ -28,17 +30,37 @@ class Replayed:
     """Number of images with more detections than ``max_detections``, which has cut the rest."""
 
 
-def replay(file: CandidateFile, suppressor: Suppressor, done: Progress = no_progress) -> Replayed:
+def replay(
+    file: CandidateFile,
+    suppressor: Suppressor,
+    done: Progress = no_progress,
+    *,
+    fusion: Fusion | None = None,
+) -> Replayed:
     """Run a suppressor on the candidates of a file, one chunk of images after another.
 
     Memory holds the detections and one chunk. The time excludes one-off costs of the first call,
-    such as compiling kernels. ``done`` is called after every chunk with the number of its images.
-    Raises UserError that names the file if the candidates are not what the suppressor needs.
+    such as compiling kernels.
+
+    Args:
+        file: the candidates.
+        suppressor: the suppressor.
+        done: called after every chunk with the number of its images.
+        fusion: runs the suppressor on the boxes of the stage, with scores that are joined like
+            this. None: on the boxes and the scores of the detector.
+
+    Raises:
+        UserError: the candidates are not what the suppressor needs, or no stage has judged them.
+            The message names the file.
     """
+    if fusion is not None:
+        check_refined(file)
     parts = []
     seconds = 0.0
     cut = 0
     for start, (ids, candidates) in enumerate(file.chunks(IMAGES_AT_ONCE)):
+        if fusion is not None:
+            candidates = refined(candidates, fusion)
         try:
             if not parts:
                 suppressor(candidates)  # compiles the kernels

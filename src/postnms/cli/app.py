@@ -18,11 +18,13 @@ from postnms.cli.compare import compare
 from postnms.cli.console import show_warnings, visible
 from postnms.cli.demo import demo
 from postnms.cli.evaluate import evaluate
+from postnms.cli.experiment import experiment
 from postnms.cli.predict import predict
 from postnms.cli.recipes import list_recipes, show_recipe
 from postnms.cli.scenes import scenes
 from postnms.cli.suppressors import suppressors
 from postnms.cli.train import check_resume, train
+from postnms.cli.tune import tune_fusion
 from postnms.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -35,11 +37,13 @@ app.command("scenes")(scenes)
 app.command("check")(check)
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("experiment")(experiment)
 app.command("predict")(predict)
 app.command("dump")(dump)
 app.command("import-candidates")(import_candidates)
 app.command("suppressors")(suppressors)
 app.command("compare")(compare)
+app.command("tune-fusion")(tune_fusion)
 app.command("analyse")(analyse)
 app.command("benchmark")(benchmark)
 recipes.command("list")(list_recipes)
@@ -51,9 +55,12 @@ OPTIONS = {
     "data": "--data",
     "device": "--device",
     "formats": "--format",
+    "fusion": "--fusion",
+    "only": "--only",
     "out": "--out",
     "min_score": "--min-score",
     "overlap": "--overlap",
+    "page": "--page",
     "row": "--row",
     "split": "--split",
     "sweep": "--sweep",

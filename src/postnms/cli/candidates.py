@@ -58,6 +58,7 @@ def dump(
         "recipe": recipe.model_dump(mode="json"),
         "split": canonical(split),
         "weights_sha256": hash_of(folder.newest_weights),
+        "nms_threshold": detector.network.nms_threshold,
     }
     annotations = None
     if data is not None:

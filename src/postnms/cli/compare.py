@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Column, Table
@@ -15,6 +15,9 @@ from postnms.cli.suppressors import every_choice, read_choices
 if TYPE_CHECKING:
     from postnms.analysis.comparison import ComparedRow
     from postnms.analysis.study import Study
+    from postnms.stage.fusion import Fusion
+
+Boxes = Literal["detector", "refined", "both"]
 
 
 def compare(
@@ -33,6 +36,17 @@ def compare(
             help="Add variants with other values of a setting: iou=0.3:0.7:0.05; repeatable.",
         ),
     ] = None,
+    boxes: Annotated[
+        Boxes,
+        typer.Option(help="Boxes and scores to suppress: of the detector, or of the stage."),
+    ] = "detector",
+    fusion: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of s_ori, s_clu and s_obj in the scores of the stage: 0.5,0,0.5 or "
+            "geometric:0.5,0,0.5; default: those of the run."
+        ),
+    ] = None,
     bootstrap: Annotated[
         int,
         typer.Option(
@@ -47,6 +61,7 @@ def compare(
     from postnms.analysis.sweeps import sweep
     from postnms.files.folders import own_folder
 
+    weights = read_fusion(fusion, boxes)
     study = open_named_study(file, data, split)
     candidates = study.candidates
     choices = (
@@ -55,12 +70,33 @@ def compare(
     for text in sweeps or []:
         choices = sweep(choices, text)
     with own_folder(folder, "a folder of reports", *MARKERS, command=command_line()):
-        with progress_bar("rows", count_rows(candidates, choices)) as done:
-            rows = compare_suppressors(study, choices, bootstrap=bootstrap, done=done)
+        with progress_bar("rows", count_rows(candidates, choices, boxes)) as done:
+            rows = compare_suppressors(
+                study, choices, boxes=boxes, fusion=weights, bootstrap=bootstrap, done=done
+            )
         print_wide(_table(rows))
         say_compared(rows, len(study.candidates))
         names = write_comparison(rows, about_study(study), folder)
     say(f"{', '.join(names[:-1])} and {names[-1]} in {folder}")
+
+
+def read_fusion(text: str | None, boxes: Boxes) -> "Fusion | None":
+    """Return the weights that a user names, if any.
+
+    Raises UserError if they are not weights, or if no boxes of the stage are asked for.
+    """
+    if text is None:
+        return None
+    from postnms.errors import UserError
+    from postnms.stage.fusion import Fusion
+
+    if boxes == "detector":
+        raise UserError(
+            "expected --boxes refined or both beside it: the scores of the detector have no "
+            f"weights; got {text}",
+            argument="fusion",
+        )
+    return Fusion.parse(text)
 
 
 def open_named_study(file: Path, data: Path | None, split: str | None) -> "Study":

@@ -42,6 +42,12 @@ class DataConfig(Config):
     It is for data without a validation split, and is refused for others. The recipe's seed and the
     file name of an image alone decide on which side the image is. None: nothing is set aside.
     """
+    tuning_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the training images that are set aside as the split ``tuning``, in (0, 1).
+
+    Nothing is trained on it, so settings can be chosen there and not on the validation split:
+    ``postnms dump RUN --split tuning``, then ``postnms tune-fusion``. None: nothing is set aside.
+    """
     scenes: ScenesConfig | None = None
     """Settings of the built-in data set, which is generated in memory if no data folder is given.
 

@@ -23,6 +23,9 @@ from postnms.files.json_files import LIMITS, JsonLimits
 
 logger = logging.getLogger(__name__)
 
+TUNING = "tuning"
+"""Name of the split of the training images that are set aside to choose settings on."""
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -42,7 +45,8 @@ def find_data(config: DataConfig, root: Path, seed: int = 0) -> FoundData:
     """Return what the data folder ``root`` holds.
 
     Splits whose files are named in ``config`` are those files, in COCO format. All others are
-    recognised. ``seed`` decides which images ``config.val_fraction`` sets aside.
+    recognised. ``seed`` decides which images ``config.val_fraction`` and ``config.tuning_fraction``
+    set aside.
 
     Raises UserError if the folder is not recognised, or as :meth:`FoundData.set_aside` does.
     """
@@ -52,7 +56,10 @@ def find_data(config: DataConfig, root: Path, seed: int = 0) -> FoundData:
     else:
         found = recognise(root)
         found = FoundData(found.kind, root, {**found.splits, **named}, found.notes)
-    return found if config.val_fraction is None else found.set_aside(config.val_fraction, seed)
+    for name, fraction in (("val", config.val_fraction), (TUNING, config.tuning_fraction)):
+        if fraction is not None:
+            found = found.set_aside(name, fraction, seed)
+    return found
 
 
 def open_splits(config: DataConfig, root: Path | None, size: InputSize, seed: int = 0) -> Splits:
@@ -146,7 +153,7 @@ def find_truth(
         data: a COCO annotation file, a data folder, or its ``data.yaml``.
         split: name of the split in the folder. None: ``val``. An annotation file has no splits.
         config: how the folder is read. None: its layout is recognised.
-        seed: decides which images ``config.val_fraction`` sets aside.
+        seed: decides which images ``config`` sets aside.
         limits: the largest size of an annotation file.
 
     Raises:
@@ -167,6 +174,11 @@ def read_split(config: DataConfig, found: FoundData | None, split: str, seed: in
         return found.read(split)
     if config.scenes is None:
         raise UserError("the recipe has no built-in data; name a data folder", argument="data")
+    if config.tuning_fraction is not None:
+        raise UserError(
+            "data.tuning_fraction: expected a data folder; scenes of another --set seed=N are as "
+            f"many new images as you like; got {config.tuning_fraction:g}"
+        )
     if canonical(split) not in ("train", "val"):
         raise UserError(
             f"expected train or val, the splits of the built-in scenes, got {shown_name(split)}",

@@ -34,8 +34,6 @@ from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import (
     NMS_ROW,
     POST_NMS_ROW,
-    REFINED,
-    REFINED_SCORES,
     Candidates,
     Detections,
     Targets,
@@ -244,10 +242,9 @@ class Detector(nn.Module):
         milliseconds = 1000 * (time.perf_counter() - begin)
         candidates, _ = self.network.candidates(features, batch, None, selection)
         if self.stage is not None:
-            refined = self.stage.refine(features, batch.sizes, candidates)
-            judged = {REFINED: refined.boxes, REFINED_SCORES: refined.scores}
-            extra = {**candidates.extra, **judged}
-            candidates = derive(candidates, extra=extra)
+            clusters = cluster(candidates, self.network.nms_threshold)
+            judged = self.stage.judge(features, batch.sizes, clusters)
+            candidates = derive(candidates, extra={**candidates.extra, **judged})
         return Trace(
             to_given(candidates, batch),
             {name: to_given(row, batch) for name, row in rows.items()},

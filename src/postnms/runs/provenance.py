@@ -11,6 +11,11 @@ import torch
 
 from postnms.distributed.processes import this_process
 
+LIBRARIES = ("torchvision", "numpy", "numba", "pillow")
+"""Libraries besides torch whose version may change figures."""
+
+_CPUINFO = Path("/proc/cpuinfo")
+
 
 def provenance(seed: int, data: Path | None, command: str | None = None) -> dict[str, Any]:
     """Return the facts that are written beside every figure.
@@ -25,6 +30,7 @@ def provenance(seed: int, data: Path | None, command: str | None = None) -> dict
         "commit": _commit(),
         "version": version("postnms"),
         "torch": torch.__version__,
+        "libraries": {name: version(name) for name in LIBRARIES},
         "machine": _machine(),
         "seed": seed,
         "data": "built-in" if data is None else data.name,
@@ -35,7 +41,19 @@ def _machine() -> str:
     gpus = ""
     if torch.cuda.is_available():
         gpus = f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores{gpus}"
+    cores = f"{os.cpu_count()} CPU cores"
+    kind = f"{platform.system()} {platform.machine()}"
+    return ", ".join(filter(None, (kind, _processor(), cores))) + gpus
+
+
+def _processor() -> str:
+    """Return the name of the CPU, empty if the system does not tell it."""
+    # Linux leaves platform.processor() empty or gives the architecture in it.
+    if not _CPUINFO.is_file():
+        return platform.processor()
+    lines = _CPUINFO.read_text(errors="replace").splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "")
 
 
 def _commit() -> str | None:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, PositiveFloat
 
 from postnms.clustering import Representative
 from postnms.config import Config, Fraction, Positive
+from postnms.stage.fusion import Fusion, Mean
 from postnms.stage.losses import Weighting
 from postnms.structures import POST_NMS_ROW, SECOND_NMS_ROW, suppressed_row
 from postnms.suppression.registry import choose
@@ -111,7 +112,7 @@ class StageConfig(Config):
     fusion: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Weights (w_ori, w_clu, w_obj) of the three scores (Table 6), any finite numbers. Scores stay
     in [0, 1] if no weight is negative and the sum is 1."""
-    fusion_mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    fusion_mean: Mean = "arithmetic"
     """How the weights join the three scores. ``arithmetic``: the weighted sum, as in the paper.
     ``geometric``: the product of the scores, each to the power of its weight."""
     relocation: bool = True
@@ -126,6 +127,11 @@ class StageConfig(Config):
     thinning_iou: Fraction | None = 0.8
     """IoU threshold of a greedy NMS that decides which candidates are moved for ``suppressor``:
     those that it keeps, and every key. So nearly equal boxes are moved once. None: all of them."""
+
+    @property
+    def fuse(self) -> Fusion:
+        """How the three scores of a box become one."""
+        return Fusion(self.fusion, self.fusion_mean)
 
     @property
     def has_representatives(self) -> bool:

@@ -4,7 +4,6 @@ d: keys that NMS keeps, c: candidates that are moved, the kept keys first, q: re
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,41 +11,18 @@ from torch import Tensor
 from postnms.clustering import cluster, keep_keys, representative_boxes
 from postnms.orders import sort_by_image
 from postnms.stage.config import StageConfig
-from postnms.structures import Candidates, Clusters, Detections, as_detections, derive, take
-
-
-def fuse(
-    s_ori: Tensor,
-    s_clu: Tensor,
-    s_obj: Tensor,
-    weights: tuple[float, float, float],
-    mean: Literal["arithmetic", "geometric"] = "arithmetic",
-) -> Tensor:
-    """Return the scores of the stage (Table 6).
-
-    ``arithmetic``: ``w_ori * s_ori + w_clu * s_clu + w_obj * s_obj``, as in the paper.
-    ``geometric``: ``s_ori ** w_ori * s_clu ** w_clu * s_obj ** w_obj``.
-
-    Args:
-        s_ori: (d,), the detector's score of each key.
-        s_clu: (d,), the objectness of the representative box of each cluster.
-        s_obj: (d,), the objectness of each key.
-        weights: (w_ori, w_clu, w_obj).
-        mean: how the weights join the scores.
-
-    Returns:
-        (d,).
-
-    Example:
-        >>> import torch
-        >>> from postnms.stage.judged import fuse
-        >>> fuse(torch.tensor([0.5]), torch.tensor([1.0]), torch.tensor([0.0]), (0.8, 0.1, 0.1))
-        tensor([0.5000])
-    """
-    w_ori, w_clu, w_obj = weights
-    if mean == "geometric":
-        return s_ori**w_ori * s_clu**w_clu * s_obj**w_obj
-    return w_ori * s_ori + w_clu * s_clu + w_obj * s_obj
+from postnms.stage.fusion import Fusion
+from postnms.structures import (
+    CLUSTER_OBJECTNESS,
+    OBJECTNESS,
+    REFINED,
+    Candidates,
+    Clusters,
+    Detections,
+    as_detections,
+    derive,
+    take,
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +31,8 @@ class Looked:
 
     candidates: Candidates
     """Those that are moved (c): first the kept keys, by image, then by falling score."""
+    rows: Tensor
+    """(c,) int64: their rows among the candidates of the clusters."""
     kept: int
     """Number d of kept keys."""
     differs: Tensor
@@ -88,9 +66,18 @@ def keys_and_others(clusters: Clusters, config: StageConfig, max_detections: int
     return _looked(clusters, config, chosen, left.nonzero().squeeze(1))
 
 
+def everything(clusters: Clusters, config: StageConfig) -> Looked:
+    """Return all candidates and the representative boxes of all clusters."""
+    others = torch.ones_like(clusters.assignment, dtype=torch.bool)
+    others = others.index_fill(0, clusters.keys, False).nonzero().squeeze(1)
+    chosen = torch.arange(len(clusters.keys), device=others.device)
+    return _looked(clusters, config, chosen, others)
+
+
 def _looked(clusters: Clusters, config: StageConfig, chosen: Tensor, others: Tensor) -> Looked:
     """Return what is looked at: the ``chosen`` (d,) clusters and the rows of other candidates."""
-    candidates = take(clusters.candidates, torch.cat([clusters.keys[chosen], others]))
+    rows = torch.cat([clusters.keys[chosen], others])
+    candidates = take(clusters.candidates, rows)
     count = len(chosen)
     keys = candidates.boxes[:count]
     representatives = keys
@@ -98,14 +85,15 @@ def _looked(clusters: Clusters, config: StageConfig, chosen: Tensor, others: Ten
         representatives = representative_boxes(clusters, config.representative)[chosen]
     # Where the representative box is the key itself, s_clu is s_obj. It is not scored again.
     differs = (representatives != keys).any(dim=1)
-    rows = differs.nonzero().squeeze(1)
+    unequal = differs.nonzero().squeeze(1)
     return Looked(
         candidates=candidates,
+        rows=rows,
         kept=count,
         differs=differs,
-        boxes=torch.cat([candidates.boxes, representatives[rows]]),
-        image=torch.cat([candidates.image, candidates.image[rows]]),
-        labels=torch.cat([candidates.labels, candidates.labels[rows]]),
+        boxes=torch.cat([candidates.boxes, representatives[unequal]]),
+        image=torch.cat([candidates.image, candidates.image[unequal]]),
+        labels=torch.cat([candidates.labels, candidates.labels[unequal]]),
     )
 
 
@@ -124,31 +112,38 @@ class Judged:
         """Return the kept keys with new boxes and scores: by image, then by falling score."""
         count = self.looked.kept
         keys = take(self.looked.candidates, slice(count))
-        s_obj = self.objectness[:count]
-        of_others = self.objectness[len(self.moved) :]
-        s_clu = s_obj.masked_scatter(self.looked.differs, of_others)
-        scores = _fuse(self.config, keys.scores, s_clu, s_obj)
+        scores = self.config.fuse(keys.scores, self._of_clusters(), self.objectness[:count])
         rescored = derive(as_detections(keys), boxes=self.moved[:count], scores=scores)
         # The new scores change the order of the keys within their image.
         return take(rescored, sort_by_image(scores, keys.image))
 
     def candidates(self) -> Candidates:
         """Return all candidates with new boxes and scores, for suppression."""
-        objectness = self.objectness[: len(self.moved)]
-        return judge_alone(self.looked.candidates, objectness, self.moved, self.config)
+        count = len(self.moved)
+        return judge_alone(
+            self.looked.candidates, self.moved, self.objectness[:count], self.config.fuse
+        )
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return it as extra columns of the candidates, all of which have been looked at."""
+        own = self.objectness[: len(self.moved)]
+        of_clusters = torch.cat([self._of_clusters(), own[self.looked.kept :]])
+        values = {REFINED: self.moved, OBJECTNESS: own, CLUSTER_OBJECTNESS: of_clusters}
+        rows = self.looked.rows
+        return {name: value.index_copy(0, rows, value) for name, value in values.items()}
+
+    def _of_clusters(self) -> Tensor:
+        """Return s_clu of each kept key: (d,)."""
+        s_obj = self.objectness[: self.looked.kept]
+        return s_obj.masked_scatter(self.looked.differs, self.objectness[len(self.moved) :])
 
 
 def judge_alone(
-    candidates: Candidates, objectness: Tensor, moved: Tensor, config: StageConfig
+    candidates: Candidates, moved: Tensor, objectness: Tensor, fuse: Fusion
 ) -> Candidates:
     """Return candidates (c) with new boxes and scores. Each is judged for itself.
 
     Its own objectness takes the place of s_clu, because a candidate that is no key represents no
-    cluster. ``objectness`` (c,) is in [0, 1], ``moved`` is (c, 4), xyxy, pixels.
+    cluster. ``moved`` is (c, 4), xyxy, pixels, ``objectness`` (c,) is in [0, 1].
     """
-    scores = _fuse(config, candidates.scores, objectness, objectness)
-    return derive(candidates, boxes=moved, scores=scores)
-
-
-def _fuse(config: StageConfig, s_ori: Tensor, s_clu: Tensor, s_obj: Tensor) -> Tensor:
-    return fuse(s_ori, s_clu, s_obj, config.fusion, config.fusion_mean)
+    return derive(candidates, boxes=moved, scores=fuse(candidates.scores, objectness, objectness))

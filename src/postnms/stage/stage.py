@@ -28,7 +28,7 @@ from postnms.stage.heads import POOLED_SIDE, StageHeads
 from postnms.stage.judged import (
     Judged,
     Looked,
-    judge_alone,
+    everything,
     keys_alone,
     keys_and_others,
 )
@@ -37,7 +37,6 @@ from postnms.stage.training_rows import TrainingRows, training_rows
 from postnms.structures import (
     POST_NMS_ROW,
     SECOND_NMS_ROW,
-    Candidates,
     Clusters,
     Detections,
     Level,
@@ -55,7 +54,7 @@ ROW_MULTIPLE = 64
 """Rows are padded to a multiple of this when training in bfloat16 on a CPU, because the matrix
 library spends milliseconds on every new shape."""
 ROWS_AT_ONCE = 2048
-"""Chunk size of ``refine``, whose number of candidates has no upper bound."""
+"""Chunk size of ``judge``, whose number of candidates has no upper bound."""
 NO_LIMIT = 2**31 - 1
 """A number of detections that no image has."""
 
@@ -218,38 +217,53 @@ class PostNMSStage(nn.Module):
         count = len(looked.candidates.boxes)
         # One pass gives the objectness of all boxes. Representative boxes are not moved.
         logits, deltas = self(features, looked.boxes, looked.image, looked.labels, refined=count)
+        return self._judged(features, sizes, looked, logits, deltas)
+
+    def _judged(
+        self,
+        features: dict[str, Tensor],
+        sizes: Sizes,
+        looked: Looked,
+        logits: Tensor,
+        deltas: Tensor,
+    ) -> Judged:
+        """Return what follows from the outputs of both networks (c + q,) and (c, 4)."""
         self._check(features, objectness=logits, refinement=deltas)
         moved = self._relocate(looked.candidates.boxes, deltas, looked.candidates.image, sizes)
         return Judged(looked, logits.sigmoid(), moved, self.config)
 
-    def refine(
-        self, features: dict[str, Tensor], sizes: Sizes, candidates: Candidates
-    ) -> Candidates:
-        """Return candidates with the box and the score that the stage would give each of them.
+    def judge(
+        self, features: dict[str, Tensor], sizes: Sizes, clusters: Clusters
+    ) -> dict[str, Tensor]:
+        """Return what the stage says of every candidate, as extra columns of the candidates.
 
-        Suppression can then run on refined boxes. Each candidate is judged for itself: its own
-        objectness takes the place of s_clu.
+        Suppression can then run on the moved boxes, with any fusion of the scores.
 
         Args:
             features: feature maps (B, C, H, W) by name, among them the levels of the stage.
             sizes: the size of each image. Boxes are clipped to it.
-            candidates: any candidates of the batch.
+            clusters: any candidates (n) of the batch and their clusters.
 
         Returns:
-            The candidates in their order. Without relocation they keep their boxes.
+            :data:`~postnms.structures.REFINED` (n, 4), the boxes after their refinement. Without
+            relocation they are the boxes of the candidates.
+            :data:`~postnms.structures.OBJECTNESS` (n,) and
+            :data:`~postnms.structures.CLUSTER_OBJECTNESS` (n,).
 
         Raises:
             UserError: the stage gives values that are not finite.
         """
+        looked = everything(clusters, self.config)
+        count = len(looked.candidates.boxes)
         # The levels are convolved once at most, and memory is limited by the size of a chunk.
-        pool = self._pooler(features, len(candidates.boxes))
-        columns = (candidates.boxes, candidates.image, candidates.labels)
-        chunks = zip(*(column.split(ROWS_AT_ONCE) for column in columns), strict=True)
+        pool = self._pooler(features, len(looked.boxes))
+        chunks = zip(
+            *(part.split(ROWS_AT_ONCE) for part in (looked.boxes, looked.image, looked.labels)),
+            strict=True,
+        )
         outputs = [self._predict(pool, *rows) for rows in chunks]
         logits, deltas = (torch.cat(parts) for parts in zip(*outputs, strict=True))
-        self._check(features, objectness=logits, refinement=deltas)
-        moved = self._relocate(candidates.boxes, deltas, candidates.image, sizes)
-        return judge_alone(candidates, logits.sigmoid(), moved, self.config)
+        return self._judged(features, sizes, looked, logits, deltas[:count]).columns()
 
     def forward(
         self,

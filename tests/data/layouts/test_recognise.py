@@ -176,7 +176,7 @@ def test_a_missing_split_says_how_to_name_or_make_one(tmp_path):
 def test_a_share_of_the_training_images_is_set_aside_by_name_and_seed(tmp_path):
     write_coco(tmp_path)
     with pytest.raises(UserError, match=r"val_fraction: expected data without a val split"):
-        recognise(tmp_path).set_aside(0.5, 0)
+        recognise(tmp_path).set_aside("val", 0.5, 0)
     (tmp_path / "instances_val.json").unlink()
     file = tmp_path / "instances_train.json"
     content = json.loads(file.read_text())
@@ -185,7 +185,7 @@ def test_a_share_of_the_training_images_is_set_aside_by_name_and_seed(tmp_path):
     file.write_text(json.dumps(content))
     parts = {}
     for seed in (0, 1):
-        found = recognise(tmp_path).set_aside(0.25, seed)
+        found = recognise(tmp_path).set_aside("val", 0.25, seed)
         train, val = (
             {entry["file_name"] for entry in found.truth(split).images}
             for split in ("train", "val")
@@ -203,9 +203,30 @@ def test_a_share_of_the_training_images_is_set_aside_by_name_and_seed(tmp_path):
     content["annotations"] = []
     file.write_text(json.dumps(content))
     fewer = {
-        entry["file_name"] for entry in recognise(tmp_path).set_aside(0.25, 1).truth("val").images
+        entry["file_name"]
+        for entry in recognise(tmp_path).set_aside("val", 0.25, 1).truth("val").images
     }
     assert fewer == {name for name in parts[1] if int(name[:-4]) < 200}
+
+
+def test_two_shares_have_no_image_in_common(tmp_path):
+    write_coco(tmp_path)
+    (tmp_path / "instances_val.json").unlink()
+    file = tmp_path / "instances_train.json"
+    content = json.loads(file.read_text())
+    image = content["images"][0]
+    images = [{**image, "id": i, "file_name": f"{i}.jpg"} for i in range(400)]
+    file.write_text(json.dumps({**content, "images": images, "annotations": []}))
+    found = recognise(tmp_path).set_aside("val", 0.5, 0).set_aside("tuning", 0.5, 0)
+    counts = [len(found.truth(name).images) for name in ("train", "val", "tuning")]
+    assert sum(counts) == 400
+    # The second share is taken of what the first one leaves.
+    assert all(
+        low <= count <= high
+        for count, (low, high) in zip(counts, [(70, 130), (170, 230), (70, 130)], strict=True)
+    )
+    with pytest.raises(UserError, match=r"data\.tuning_fraction: expected data without a tuning"):
+        found.set_aside("tuning", 0.5, 0)
 
 
 def test_an_unread_large_file_is_not_read_for_the_line(tmp_path, monkeypatch):

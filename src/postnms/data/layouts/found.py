@@ -109,32 +109,32 @@ class FoundData:
             parts = [f"{group!r} has no object and is left out" for group in left_out] + parts
         return "; ".join([said, *parts])
 
-    def set_aside(self, fraction: float, seed: int) -> "FoundData":
-        """Return the data with a share of the training images as the split ``val``.
+    def set_aside(self, name: str, fraction: float, seed: int) -> "FoundData":
+        """Return the data with a share of the training images as the split ``name``.
 
         The file name of an image and the seed decide, so the same images are set aside again
-        whatever other images there are. Raises UserError if the data have a split ``val``.
+        whatever other images there are. Raises UserError if the data have such a split.
         """
-        if "val" in self.splits:
+        if name in self.splits:
             raise UserError(
-                f"data.val_fraction: expected data without a val split, got {self.root}, which has "
-                f"'{self.splits['val'].title}'"
+                f"data.{name}_fraction: expected data without a {name} split, got {self.root}, "
+                f"which has '{self.splits[name].title}'"
             )
         whole = self._find("train")
 
-        def part(is_val: bool) -> Callable[[], Truth]:
+        def part(is_aside: bool) -> Callable[[], Truth]:
             def read() -> Truth:
                 truth = self.truth("train").part(
-                    lambda entry: (_share(entry, seed) < fraction) is is_val
+                    lambda entry: (_share(entry, f"{name} {seed}") < fraction) is is_aside
                 )
-                return replace(truth, source=f"{truth.source} ({'val' if is_val else 'train'})")
+                return replace(truth, source=f"{truth.source} ({name if is_aside else 'train'})")
 
             return read
 
         splits = {
             "train": FoundSplit(whole.title, part(False), whole.images, size=whole.size),
-            "val": FoundSplit(
-                f"val ({fraction:g} of it)", part(True), whole.images, size=whole.size
+            name: FoundSplit(
+                f"{name} ({fraction:g} of it)", part(True), whole.images, size=whole.size
             ),
         }
         return replace(self, splits={**self.splits, **splits}, _read={})
@@ -191,8 +191,11 @@ def _has_object(truth: Truth, name: str) -> bool:
     return bool(np.isin(objects.category, named).any())
 
 
-def _share(entry: dict[str, Any], seed: int) -> float:
-    """Return a number in [0, 1) that depends on the seed and the file name of an image alone."""
+def _share(entry: dict[str, Any], seed: str) -> float:
+    """Return a number in [0, 1) that depends on the seed and the file name of an image alone.
+
+    The seed has the name of the split in it, so that one split says nothing of another.
+    """
     name = str(entry.get("file_name", entry["id"])).replace("\\", "/").rpartition("/")[2]
     digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:6]) / 2**48

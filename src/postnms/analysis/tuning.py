@@ -1,0 +1,175 @@
+"""Which weights of the three scores of the stage give the highest AP, on the candidates of a file.
+
+d: keys that NMS keeps.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from postnms.analysis.study import Study
+from postnms.candidate_files.reader import CandidateFile
+from postnms.candidate_files.refined import check_refined, fusion_of, refined
+from postnms.candidate_files.replays import IMAGES_AT_ONCE, as_columns
+from postnms.clustering import cluster, keep_keys
+from postnms.config import Progress, no_progress
+from postnms.errors import UserError
+from postnms.evaluation.matching import match_results
+from postnms.evaluation.metrics import measure
+from postnms.stage.fusion import Fusion
+from postnms.structures import (
+    CLUSTER_OBJECTNESS,
+    OBJECTNESS,
+    POST_NMS_ROW,
+    REFINED,
+    Candidates,
+    Detections,
+    concatenate_detections,
+    suppressed_row,
+)
+from postnms.suppression import Choice
+
+MAX_DETECTIONS = 100
+"""Largest number of detections of an image in the row of the paper, as COCO counts them."""
+NMS_THRESHOLD = 0.5
+"""IoU threshold of the clusters if the file does not say that of its detector."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A row of results with the weights that were tried for it."""
+
+    row: str
+    """Its name in the results of a run: ``post_nms`` or ``post_nms+NAME``."""
+    choice: Choice | None
+    """The suppressor. None: the row is that of the paper."""
+    before: float | None
+    """AP in per cent with the weights of the run. None: there are no objects."""
+    tried: tuple[tuple[Fusion, float | None], ...]
+    """All weights and their AP in per cent, the best first. Equal ones stay in the order of
+    :func:`fusions`, where much weight on the score of the detector comes first."""
+
+    @property
+    def best(self) -> Fusion:
+        """The weights with the highest AP."""
+        return self.tried[0][0]
+
+
+def fusions(steps: int, of_clusters: bool) -> tuple[Fusion, ...]:
+    """Return all weights that are multiples of ``1 / steps``, at least 0, with the sum 1.
+
+    Args:
+        steps: number of parts of the sum, at least 1.
+        of_clusters: whether the score of the cluster may have a weight.
+
+    Returns:
+        The arithmetic means, then the geometric means of two or more scores. Each group begins with
+        the weight of the detector's score alone.
+    """
+    weights = [
+        (ori / steps, clu / steps, (steps - ori - clu) / steps)
+        for ori in range(steps, -1, -1)
+        for clu in (range(steps - ori + 1) if of_clusters else (0,))
+    ]
+    # A mean of one score is that score, whichever mean it is.
+    mixed = [parts for parts in weights if max(parts) < 1]
+    return (
+        *(Fusion(parts) for parts in weights),
+        *(Fusion(parts, "geometric") for parts in mixed),
+    )
+
+
+def count_tries(choices: Sequence[Choice], steps: int) -> int:
+    """Return how often :func:`tune_fusion` measures an AP."""
+    rows = (True, *(False for _ in choices))
+    return sum(len(fusions(steps, of_clusters)) + 1 for of_clusters in rows)
+
+
+def tune_fusion(
+    study: Study, choices: Sequence[Choice], *, steps: int = 10, done: Progress = no_progress
+) -> list[Tuned]:
+    """Measure the results of the stage with many weights of its scores.
+
+    No network runs: the file has what the stage says of each candidate. All candidates are in
+    memory together.
+
+    Args:
+        study: candidates of a run with a stage, and their truth. To be honest, both should be of
+            images that neither trained the run nor will measure it.
+        choices: suppressors that run on the boxes of the stage.
+        steps: weights are multiples of ``1 / steps``, at least 1.
+        done: called after every AP that was measured.
+
+    Returns:
+        The row of the paper, then one for each choice, in their order.
+
+    Raises:
+        UserError: no stage has judged the candidates, or a suppressor cannot run on them. The
+            message names the file.
+    """
+    if steps < 1:
+        raise ValueError(f"steps: expected at least 1, got {steps}")
+    file = study.candidates
+    check_refined(file)
+    own = fusion_of(file)
+    chunks = [candidates for _, candidates in file.chunks(IMAGES_AT_ONCE)]
+    tuned = []
+    for choice in (None, *choices):
+        run = _paper(file, chunks) if choice is None else _suppressed(file, chunks, choice)
+        row = POST_NMS_ROW if choice is None else suppressed_row(choice.family)
+        before = _precision(study, run(own))
+        done(1)
+        tried = []
+        for fusion in fusions(steps, of_clusters=choice is None):
+            tried.append((fusion, _precision(study, run(fusion))))
+            done(1)
+        tried.sort(key=lambda pair: -1.0 if pair[1] is None else pair[1], reverse=True)
+        tuned.append(Tuned(row, choice, before, tuple(tried)))
+    return tuned
+
+
+Run = Callable[[Fusion], Iterator[Detections]]
+"""Gives the detections of each chunk with the scores that a fusion makes."""
+
+
+def _paper(file: CandidateFile, chunks: Sequence[Candidates]) -> Run:
+    """Return the row of the paper: the keys of NMS with new boxes and scores."""
+    if CLUSTER_OBJECTNESS not in file.extra:
+        raise UserError(f"{file.path}: no column {CLUSTER_OBJECTNESS!r}; dump the run again")
+    threshold = file.provenance.get("nms_threshold", NMS_THRESHOLD)
+    try:
+        kept = [keep_keys(cluster(chunk, threshold), MAX_DETECTIONS)[0] for chunk in chunks]
+    except ValueError as error:
+        raise UserError(f"{file.path}: provenance.nms_threshold: {error}") from error
+
+    def run(fusion: Fusion) -> Iterator[Detections]:
+        for keys in kept:
+            extra = keys.extra
+            scores = fusion(keys.scores, extra[CLUSTER_OBJECTNESS], extra[OBJECTNESS])
+            yield replace(keys, boxes=extra[REFINED], scores=scores)
+
+    return run
+
+
+def _suppressed(file: CandidateFile, chunks: Sequence[Candidates], choice: Choice) -> Run:
+    """Return the row of a suppressor on the boxes of the stage."""
+
+    def run(fusion: Fusion) -> Iterator[Detections]:
+        try:
+            for chunk in chunks:
+                yield choice.suppressor(refined(chunk, fusion))
+        except ValueError as error:
+            raise UserError(f"{file.path}: {choice.name}: {error}") from error
+
+    return run
+
+
+def _precision(study: Study, parts: Iterator[Detections]) -> float | None:
+    """Return the AP in per cent of the detections of all chunks."""
+    file = study.candidates
+    placed = []
+    start = 0
+    for part in parts:
+        placed.append(replace(part, image=part.image + start, num_images=len(file)))
+        start += part.num_images
+    results = as_columns(concatenate_detections(placed, len(file)), file, study.truth)
+    return measure(study.truth, match_results(study.truth, results)).figures["AP"]

@@ -1,0 +1,201 @@
+"""``postnms experiment``: run what a file describes, and make one page of it."""
+
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from postnms.cli.console import command_line, say, visible
+from postnms.errors import UserError, listed
+
+if TYPE_CHECKING:
+    from postnms.experiments.config import Experiment
+    from postnms.experiments.plan import Plan
+
+_NAMED = re.compile(r"([\w.-]+)=(.+)")
+"""NAME=FOLDER."""
+
+
+def experiment(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files of experiments (.yaml).")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", help="Folder with one folder for each experiment, named as its file."
+        ),
+    ] = Path("runs"),
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]FOLDER",
+            help="Data folder in place of that of the file; with NAME= only in place of a folder "
+            "of this name; repeatable.",
+        ),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the page goes: FILE.md, or a folder for one page an experiment; "
+            "default: page.md in the folder of the experiment."
+        ),
+    ] = None,
+    page_only: Annotated[
+        bool,
+        typer.Option(
+            "--page-only", help="Run nothing; make the page of the runs that are finished."
+        ),
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ARM", help="Run this arm alone, and what it starts from; repeatable."
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of runs side by side.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads of each run.")] = 1,
+    commands: Annotated[
+        bool,
+        typer.Option(
+            "--commands",
+            help="Run nothing; print what is left to do as shell commands. The lines do not depend "
+            "on each other.",
+        ),
+    ] = False,
+) -> None:
+    """Run the experiments of files, go on where they stopped, and write records and a page.
+
+    Ctrl-C stops the running trainings with checkpoints. The same command goes on from there.
+    """
+    from postnms.experiments.jobs import command_lines, failure, run_jobs
+    from postnms.experiments.state import jobs_of
+
+    plans = _plans(files, out, data or [])
+    pages = _pages(plans, page)
+    arms = _arms(plans, only or [])
+    if page_only:
+        for plan, path in zip(plans, pages, strict=True):
+            _write(plan, path)
+        return
+    if commands:
+        for plan, some in zip(plans, arms, strict=True):
+            for line in command_lines(jobs_of(plan, some)) if some else []:
+                print(visible(line))
+        return
+    with ExitStack() as held:
+        for plan in plans:
+            held.enter_context(_hold(plan))
+        chosen = [(plan, some) for plan, some in zip(plans, arms, strict=True) if some]
+        left = [job for plan, some in chosen for job in jobs_of(plan, some)]
+        say(f"jobs to do: {len(left)}, for {sum(len(plan.runs) for plan in plans)} runs")
+        ended = run_jobs(left, at_once=jobs, threads=threads, say=say)
+        if ended.stopped_by is not None:
+            print(visible(f"stopped; go on with: {command_line()}"), file=sys.stderr)
+            sys.exit(128 + ended.stopped_by)
+        if ended.failed:
+            print(visible(f"postnms: {failure(ended)}; {_NO_PAGE}"), file=sys.stderr)
+            sys.exit(1)
+        for plan, path in zip(plans, pages, strict=True):
+            if open_jobs := jobs_of(plan):
+                say(f"{plan.folder}: jobs left for other arms: {len(open_jobs)}; {_NO_PAGE}")
+            else:
+                _write(plan, path)
+
+
+_NO_PAGE = "no page is made (--page-only makes one of the finished runs)"
+
+
+def _plans(files: Sequence[Path], out: Path, data: Sequence[str]) -> "list[Plan]":
+    """Read the files, each of which has a folder of its own."""
+    from postnms.experiments.config import read_experiment
+    from postnms.experiments.plan import make_plan
+
+    experiments = [read_experiment(file) for file in files]
+    for number, one in enumerate(experiments):
+        if one.name in [other.name for other in experiments[:number]]:
+            raise UserError(f"{one.path}: expected files of different names, got {one.name} twice")
+    folders = _data(experiments, data)
+    return [
+        make_plan(one, out / one.name, folder)
+        for one, folder in zip(experiments, folders, strict=True)
+    ]
+
+
+def _data(experiments: "Sequence[Experiment]", texts: Sequence[str]) -> list[Path | None]:
+    """Return the data folder of each experiment that ``--data`` names. None: that of the file."""
+    folders: list[Path | None] = [None] * len(experiments)
+    names = [one.config.data and Path(one.config.data).name for one in experiments]
+    for text in texts:
+        named = _NAMED.fullmatch(text)
+        name, folder = named.groups() if named else (None, text)
+        if named and name not in names:
+            known = listed(list(dict.fromkeys(name for name in names if name))) or "no folder"
+            raise UserError(
+                f"{text}: expected the name of a data folder of the files, which have {known}",
+                argument="data",
+            )
+        for number, own in enumerate(names):
+            if not named or own == name:
+                if folders[number] is not None:
+                    raise UserError(
+                        f"{text}: expected one folder for {experiments[number].path}, "
+                        f"got {folders[number]} as well",
+                        argument="data",
+                    )
+                folders[number] = Path(folder)
+    return folders
+
+
+def _arms(plans: "Sequence[Plan]", only: Sequence[str]) -> list[list[str]]:
+    """Return those arms of each experiment that are to be run."""
+    from postnms.config import nearest
+
+    arms = [list(plan.counted) for plan in plans]
+    for name in only:
+        if not any(name in some for some in arms):
+            known = list(dict.fromkeys(arm for some in arms for arm in some))
+            raise UserError(f"no arm {name!r} ({nearest(name, known)})", argument="only")
+    return [[arm for arm in some if not only or arm in only] for some in arms]
+
+
+def _pages(plans: "Sequence[Plan]", page: Path | None) -> list[Path]:
+    """Return where the page of each experiment goes, after a check that nothing is lost there."""
+    from postnms.experiments.writing import check_page
+
+    if page is not None and page.suffix == ".md":
+        if len(plans) > 1:
+            raise UserError(f"{page}: expected a folder for several pages", argument="page")
+        pages = [page]
+    elif page is not None:
+        pages = [page / f"{plan.experiment.name}.md" for plan in plans]
+    else:
+        pages = [plan.folder / "page.md" for plan in plans]
+    for path in pages:
+        check_page(path)
+    return pages
+
+
+def _hold(plan: "Plan") -> AbstractContextManager[None]:
+    """Hold the folder of an experiment, so that no other process starts its runs meanwhile."""
+    from postnms.experiments.folder import hold_experiment
+
+    return hold_experiment(plan, command_line())
+
+
+def _write(plan: "Plan", path: Path) -> None:
+    """Measure the differences, and write records and page."""
+    from postnms.experiments.comparison import Comparison
+    from postnms.experiments.finished import read_all_finished
+    from postnms.experiments.writing import write_page
+
+    comparison = Comparison(plan, read_all_finished(plan))
+    write_page(path, comparison, command_line())
+    runs = len(comparison.runs)
+    say(f"{path}: the page of {runs} runs, with their records in {path.with_suffix('')}")
+    if comparison.missing:
+        say(f"not finished: {listed(comparison.missing)}")

@@ -1,0 +1,1 @@
+"""Experiments: files that name runs and comparisons, which become records and one page."""

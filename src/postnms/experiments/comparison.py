@@ -1,0 +1,215 @@
+"""The finished runs of an experiment side by side, with intervals over images and seeds."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from postnms.candidate_files.reader import open_candidates
+from postnms.candidate_files.replays import as_columns, replay
+from postnms.data.dataset import Truth
+from postnms.data.splits import find_truth, open_dataset
+from postnms.errors import UserError
+from postnms.evaluation.matching import Matching, match_results
+from postnms.evaluation.metrics import measure
+from postnms.experiments.config import BEST, BEST_ROW
+from postnms.experiments.finished import FinishedRun
+from postnms.experiments.intervals import (
+    Estimate,
+    Resampled,
+    mean_precision,
+    paired_difference,
+    resample,
+)
+from postnms.experiments.plan import Plan, PlannedRun, Side
+from postnms.files.json_files import read_json
+from postnms.runs.folder import read_categories
+from postnms.suppression import choose
+
+_SLACK = 1e-6
+"""Largest difference, in per cent, between an AP that is read and the same AP measured again."""
+
+
+def best_of(runs: Sequence[FinishedRun], rows: Sequence[str]) -> str:
+    """Return the row with the best mean AP over runs, the first of equal ones.
+
+    A row may be that of a suppressor. An undefined AP counts as the lowest.
+    """
+
+    def mean(row: str) -> float:
+        values = [run.figures(row)["AP"] for run in runs]
+        return math.fsum(-1.0 if value is None else value for value in values) / len(values)
+
+    return max(rows, key=mean)
+
+
+class Comparison:
+    """The finished runs of a plan, and what follows from them.
+
+    What is matched for one figure is kept for the next one.
+
+    Args:
+        plan: the plan.
+        runs: those of its runs that are finished, in its order, at least one.
+    """
+
+    def __init__(self, plan: Plan, runs: Sequence[FinishedRun]) -> None:
+        self.plan = plan
+        self.runs = runs
+        self._resampled: dict[tuple[Side, int], Resampled] = {}
+        self._truths: dict[str, tuple[Truth, str]] = {}
+        self._digests: list[str] = []
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the runs that are not finished, and of those without their suppressors."""
+        finished = {finished.run.name: finished for finished in self.runs}
+        said = [run.name for run in self.plan.runs if run.name not in finished]
+        waiting = [
+            name
+            for name, run in finished.items()
+            if self.plan.replays(run.run.arm) and not run.suppressors
+        ]
+        return [*said, *(f"the suppressors on {name}" for name in waiting)]
+
+    def of_arm(self, arm: str) -> list[FinishedRun]:
+        """Return the finished runs of an arm, in the order of the seeds."""
+        return [run for run in self.runs if run.run.arm == arm]
+
+    def of_side(self, side: Side) -> list[FinishedRun]:
+        """Return those of the finished runs of an arm that have a row, in the order of the seeds.
+
+        The row must be :meth:`named`.
+        """
+        return [run for run in self.of_arm(side.arm) if run.has(side.row)]
+
+    def seeds(self, *sides: Side) -> list[int]:
+        """Return the seeds for which all of some sides are there, in the order of the file."""
+        each = [{run.run.seed for run in self.of_side(self.named(side))} for side in sides]
+        return [s for s in self.plan.experiment.config.seeds if all(s in part for part in each)]
+
+    def best(self, arm: str) -> str | None:
+        """Return the suppressor with the best mean AP on the candidates of the runs of an arm.
+
+        None: no suppressors are replayed on them, or not yet.
+        """
+        runs = [run for run in self.of_arm(arm) if run.suppressors]
+        return best_of(runs, self.plan.methods) if runs else None
+
+    def named(self, side: Side) -> Side:
+        """Return a side with the name of a row in place of ``best`` and of ``best_heuristic``.
+
+        It stays as it is if nothing is finished that the best could be chosen from.
+        """
+        row = side.row
+        if row == BEST:
+            row = self.best(side.arm) or row
+        elif row == BEST_ROW and (runs := self.of_arm(side.arm)):
+            row = best_of(runs, self.plan.rows(side.arm))
+        return Side(side.arm, row)
+
+    def precision(self, side: Side) -> Estimate | None:
+        """Return AP of a side, for each of its :meth:`seeds`. None: nothing of it is finished."""
+        seeds = self.seeds(side)
+        return mean_precision(self._of_seeds(self.named(side), seeds)) if seeds else None
+
+    def difference(self, left: Side, right: Side) -> Estimate | None:
+        """Return AP of a side minus AP of another one, for each of their common :meth:`seeds`.
+
+        None: there is no such seed.
+
+        Raises:
+            UserError: the sides are measured on other images, or results give another AP than the
+                one that was recorded with them.
+        """
+        seeds = self.seeds(left, right)
+        if not seeds:
+            return None
+        sides = [self.named(side) for side in (left, right)]
+        for seed in seeds:
+            one, other = (self._run(side, seed).run for side in sides)
+            if self.image_set(one) != self.image_set(other):
+                raise UserError(
+                    f"{one.folder.root} and {other.folder.root}: expected runs on the same val "
+                    "images, got others"
+                )
+        before, after = (self._of_seeds(side, seeds) for side in reversed(sides))
+        return paired_difference(after, before)
+
+    def truth(self, run: PlannedRun) -> Truth:
+        """Return the annotations of the val split of a run, with its classes."""
+        return self._open(run)[0]
+
+    def image_set(self, run: PlannedRun) -> int:
+        """Return a number that is the same for runs which are measured on the same images."""
+        digest = self._open(run)[1]
+        if digest not in self._digests:
+            self._digests.append(digest)
+        return self._digests.index(digest)
+
+    def _open(self, run: PlannedRun) -> tuple[Truth, str]:
+        """Return the annotations of the val split of a run, and what tells them from others."""
+        config, seed = run.recipe.data, run.seed
+        names = {"train_annotations", "val_annotations", "val_fraction", "scenes"}
+        of_seed = self.plan.data is None or config.val_fraction is not None
+        key = f"{config.model_dump_json(include=names)} {seed if of_seed else ''}"
+        if key not in self._truths:
+            if self.plan.data is None:
+                truth = open_dataset(config, None, "val", seed).truth
+            else:
+                truth = find_truth(self.plan.data, "val", config, seed)
+            truth = truth.with_categories(read_categories(run.folder))
+            self._truths[key] = truth, _digest(truth)
+        return self._truths[key]
+
+    def _run(self, side: Side, seed: int) -> FinishedRun:
+        return next(run for run in self.of_side(side) if run.run.seed == seed)
+
+    def _of_seeds(self, side: Side, seeds: Sequence[int]) -> Resampled:
+        """Return AP of a side on all images and on drawn ones, for some seeds."""
+        for seed in seeds:
+            if (side, seed) not in self._resampled:
+                finished = self._run(side, seed)
+                matching = self._match(finished, side.row)
+                images = self.image_set(finished.run)
+                resamples = self.plan.experiment.config.bootstrap
+                self._resampled[side, seed] = resample([matching], [images], resamples)
+        parts = [self._resampled[side, seed] for seed in seeds]
+        return Resampled(
+            np.concatenate([part.ap for part in parts]),
+            np.concatenate([part.drawn for part in parts]),
+        )
+
+    def _match(self, finished: FinishedRun, row: str) -> Matching:
+        """Match the results of a row, or of a suppressor, to the truth."""
+        run = finished.run
+        truth = self.truth(run)
+        if row in finished.evaluation.rows:
+            source = run.folder.results(row)
+            results = read_json(source)
+        else:
+            source = run.candidates
+            file = open_candidates(source)
+            results = as_columns(replay(file, choose(row).suppressor).detections, file, truth)
+        try:
+            matching = match_results(truth, results)
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{source}: does not fit {truth.source} ({error})") from error
+        found, recorded = measure(truth, matching).figures["AP"], finished.figures(row)["AP"]
+        if (found is None) != (recorded is None) or abs((found or 0) - (recorded or 0)) > _SLACK:
+            raise UserError(
+                f"{source}: gives {found} AP for {row} on {truth.source}, and {recorded} is "
+                "recorded: the annotations or the results have changed since"
+            )
+        return matching
+
+
+def _digest(truth: Truth) -> str:
+    """Return a hash, in hexadecimal, of the ids of images and of the numbers of all objects."""
+    digest = hashlib.sha256(json.dumps([entry["id"] for entry in truth.images]).encode())
+    objects = truth.objects
+    for column in (objects.image, objects.category, objects.boxes, objects.area, objects.crowd):
+        digest.update(column.tobytes())
+    return digest.hexdigest()

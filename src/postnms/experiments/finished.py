@@ -1,0 +1,70 @@
+"""The finished runs of an experiment, with the figures that their files have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from postnms.errors import UserError
+from postnms.evaluation.results import Evaluation, Figures
+from postnms.experiments.plan import Plan, PlannedRun, rows_of
+from postnms.experiments.state import check_recipe, comparison_file, is_compared, progress_of
+from postnms.files.json_files import read_json
+from postnms.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run with its figures."""
+
+    run: PlannedRun
+    evaluation: Evaluation
+    suppressors: Mapping[str, Mapping[str, Any]]
+    """By method, the row of ``compare.json``: ``figures``, ``milliseconds``, ``settings``. Empty if
+    no suppressors are replayed on the candidates of the run, or not yet."""
+
+    def has(self, row: str) -> bool:
+        """Return whether a row is one of the run, or of a suppressor on its candidates."""
+        return row in self.evaluation.rows or row in self.suppressors
+
+    def figures(self, row: str) -> Figures:
+        """Return the figures of a row of the run, or of a suppressor on its candidates."""
+        if row in self.evaluation.rows:
+            return self.evaluation.rows[row]
+        return self.suppressors[row]["figures"]
+
+
+def read_all_finished(plan: Plan) -> list[FinishedRun]:
+    """Return the finished ones of all runs of a plan, in its order.
+
+    Raises:
+        UserError: as :func:`read_finished`, or no run is finished.
+    """
+    runs = [read_finished(plan, run) for run in plan.runs if progress_of(plan, run) == "finished"]
+    if not runs:
+        raise UserError(f"{plan.folder}: no run of {plan.experiment.path} is finished")
+    return runs
+
+
+def read_finished(plan: Plan, run: PlannedRun) -> FinishedRun:
+    """Return a run with the figures that its files have.
+
+    Raises:
+        UserError: a file cannot be read or lacks a row, or ``postnms eval`` has replaced the
+            figures by those of other settings.
+    """
+    folder = run.folder
+    if folder.evaluation.is_file():
+        again = read_json(folder.evaluation)
+        where = f"{folder.evaluation}: the last 'postnms eval'"
+        check_recipe(run, Recipe.parse(again.get("recipe", {}), where), where)
+    try:
+        evaluation = Evaluation.from_json(read_json(folder.metrics))
+        found = {row: evaluation.rows[row] for row in rows_of(run.recipe)}
+    except (TypeError, KeyError, AttributeError) as error:
+        rows = ", ".join(rows_of(run.recipe))
+        raise UserError(f"{folder.metrics}: expected the figures of {rows}, got others") from error
+    suppressors = {}
+    if plan.replays(run.arm) and is_compared(plan, run):
+        rows = read_json(comparison_file(run))["rows"]
+        suppressors = {row["name"]: row for row in rows if row["name"] in plan.methods}
+    return FinishedRun(run, Evaluation(found, evaluation.gain, evaluation.classes), suppressors)

@@ -1,0 +1,187 @@
+"""The sections of a page that hold figures, in Markdown."""
+
+from collections.abc import Iterator
+
+from postnms.detectors.output import ROW_TITLES
+from postnms.experiments.comparison import Comparison
+from postnms.experiments.config import BEST, BEST_ROW
+from postnms.experiments.plan import Side
+from postnms.experiments.summary import Summary
+from postnms.experiments.tables import cells, heads, in_words, mean, one_line, spread, table
+from postnms.structures import NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW
+
+MOST_CLASSES = 20
+"""Largest number of classes whose figures are on the page."""
+
+
+def results(summary: Summary) -> str:
+    """Return the table of AP of each arm, for each seed, as a mean and with its interval."""
+    seeds = summary.comparison.plan.experiment.config.seeds
+    rows = [
+        [
+            f"`{result.side.arm}`",
+            _row(result.asked, result.side),
+            *cells(seeds, result.seeds, result.estimate, ".1f"),
+        ]
+        for result in summary.results
+    ]
+    return table(["AP of the arm", "row", *heads(seeds)], rows)
+
+
+def differences(summary: Summary) -> str:
+    """Return the table of the differences of AP."""
+    seeds = summary.comparison.plan.experiment.config.seeds
+    rows = []
+    for difference in summary.differences:
+        sides = [
+            f"`{side.arm}`, {_row(asked, side)}"
+            for asked, side in zip(difference.asked, difference.sides, strict=True)
+        ]
+        rows.append([*sides, *cells(seeds, difference.seeds, difference.estimate, "+.2f")])
+    return table(["AP of", "minus AP of", *heads(seeds)], rows)
+
+
+def _row(asked: Side, side: Side) -> str:
+    """Return how the page calls a row."""
+    named = ROW_TITLES.get(side.row, f"`{side.row}`")
+    if asked.row == BEST:
+        return f"{named}, the best suppressor" if side.row != BEST else "the best suppressor"
+    return f"{named}, the best row" if asked.row == BEST_ROW else named
+
+
+def about_intervals(summary: Summary) -> str:
+    """Return the paragraph that says what the intervals are."""
+    comparison = summary.comparison
+    config = comparison.plan.experiment.config
+    seeds = len(config.seeds)
+    own = len({comparison.image_set(finished.run) for finished in comparison.runs}) > 1
+    images = "the val images of each seed" if own else "the val images"
+    text = (
+        f"The intervals come from a bootstrap with {config.bootstrap:,} resamples. In each of them "
+        f"{images} are drawn with replacement, the same ones for both sides of a difference"
+    )
+    if seeds == 1:
+        return (
+            f"{text}. There is one seed, so the interval covers the images alone: what another "
+            "seed changes is not in it."
+        )
+    shared = "" if own else " and for all seeds"
+    return (
+        f"{text}{shared}. The seeds are drawn with replacement as well, the same ones for both "
+        "sides. The figure is the mean over the drawn seeds, and the interval goes from its "
+        f"percentile 2.5 to its percentile 97.5. It knows no seeds but the {seeds} that were run. "
+        "With so few it is rather too narrow."
+    )
+
+
+def about_choices(summary: Summary) -> list[str]:
+    """Return the paragraph that says how the best suppressor or row is chosen, if there is one."""
+    sides = [result.asked for result in summary.results]
+    sides += [side for difference in summary.differences for side in difference.asked]
+    rows = {side.row for side in sides}
+    comparison = summary.comparison
+    said = []
+    if BEST in rows:
+        methods = len(comparison.plan.methods)
+        arms = [arm for arm in comparison.plan.counted if comparison.best(arm) is not None]
+        chosen = in_words([f"`{comparison.best(arm)}` on `{arm}`" for arm in arms] or ["none"])
+        said.append(
+            f"The best suppressor, {chosen}, has the best mean AP over the seeds of the {methods} "
+            "suppressors that were tried on the candidates of the same runs. It is the same one "
+            "for all seeds. None of them is trained."
+        )
+    if BEST_ROW in rows:
+        said.append("The best row of an arm has the best mean AP over the seeds of all its rows.")
+    if said:
+        said.append(
+            "What is best is chosen on the val images on which it is compared, which is in its "
+            "favour."
+        )
+    return [" ".join(said)] if said else []
+
+
+def figures(comparison: Comparison) -> str:
+    """Return the table of all figures of each row of the runs."""
+    config = comparison.plan.experiment.config
+    rows = []
+    for side in _sides(comparison):
+        runs = comparison.of_side(side)
+        known = [spread([run.figures(side.row)[figure] for run in runs]) if runs else "-"
+                 for figure in config.columns]  # fmt: skip
+        some = f" ({len(runs)} of {len(config.seeds)} seeds)"
+        which = "" if len(runs) == len(config.seeds) else some
+        rows.append([f"`{side.arm}`{which}", ROW_TITLES[side.row], *known])
+    note = "NMS: the boxes that the detector's own greedy NMS keeps."
+    names = {side.row for side in _sides(comparison)} - {NMS_ROW}
+    if names:
+        note += " Post-NMS: the same boxes, scored and placed anew by the stage."
+    if names - {POST_NMS_ROW, SECOND_NMS_ROW}:
+        note += (
+            " Post-NMS with the name of a suppressor: what it makes of the candidates that the "
+            "stage has scored and placed anew."
+        )
+    if len(config.seeds) > 1:
+        note += (
+            f" A cell has the mean over the {len(config.seeds)} seeds, their standard deviation, "
+            "and in brackets the smallest and the largest value."
+        )
+    return f"{table(['arm', 'row', *config.columns], rows)}\n\n{note}"
+
+
+def _sides(comparison: Comparison) -> Iterator[Side]:
+    """Yield every row of every arm, in the order of the file."""
+    for arm in comparison.plan.counted:
+        for row in comparison.plan.rows(arm):
+            yield Side(arm, row)
+
+
+ABOUT_SUPPRESSORS = (
+    "Every suppressor takes the same candidates, the boxes before suppression, and needs no "
+    "training. The settings are those of `postnms suppressors` unless the name has others. "
+    "Milliseconds are those of the suppressor alone for one image."
+)
+"""The paragraph below the tables of :func:`suppressors`."""
+
+
+def suppressors(comparison: Comparison, arm: str) -> str:
+    """Return the table of the suppressors on the candidates of the runs of an arm."""
+    plan = comparison.plan
+    columns = plan.experiment.config.columns
+    runs = [run for run in comparison.of_arm(arm) if run.suppressors]
+
+    def line(name: str, row: str, milliseconds: str) -> list[str]:
+        known = [run.figures(row) for run in runs]
+        return [name, *(spread([part[figure] for part in known]) for figure in columns),
+                milliseconds]  # fmt: skip
+
+    own = [line(f"the run, {ROW_TITLES[row]}", row, "") for row in plan.rows(arm)]
+    averages = {
+        method: sum(run.figures(method)["AP"] or 0.0 for run in runs) for method in plan.methods
+    }
+    others = [
+        line(f"`{method}`", method,
+             mean([run.suppressors[method]["milliseconds"] for run in runs], 2))
+        for method in sorted(plan.methods, key=lambda method: -averages[method])
+    ]  # fmt: skip
+    return table(["suppressor", *columns, "ms"], [*own, *others])
+
+
+def classes(comparison: Comparison) -> str:
+    """Return the table of AP by class. Empty: there is one class, or there are very many."""
+    sides = [side for side in _sides(comparison) if comparison.of_side(side)]
+    of_side = [
+        [list(run.evaluation.classes.get(side.row, ())) for run in comparison.of_side(side)]
+        for side in sides
+    ]
+    names = [of_class.name for of_class in of_side[0][0]]
+    is_whole = all(len(part) == len(names) for of_runs in of_side for part in of_runs)
+    if not is_whole or not 1 < len(names) <= MOST_CLASSES:
+        return ""
+    rows = [
+        [one_line(name), *(mean([part[k].AP for part in of_runs]) for of_runs in of_side)]
+        for k, name in enumerate(names)
+    ]
+    heads_of_sides = [f"`{side.arm}`, {ROW_TITLES[side.row]}" for side in sides]
+    several = len(comparison.plan.experiment.config.seeds) > 1
+    note = "AP of each class" + (", mean over the seeds." if several else ".")
+    return f"{table(['class', *heads_of_sides], rows)}\n\n{note}"

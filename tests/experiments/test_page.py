@@ -1,0 +1,254 @@
+"""The page of an experiment says what its records say."""
+
+import json
+import re
+import statistics
+
+import pytest
+
+from postnms.errors import UserError
+from postnms.experiments.comparison import Comparison
+from postnms.experiments.finished import read_all_finished
+from postnms.experiments.page import MADE_BY
+from postnms.experiments.writing import check_page, write_page
+from tests.support.experiments import HEURISTICS, finish, finished_plan, planned
+
+DIFFERENCES = [
+    ["stage.post_nms", "bare.nms"],
+    ["stage.post_nms", "stage.best_heuristic"],
+    ["stage.nms:iou=0.9", "stage.nms"],
+]
+
+
+def made(plan, path, command="postnms experiment mine.yaml"):
+    """Write a page and return its text and its records."""
+    write_page(path, Comparison(plan, read_all_finished(plan)), command)
+    records = {file.stem: json.loads(file.read_text()) for file in path.with_suffix("").iterdir()}
+    records.pop("summary")
+    return path.read_text(), records
+
+
+def rows(text, title):
+    """Return the cells of the first table below a heading, without its two first lines."""
+    below = text.partition(f"\n## {title}")[2]
+    lines = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+@pytest.fixture
+def page(tmp_path):
+    plan, _, _ = finished_plan(
+        tmp_path, heuristics=HEURISTICS, differences=DIFFERENCES, columns=["AP", "AR100"]
+    )
+    return plan, *made(plan, tmp_path / "docs" / "cells.md")
+
+
+def over_seeds(records, arm, row, figure):
+    values = []
+    for seed in (0, 3):
+        record = records[f"{arm}_{seed}"]
+        figures = record["rows"].get(row) or record["suppressors"][row]["figures"]
+        values.append(figures[figure])
+    return values
+
+
+def cell(values):
+    low, high = min(values), max(values)
+    deviation = statistics.stdev(values)
+    return f"{sum(values) / 2:.1f} ± {deviation:.1f} ({low:.1f} to {high:.1f})"
+
+
+def test_figures_are_means_of_the_records(page):
+    _, text, records = page
+    figures = ("AP", "AR100")
+    expected = [
+        [f"`{arm}`", title, *(cell(over_seeds(records, arm, row, figure)) for figure in figures)]
+        for arm, row, title in (
+            ("bare", "nms", "NMS"), ("stage", "nms", "NMS"), ("stage", "post_nms", "post-NMS"),
+        )
+    ]  # fmt: skip
+    assert rows(text, "All figures") == expected
+    assert "| arm | row | AP | AR100 |" in text
+
+
+def test_differences_have_each_seed_the_mean_and_the_interval(page):
+    plan, text, records = page
+    first, second, third = rows(text, "Differences")
+    post, bare, nms, loose = (
+        over_seeds(records, arm, row, "AP")
+        for arm, row in (("stage", "post_nms"), ("bare", "nms"), ("stage", "nms"),
+                         ("stage", "nms:iou=0.9"))
+    )  # fmt: skip
+    gains = [after - before for after, before in zip(post, bare, strict=True)]
+    assert first[:5] == [
+        "`stage`, post-NMS", "`bare`, NMS", *(f"{gain:+.2f}" for gain in gains),
+        f"**{sum(gains) / 2:+.2f}**",
+    ]  # fmt: skip
+    low, high = map(float, first[5].split(" to "))
+    assert low < sum(gains) / 2 < high
+    methods = {m: sum(over_seeds(records, "stage", m, "AP")) for m in HEURISTICS["methods"]}
+    best = max(methods, key=methods.get)
+    assert second[1] == f"`stage`, `{best}`, the best suppressor"
+    assert (
+        f"The best suppressor, `{best}` on `stage`, has the best mean AP over the seeds of the 2 "
+        in text
+    )
+    assert third[:2] == ["`stage`, `nms:iou=0.9`", "`stage`, NMS"]
+    assert third[2] == f"{loose[0] - nms[0]:+.2f}"
+    assert "a bootstrap with 30 resamples" in text
+    assert "no seeds but the 2 that were run" in text
+    assert plan.experiment.config.bootstrap == 30
+
+
+def test_results_have_the_row_that_counts_of_each_arm_and_the_best_suppressor(page):
+    _, text, records = page
+    methods = {m: sum(over_seeds(records, "stage", m, "AP")) for m in HEURISTICS["methods"]}
+    best = max(methods, key=methods.get)
+    lines = rows(text, "Results")
+    assert [line[:2] for line in lines] == [
+        ["`bare`", "NMS"],
+        ["`stage`", "post-NMS"],
+        ["`stage`", f"`{best}`, the best suppressor"],
+    ]
+    for line, (arm, row) in zip(
+        lines, (("bare", "nms"), ("stage", "post_nms"), ("stage", best)), strict=True
+    ):
+        aps = over_seeds(records, arm, row, "AP")
+        assert line[2:5] == [*(f"{ap:.1f}" for ap in aps), f"**{sum(aps) / 2:.1f}**"]
+        low, high = map(float, line[5].split(" to "))
+        assert low < sum(aps) / 2 < high
+    assert "chosen on the val images on which it is compared" in text
+
+
+def test_the_summary_says_what_the_page_says(page, tmp_path):
+    _, text, _ = page
+    summary = json.loads((tmp_path / "docs" / "cells" / "summary.json").read_text())
+    assert [part["AP"]["mean"] for part in summary["differences"]] == pytest.approx(
+        [float(line[4].strip("*")) for line in rows(text, "Differences")], abs=0.005
+    )
+    assert [part["AP"]["low"] for part in summary["results"]] == pytest.approx(
+        [float(line[5].split(" to ")[0]) for line in rows(text, "Results")], abs=0.05
+    )
+    assert summary["best_heuristic"]["stage"] == summary["results"][2]["row"]
+    assert (summary["seeds"], summary["missing"]) == ([0, 3], [])
+
+
+def test_runs_that_are_not_finished_are_named(tmp_path):
+    plan, _, _ = finished_plan(tmp_path, heuristics=HEURISTICS, differences=DIFFERENCES)
+    for run in (plan.of_arm("bare")[1], *plan.of_arm("stage")):
+        run.folder.weights.unlink()
+    text, records = made(plan, tmp_path / "p.md")
+    assert "**Not finished: `stage_0`, `bare_3` and `stage_3`.**" in text
+    assert list(records) == ["bare_0"]
+    ap = f"{records['bare_0']['rows']['nms']['AP']:.1f}"
+    assert rows(text, "Results")[0][2:5] == [ap, "-", f"**{ap}**"]
+    assert rows(text, "Results")[1:] == [
+        ["`stage`", "post-NMS", *"----"], ["`stage`", "the best suppressor", *"----"]
+    ]  # fmt: skip
+    assert [line[2:] for line in rows(text, "Differences")] == [[*"----"]] * 3
+    assert rows(text, "All figures")[0][0] == "`bare` (1 of 2 seeds)"
+    assert rows(text, "All figures")[1][1:] == ["NMS", *"---"]
+    assert rows(text, "Arms")[1][2] == "-"
+
+
+def test_suppressors_are_sorted_and_beside_the_rows_of_the_run(page):
+    _, text, records = page
+    table = rows(text, "Suppressors on the candidates of `stage`")
+    assert [line[0] for line in table[:2]] == ["the run, NMS", "the run, post-NMS"]
+    means = {m: sum(over_seeds(records, "stage", m, "AP")) for m in HEURISTICS["methods"]}
+    order = sorted(means, key=means.get, reverse=True)
+    assert [line[0] for line in table[2:]] == [f"`{method}`" for method in order]
+    assert table[2][1] == cell(over_seeds(records, "stage", order[0], "AP"))
+    assert table[2][-1] == "1.50"
+
+
+def test_the_head_says_what_was_trained_on_what(page):
+    plan, text, records = page
+    truth = json.loads((plan.data / "instances_val.json").read_text())
+    objects = sum(not entry["iscrowd"] for entry in truth["annotations"])
+    head, _, _ = text.partition("## Arms")
+    assert head.startswith(f"{MADE_BY}\n# A stage\n\nWhy it is *tried*.\n\n")
+    assert (
+        "Recipe `demo` with `training.iterations=20`, trained on `cells` once for each arm and "
+        "each of the seeds 0 and 3. All figures are COCO's, in per cent, on the val split: "
+        f"12 images with {objects} objects of 3 classes.\n"
+    ) in head
+    assert "**" not in head
+    assert rows(text, "Arms") == [["`bare`", "`stage=null`", "1.0"], ["`stage`", "nothing", "1.0"]]
+    c1 = [records[f"bare_{seed}"]["classes"]["nms"][0]["AP"] for seed in (0, 3)]
+    assert rows(text, "Classes")[0][:2] == ["c1", f"{sum(c1) / 2:.1f}"]
+    assert rows(text, "Classes")[2] == ["c9", "-", "-", "-"]
+
+
+def test_records_are_linked_with_command_and_commit(page, tmp_path):
+    _, text, records = page
+    assert rows(text, "Records") == [
+        [f"[{name}](cells/{name}.json)", "`postnms x`", "`0123456789ab`", "1.0"]
+        for name in ("bare_0", "stage_0", "bare_3", "stage_3")
+    ]
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (tmp_path / "docs" / link).is_file()
+    some = records["bare_0"]
+    assert f"{some['machine']}; postnms {some['version']}, torch {some['torch']}." in text
+    assert "This page was made by `postnms experiment mine.yaml`." in text
+
+
+def test_runs_of_several_commits_are_pointed_out(tmp_path):
+    plan, truth, results = finished_plan(tmp_path, seeds=[0])
+    finish(plan, plan.runs[1], truth, results, commit="999999999999-dirty")
+    text, _ = made(plan, tmp_path / "p.md")
+    assert (
+        "**The runs come from different commits of the library, `0123456789ab` and "
+        "`999999999999-dirty`.**"
+    ) in text
+    assert "**Not every run comes from a commit:**" in text
+
+
+def test_with_one_seed_the_page_says_what_the_interval_lacks(tmp_path):
+    plan, _, _ = finished_plan(tmp_path, seeds=[3])
+    text, records = made(plan, tmp_path / "p.md")
+    assert "with the seed 3." in text
+    assert "There is one seed, so the interval covers the images alone" in text
+    assert "| AP of | minus AP of | seed 3 | 95 % interval |" in text
+    assert "standard deviation" not in text
+    assert rows(text, "All figures")[0][2] == f"{records['bare_3']['rows']['nms']['AP']:.1f}"
+    assert "Suppressors on" not in text
+
+
+def test_an_experiment_without_differences_has_no_intervals(tmp_path):
+    plan, _, _ = finished_plan(tmp_path, seeds=[0], differences=[], arms={"stage": {}}, text="")
+    text, _ = made(plan, tmp_path / "p.md")
+    assert "## Differences" not in text
+    assert f"{MADE_BY}\n# A stage\n\nRecipe" in text
+
+
+def test_a_page_names_no_folder_of_the_machine(tmp_path):
+    plan, _, _ = finished_plan(tmp_path, seeds=[0])
+    text, _ = made(plan, tmp_path / "p.md", f"postnms experiment {tmp_path}/mine.yaml")
+    assert str(tmp_path) not in text
+    assert "made by `postnms experiment mine.yaml`" in text
+
+
+def test_each_seed_of_the_scenes_has_images_of_its_own(tmp_path):
+    from postnms.data.splits import open_dataset
+
+    few = ["data.scenes.train=1", "data.scenes.val=2", "data.scenes.size=64"]
+    plan = planned(tmp_path, set=few)
+    for run in plan.runs:
+        finish(plan, run, open_dataset(run.recipe.data, None, "val", run.seed).truth, [])
+    text, _ = made(plan, tmp_path / "p.md")
+    assert "trained on the built-in scenes once for each arm" in text
+    assert "Each seed has images of its own." in text
+    assert "the val images of each seed are drawn with replacement" in text
+
+
+def test_no_other_file_is_replaced_by_a_page(tmp_path):
+    path = tmp_path / "README.md"
+    check_page(path)
+    path.write_text(f"{MADE_BY}\n# Mine")
+    check_page(path)
+    path.write_text("# Mine")
+    with pytest.raises(UserError, match=r"^page: .*README.md: is there and is no page of"):
+        check_page(path)
+    with pytest.raises(UserError, match=r"^page: .*page.txt: expected a name that ends in .md"):
+        check_page(tmp_path / "page.txt")
