@@ -90,9 +90,9 @@ def main() -> None:
     if arguments.out:
         about = provenance(recipe.seed, arguments.data, command_line())
         trained = json.loads(run.provenance.read_text())["command"]
-        gain = None if evaluation.gain is None else dataclasses.asdict(evaluation.gain)
+        gains = {row: dataclasses.asdict(gain) for row, gain in evaluation.gains.items()}
         write_json(
-            arguments.out, {**about, "trained": trained, "rows": evaluation.rows, "gain": gain}
+            arguments.out, {**about, "trained": trained, "rows": evaluation.rows, "gains": gains}
         )
 
 

@@ -40,8 +40,8 @@ def main() -> None:
     if folder.evaluation.is_file():
         record["evaluation"] = about(folder.evaluation)
     record["rows"] = evaluation.rows
-    if evaluation.gain is not None:
-        record["gain"] = dataclasses.asdict(evaluation.gain)
+    if evaluation.gains:
+        record["gains"] = {row: dataclasses.asdict(gain) for row, gain in evaluation.gains.items()}
     if arguments.note:
         record["note"] = arguments.note
     write_json(arguments.out, record)

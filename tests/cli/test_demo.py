@@ -8,12 +8,12 @@ from tests.support.runs import SETS
 def test_demo_draws_and_measures(postnms, tmp_path):
     status, shown, _ = postnms("demo", "--out", tmp_path, *SETS)
     assert status == 0
-    assert "gain of post-NMS over NMS" in shown
+    assert "gain of post_nms over nms" in shown
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 3
     assert sorted(json.loads((tmp_path / "metrics.json").read_text())) == [
         "best_f1",
         "classes",
-        "gain",
+        "gains",
         "nms",
         "post_nms",
     ]

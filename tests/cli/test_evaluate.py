@@ -18,7 +18,7 @@ def test_eval_gives_what_training_gave(postnms, any_run):
     status, shown, _ = postnms("eval", any_run)
     assert status == 0
     is_bare = "results_post_nms.json" not in before
-    assert ("post_nms" in shown, "gain" in before["metrics.json"]) == (not is_bare, not is_bare)
+    assert ("post_nms" in shown, "gains" in before["metrics.json"]) == (not is_bare, not is_bare)
     assert contents(any_run) == before
     for entry in before["results_nms.json"]:
         assert entry.keys() == {"image_id", "category_id", "bbox", "score"}

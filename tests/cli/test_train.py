@@ -20,7 +20,7 @@ def test_a_run_is_resumed_on_its_own_data_and_classes(postnms, tmp_path):
     run = tmp_path / "run"
     postnms("scenes", "--out", tmp_path / "s", "--train", 4, "--val", 2, "--size", 64)
     status, shown, _ = postnms("train", "demo", "--data", tmp_path / "s", "--out", run, *SETS)
-    assert (status, "gain of post-NMS over NMS" in shown) == (0, True)
+    assert (status, "gain of post_nms over nms" in shown) == (0, True)
     before = contents(run)
     (run / "evaluation.json").write_text("{}")
     assert postnms("train", "--resume", run)[0] == 0

@@ -223,7 +223,7 @@ def test_the_interval_holds_the_gain_and_is_reproducible():
     ]
     rows = {"nms": results[::2], "post_nms": better}
     metrics = evaluate_rows(truth, rows, bootstrap=200, seed=1).to_json()
-    gain = metrics["gain"]
+    gain = metrics["gains"]["post_nms"]
     assert gain["AP"] == metrics["post_nms"]["AP"] - metrics["nms"]["AP"]
     assert gain["low"] < gain["AP"] < gain["high"]
     assert evaluate_rows(truth, rows, bootstrap=200, seed=1).to_json() == metrics
@@ -234,8 +234,8 @@ def test_rows_without_a_stage_and_without_an_interval():
     truth, results = scene(1)
     assert list(evaluate_rows(truth, {"nms": results}).to_json()) == ["nms", "classes", "best_f1"]
     both = {"nms": results, "post_nms": results}
-    gain = evaluate_rows(truth, both, bootstrap=0).to_json()["gain"]
-    assert gain == {"AP": 0.0, "low": None, "high": None}
+    gains = evaluate_rows(truth, both, bootstrap=0).to_json()["gains"]
+    assert gains == {"post_nms": {"AP": 0.0, "low": None, "high": None}}
 
 
 def test_every_row_has_its_threshold_and_one_without_a_right_detection_none():

@@ -28,11 +28,12 @@ def test_an_evaluation_comes_back_from_its_json():
     bare = Evaluation({"nms": {"AP": 30.0, "APS": None}})
     assert bare.to_json() == {"nms": {"AP": 30.0, "APS": None}}
     both = Evaluation(
-        {"nms": {"AP": 30.0}, "post_nms": {"AP": 31.0}}, Gain(1.0, low=0.5, high=None)
+        {"nms": {"AP": 30.0}, "post_nms": {"AP": 31.0}},
+        {"post_nms": Gain(1.0, low=0.5, high=None)},
     )
-    assert both.to_json()["gain"] == {"AP": 1.0, "low": 0.5, "high": None}
+    assert both.to_json()["gains"] == {"post_nms": {"AP": 1.0, "low": 0.5, "high": None}}
     figures = (ClassFigures("a", 30.0, 50.0), ClassFigures("b", None, None))
-    with_classes = Evaluation({"nms": {"AP": 30.0}}, None, {"nms": figures})
+    with_classes = Evaluation({"nms": {"AP": 30.0}}, {}, {"nms": figures})
     assert with_classes.to_json()["classes"] == {
         "nms": [
             {"name": "a", "AP": 30.0, "AP50": 50.0},

@@ -118,6 +118,9 @@ def test_results_have_the_row_that_counts_of_each_arm_and_the_best_suppressor(pa
         low, high = map(float, line[5].split(" to "))
         assert low < sum(aps) / 2 < high
     assert "chosen on the val images on which it is compared" in text
+    assert "the same ones for both sides of a difference and for all seeds. The seeds" in text
+    assert "Post-NMS: the same boxes" in text
+    assert "Post-NMS with the name of a suppressor" not in text
 
 
 def test_the_summary_says_what_the_page_says(page, tmp_path):
@@ -215,6 +218,16 @@ def test_with_one_seed_the_page_says_what_the_interval_lacks(tmp_path):
     assert "Suppressors on" not in text
 
 
+def test_the_page_says_what_the_row_of_a_suppressor_is(tmp_path):
+    arms = {"stage": {"set": ["stage.suppressor=wbf"]}}
+    plan, _, _ = finished_plan(tmp_path, seeds=[0], differences=[], arms=arms)
+    text, records = made(plan, tmp_path / "p.md")
+    ap = records["stage_0"]["rows"]["post_nms+wbf"]["AP"]
+    line = rows(text, "Results")[0]
+    assert line[:3] == ["`stage`", "post-NMS, wbf", f"**{ap:.1f}**"]
+    assert "Post-NMS with the name of a suppressor: what it makes of the candidates" in text
+
+
 def test_an_experiment_without_differences_has_no_intervals(tmp_path):
     plan, _, _ = finished_plan(tmp_path, seeds=[0], differences=[], arms={"stage": {}}, text="")
     text, _ = made(plan, tmp_path / "p.md")
@@ -239,7 +252,10 @@ def test_each_seed_of_the_scenes_has_images_of_its_own(tmp_path):
     text, _ = made(plan, tmp_path / "p.md")
     assert "trained on the built-in scenes once for each arm" in text
     assert "Each seed has images of its own." in text
-    assert "the val images of each seed are drawn with replacement" in text
+    assert (
+        "the val images of each seed are drawn with replacement, the same ones for both sides of a "
+        "difference. The seeds"
+    ) in text
 
 
 def test_no_other_file_is_replaced_by_a_page(tmp_path):

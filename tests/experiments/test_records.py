@@ -32,7 +32,7 @@ def test_a_record_has_the_figures_and_where_they_come_from(done):
     run, record = recorded(done, "stage")
     metrics = json.loads(run.folder.metrics.read_text())
     assert record["rows"] == {row: metrics[row] for row in ("nms", "post_nms")}
-    assert record["gain"] == metrics["gain"]
+    assert record["gains"] == metrics["gains"]
     assert record["classes"] == metrics["classes"]
     assert (record["experiment"], record["arm"], record["seed"]) == ("A stage", "stage", 3)
     assert (record["command"], record["commit"], record["data"]) == (

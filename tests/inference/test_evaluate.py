@@ -108,7 +108,7 @@ def test_the_first_of_two_processes_measures_the_results_of_both(detector, val, 
         (first, all_results), (second, none) = pool.map(process, range(2))
     assert measured == [0]
     assert first == second == expected[0]
-    assert first.gain.low is not None
+    assert first.gains["post_nms"].low is not None
     for row, entries in expected[1].items():
         assert sorted(map(str, all_results[row])) == sorted(map(str, entries))
         assert none[row] == []

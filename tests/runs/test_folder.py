@@ -24,7 +24,7 @@ def test_a_run_folder_is_read_back(trained_run):
     names = [category.name for category in read_categories(folder)]
     assert names == ["disc", "ring", "square", "triangle", "star"]
     parts = sorted(json.loads(folder.metrics.read_text()))
-    assert parts == ["classes", "gain", "nms", "post_nms"]
+    assert parts == ["best_f1", "classes", "gains", "nms", "post_nms"]
     assert read_recipe(folder) == tiny("training.iterations=2")
     assert read_data_folder(folder) is None
 

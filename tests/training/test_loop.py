@@ -35,8 +35,8 @@ def test_a_run_logs_evaluates_and_leaves_its_weights(tmp_path, capsys):
     )
     assert [row["iteration"] for row in rows if "nms/AP" in row] == [2, 4]
     # Resampling takes long, so only the figures that the run ends with have an interval.
-    assert [row["iteration"] for row in rows if "gain/AP" in row] == [2, 4]
-    assert [row["iteration"] for row in rows if "gain/low" in row] == [4]
+    assert [row["iteration"] for row in rows if "gain of post_nms/AP" in row] == [2, 4]
+    assert [row["iteration"] for row in rows if "gain of post_nms/low" in row] == [4]
     assert folder.checkpoint.is_file()
     assert "iteration 2: nms AP" in capsys.readouterr().err
     assert any((tmp_path / "tensorboard").rglob("events*"))
@@ -122,7 +122,7 @@ def test_a_val_split_without_objects_has_no_ap_and_stops_nothing(tmp_path, capsy
     splits = splits_of(recipe, tmp_path)
     _, evaluation = training.train_splits(recipe, splits, RunFolder(tmp_path / "run"))
     assert evaluation.rows["nms"]["AP"] is None
-    assert evaluation.gain.AP is None
+    assert evaluation.gains["post_nms"].AP is None
     assert "iteration 1: nms AP -, post_nms AP -" in capsys.readouterr().err
 
 

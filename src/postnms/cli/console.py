@@ -115,20 +115,21 @@ def stop_in_order(message: str) -> Iterator[None]:
 
 
 def print_evaluation(evaluation: "Evaluation", console: Console = out) -> None:
-    """Print the figures of all rows as a table, and the gain with its interval."""
+    """Print the figures of all rows as a table, and the gains with their intervals."""
     from postnms.evaluation.metrics import FIGURES, show
 
-    first = Column("row", min_width=len("post_nms"), overflow="fold")
+    first = Column("row", min_width=max((len(visible(row)) for row in evaluation.rows), default=0))
     table = Table(first, *FIGURES, box=None, padding=(0, 1, 0, 0))
     for row, figures in evaluation.rows.items():
         table.add_row(visible(row), *(show(figures[name]) for name in FIGURES))
     console.print(table)
-    gain = evaluation.gain
-    if gain is not None and gain.AP is not None:
+    for row, gain in evaluation.gains.items():
+        if gain.AP is None:
+            continue
         interval = ""
         if gain.low is not None:
             interval = f" (95 % interval {gain.low:+.2f} to {gain.high:+.2f})"
-        console.print(f"gain of post-NMS over NMS: {gain.AP:+.2f} AP{interval}")
+        console.print(f"gain of {visible(row)} over nms: {gain.AP:+.2f} AP{interval}")
 
 
 def print_classes(evaluation: "Evaluation", console: Console = out) -> None:

@@ -1,4 +1,4 @@
-"""COCO's figures of results, and the gain of the stage over plain NMS with its interval.
+"""COCO's figures of results, and the gains of the stage over plain NMS with their intervals.
 
 The figures come from the one matching that intervals and types of errors come from, too. They equal
 those of pycocotools.
@@ -20,7 +20,7 @@ from postnms.evaluation.matching import AREA_RANGES, Matching, match_results
 from postnms.evaluation.matching_kernels import RIGHT
 from postnms.evaluation.results import BestF1, ClassFigures, Evaluation, Figures, Gain, Result
 from postnms.evaluation.thresholds import best_f1
-from postnms.structures import NMS_ROW, POST_NMS_ROW
+from postnms.structures import NMS_ROW
 
 FIGURES = (
     "AP",
@@ -129,11 +129,11 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 def evaluate_rows(
     truth: Truth, rows: Mapping[str, Sequence[Result]], *, bootstrap: int = 1000, seed: int = 0
 ) -> Evaluation:
-    """Return the figures of every row, and the gain of ``post_nms`` over ``nms`` if both are there.
+    """Return the figures of every row, and the gain of each other row over ``nms``.
 
-    The score threshold with the best F1 of every row is part of them.
-    ``bootstrap`` is the number of resamples of the images for the interval of the gain. 0: the gain
-    has no interval. ``seed`` is the seed of the resamples.
+    The score threshold with the best F1 of every row is part of them. Without the row ``nms`` there
+    are no gains. ``bootstrap`` is the number of resamples of the images for the intervals of the
+    gains. 0: they have no interval. ``seed`` is the seed of the resamples.
     """
     figures: dict[str, Figures] = {}
     classes: dict[str, tuple[ClassFigures, ...]] = {}
@@ -145,21 +145,24 @@ def evaluate_rows(
         measured = measure(truth, matching)
         figures[name], classes[name] = measured.figures, measured.classes
         thresholds[name] = best_f1(matching)
-        if bootstrap and POST_NMS_ROW in rows and name in (NMS_ROW, POST_NMS_ROW):
+        if bootstrap and NMS_ROW in rows and len(rows) > 1:
             precisions[name] = resampled_precisions(matching, bootstrap, seed)
-    gain = _gain(figures, precisions) if POST_NMS_ROW in rows else None
-    return Evaluation(figures, gain, classes, thresholds)
+    others = [name for name in rows if name != NMS_ROW] if NMS_ROW in rows else []
+    gains = {name: _gain(figures, precisions, name) for name in others}
+    return Evaluation(figures, gains, classes, thresholds)
 
 
-def _gain(figures: Mapping[str, Figures], precisions: Mapping[str, NDArray[np.float64]]) -> Gain:
-    """Return the gain of ``post_nms`` over ``nms``. ``precisions``: those of resamples, if any."""
+def _gain(
+    figures: Mapping[str, Figures], precisions: Mapping[str, NDArray[np.float64]], row: str
+) -> Gain:
+    """Return the gain of a row over ``nms``. ``precisions``: those of resamples, if any."""
     before = figures[NMS_ROW]["AP"]
-    after = figures[POST_NMS_ROW]["AP"]
+    after = figures[row]["AP"]
     if before is None or after is None:
         return Gain(None)
     if not precisions:
         return Gain(after - before)
-    return Gain(after - before, *gain_interval(precisions[NMS_ROW], precisions[POST_NMS_ROW]))
+    return Gain(after - before, *gain_interval(precisions[NMS_ROW], precisions[row]))
 
 
 def show(figure: float | None, digits: int = 1) -> str:

@@ -26,7 +26,7 @@ Results = dict[str, list[Result]]
 Figures = dict[str, float | None]
 """COCO's 12 figures by name, in per cent. None: undefined, such as APS without a small object."""
 
-_NOT_ROWS = ("gain", "classes", "best_f1")
+_NOT_ROWS = ("gains", "classes", "best_f1")
 """Names in ``metrics.json`` that are not those of rows."""
 
 
@@ -41,7 +41,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Gain:
-    """AP of the stage minus AP of plain NMS, in per cent, and its 95 % interval."""
+    """AP of a row minus AP of plain NMS, in per cent, and its 95 % interval."""
 
     AP: float | None
     low: float | None = None
@@ -66,11 +66,11 @@ class BestF1:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of every row of a detector, and the gain of the stage over plain NMS."""
+    """The figures of every row of a detector, and the gains of the stage over plain NMS."""
 
     rows: Mapping[str, Figures]
-    gain: Gain | None = None
-    """None: the detector has no stage."""
+    gains: Mapping[str, Gain] = field(default_factory=dict)
+    """By row, for each row of the stage. It is empty without a stage."""
     classes: Mapping[str, Sequence[ClassFigures]] = field(default_factory=dict)
     """By row, the figures of each class in the order of the truth's categories."""
     best_f1: Mapping[str, BestF1 | None] = field(default_factory=dict)
@@ -79,13 +79,14 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``.
 
-        It has the rows by name, then any ``gain``, ``classes`` and ``best_f1``. ``classes`` has a
-        list for each row, with ``name``, ``AP`` and ``AP50`` of each class. ``best_f1`` has
-        ``score``, ``f1``, ``precision`` and ``recall`` for each row, or null.
+        It has the rows by name, then any ``gains``, ``classes`` and ``best_f1``. ``gains`` has
+        ``AP``, ``low`` and ``high`` of each row but plain NMS. ``classes`` has a list for each row,
+        with ``name``, ``AP`` and ``AP50`` of each class. ``best_f1`` has ``score``, ``f1``,
+        ``precision`` and ``recall`` for each row, or null.
         """
         content: dict[str, Any] = dict(self.rows)
-        if self.gain is not None:
-            content["gain"] = asdict(self.gain)
+        if self.gains:
+            content["gains"] = {row: asdict(gain) for row, gain in self.gains.items()}
         if self.classes:
             content["classes"] = {
                 row: [asdict(figures) for figures in classes]
@@ -109,8 +110,8 @@ class Evaluation:
             row: None if best is None else BestF1(**best)
             for row, best in content.get("best_f1", {}).items()
         }
-        gain = Gain(**content["gain"]) if "gain" in content else None
-        return cls(rows, gain, classes, best_f1)
+        gains = {row: Gain(**gain) for row, gain in content.get("gains", {}).items()}
+        return cls(rows, gains, classes, best_f1)
 
 
 def to_results(

@@ -67,4 +67,4 @@ def read_finished(plan: Plan, run: PlannedRun) -> FinishedRun:
     if plan.replays(run.arm) and is_compared(plan, run):
         rows = read_json(comparison_file(run))["rows"]
         suppressors = {row["name"]: row for row in rows if row["name"] in plan.methods}
-    return FinishedRun(run, Evaluation(found, evaluation.gain, evaluation.classes), suppressors)
+    return FinishedRun(run, Evaluation(found, evaluation.gains, evaluation.classes), suppressors)

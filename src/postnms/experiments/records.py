@@ -48,7 +48,7 @@ def record_of(plan: Plan, finished: FinishedRun) -> dict[str, Any]:
         "changes": changes,
         "recipe": run.recipe.model_dump(mode="json"),
         "rows": dict(evaluation.rows),
-        "gain": None if evaluation.gain is None else dataclasses.asdict(evaluation.gain),
+        "gains": {row: dataclasses.asdict(gain) for row, gain in evaluation.gains.items()},
         "classes": {
             row: [dataclasses.asdict(figures) for figures in classes]
             for row, classes in evaluation.classes.items()

@@ -124,7 +124,7 @@ class StageConfig(Config):
     """A suppressor that runs on the boxes that the stage has moved, with the scores of the stage,
     as ``postnms compare`` takes it: ``soft_nms_linear`` or ``nms:iou=0.6``. It gives one more row
     of results. Its limit of detections is that of the detector. None: no such row."""
-    thinning_iou: Fraction | None = 0.8
+    thinning_iou: Fraction | None = 0.9
     """IoU threshold of a greedy NMS that decides which candidates are moved for ``suppressor``:
     those that it keeps, and every key. So nearly equal boxes are moved once. None: all of them."""
 

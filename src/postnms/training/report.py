@@ -149,8 +149,7 @@ class TrainingReport:
         if not self.main:
             return
         parts = dict(evaluation.rows)
-        if evaluation.gain is not None:
-            parts["gain"] = asdict(evaluation.gain)
+        parts |= {f"gain of {row}": asdict(gain) for row, gain in evaluation.gains.items()}
         figures = {
             f"{row}/{name}": value
             for row, values in parts.items()
