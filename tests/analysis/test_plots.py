@@ -133,7 +133,7 @@ def test_a_reliability_diagram_has_the_filled_bins_of_each_row_and_names_the_err
     assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
     assert nms.get_xydata().tolist() == [[0.06, 0.1], [0.97, 0.5]]
     assert bottom.lines[0].get_xydata().tolist() == [[0.06, 40], [0.97, 2]]
-    assert len(logits.get_xydata()) == 0
+    assert (len(logits.get_xydata()), bottom.get_yscale()) == (0, "log")
     assert nms.get_marker() != logits.get_marker()
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["0.125 nms", "- logits"]

@@ -103,7 +103,11 @@ def test_eval_shows_each_class_and_draws_curves_that_the_next_eval_removes(postn
         assert [entry["name"] for entry in metrics["classes"][row]] == names
         aps = [entry["AP"] for entry in metrics["classes"][row] if entry["AP"] is not None]
         assert sum(aps) / len(aps) == pytest.approx(metrics[row]["AP"])
-        assert f"{row}: best F1 " in shown
+    of_rows = {row: best for row, best in metrics["best_f1"].items() if best}
+    assert list(metrics["best_f1"]) == ["nms", "post_nms"]
+    assert of_rows
+    for row, best in of_rows.items():
+        assert f"{row}: best F1 {best['f1']:.3f} at score {best['score']:.3f} (precision " in shown
     assert set(names) <= set(first_words)
     lines = json.loads(folder.curves().read_text())
     assert lines["nms"]["AP"][0] == pytest.approx(metrics["nms"]["AP"], abs=1e-5)

@@ -226,12 +226,86 @@ def test_further_formats_have_names_and_agree(postnms, trained_run, pictures, tm
     assert not [*out.glob("*.csv"), *out.glob("coco_*"), *out.glob("labels_*/*.txt")]
 
 
+def store_best_f1(run, **scores):
+    """Write thresholds into the metrics of a run, as an evaluation does."""
+    rest = {"f1": 0.5, "precision": 0.5, "recall": 0.5}
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["best_f1"] = {row: {"score": score, **rest} for row, score in scores.items()}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_auto_shows_each_row_from_its_own_threshold(
+    postnms, run_folder, pictures, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    assert postnms("predict", run_folder, pictures, "--out", out)[0] == 0
+    found = {
+        row: sorted(
+            entry["score"] for entry in json.loads((out / f"results_{row}.json").read_text())
+        )
+        for row in ("nms", "post_nms")
+    }
+    # A third of the boxes of one row and two thirds of those of the other one are shown.
+    parts = {"nms": 1, "post_nms": 2}
+    least = {row: scores[-len(scores) * parts[row] // 3] for row, scores in found.items()}
+    store_best_f1(run_folder, **least)
+    drawn = []
+    draw = image_files.draw_detections
+
+    def keep(image, detections, names, min_score):
+        drawn.append(min_score)
+        return draw(image, detections, names, min_score)
+
+    monkeypatch.setattr(image_files, "draw_detections", keep)
+    words = ("predict", run_folder, pictures, "--out", out, "--both", "--min-score", "auto")
+    status, shown, _ = postnms(*words, "--format", "csv", "--json", tmp_path / "lines.jsonl")
+    assert status == 0
+    told = ", ".join(f"{row} {score:.3f}" for row, score in least.items())
+    assert f"least scores, with the best F1 on val: {told}" in shown
+    assert drawn == [least["nms"], least["post_nms"]] * 2
+    for row, scores in found.items():
+        count = sum(score >= least[row] for score in scores)
+        lines = (out / f"detections_{row}.csv").read_text().splitlines()
+        assert (
+            len(lines) - 1
+            == count
+            < len(scores)
+            == len(json.loads((out / f"results_{row}.json").read_text()))
+        )
+    lines = (tmp_path / "lines.jsonl").read_text().splitlines()
+    of_json = sorted(e["score"] for line in lines for e in json.loads(line)["detections"])
+    assert of_json == [score for score in found["post_nms"] if score >= least["post_nms"]]
+    alone = postnms("predict", run_folder, pictures, "--json", "-", "--min-score", "auto")
+    assert "least scores, with the best F1 on val: post_nms " in alone[2]
+    assert len(alone[1].splitlines()) == 2
+    assert "2 were done before" in postnms(*words)[1]
+
+
+def test_auto_without_a_threshold_says_what_to_run(postnms, run_folder, pictures):
+    words = ("predict", run_folder, pictures, "--json", "-", "--min-score", "auto")
+    store_best_f1(run_folder, nms=0.5)
+    status, shown, errors = postnms(*words)
+    assert (status, shown) == (2, "")
+    reason = f"{run_folder} has no best F1 of post_nms with its own settings"
+    assert f"postnms: --min-score: auto: {reason}; run 'postnms eval {run_folder}' first" in errors
+    # A threshold for other settings than those of the run is none.
+    assert postnms("eval", run_folder, "--set", "stage.fusion=[1,0,0]")[0] == 0
+    assert reason.removesuffix("with its own settings") in postnms(*words)[2]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ((), "--out: name a folder for pictures and results, or pass --json -"),
         (("--format", "csv", "--json", "-"), "--format: expected --out, the folder to write to"),
         (("--json", "-", "--row", "best"), "--row: expected one of nms, post_nms, got 'best'"),
+        *[
+            (
+                ("--json", "-", "--min-score", text),
+                f"--min-score: expected a number from 0 to 1 or auto, got {text}",
+            )
+            for text in ("best", "1.5", "-1", "nan")
+        ],
         (("--json", "-", "--tile", "9", "--overlap", "1"), "--overlap: expected a share from 0"),
         (("--json", "-", "--tile", "9", "--suppressor", "nmms"), "suppressor: no 'nmms'"),
         (("--json", "-", "--device", "nowhere"), "--device: cannot compute on nowhere"),

@@ -6,6 +6,7 @@ nothing, such as white space of the header.
 """
 
 import json
+import math
 from functools import cache
 
 import torch
@@ -28,6 +29,7 @@ from postnms.runs.folder import (
     read_recipe,
 )
 from postnms.runs.loading import build_run_detector, load_detector, start_from
+from postnms.runs.thresholds import read_best_f1
 from postnms.training.optimizer import build_optimizer
 from postnms.training.report import TrainingReport
 from postnms.training.resume import resume_training
@@ -100,6 +102,13 @@ def read_provenance(path, undamaged):
     require(
         isinstance(after["resumed"], list) and isinstance(after["resumed"][-1], dict), "resumed"
     )
+
+
+def read_metrics(path, undamaged):
+    """Read the thresholds of a run; what was read are finite numbers."""
+    for best in read_best_f1(RunFolder(path.parent)).values():
+        values = [] if best is None else [best.score, best.f1, best.precision, best.recall]
+        require(all(map(math.isfinite, values)), "finite thresholds")
 
 
 def read_pictures(path, undamaged):

@@ -252,11 +252,16 @@ def write_parts(folder, recipe):
     optimizer = tiny_optimizer(model)
     generators = {"0.cpu": torch.Generator().manual_seed(5).get_state()}
     about = {"finished": 2, "recipe": recipe.model_dump(mode="json"), "data_digest": "0" * 64}
-    for name in ("labels", "provenance", "pictures", "log", "weights", "checkpoint"):
+    for name in ("labels", "provenance", "metrics", "pictures", "log", "weights", "checkpoint"):
         part = RunFolder(make(folder / name))
         for file in (part.recipe, part.provenance):
             shutil.copyfile(run_folder.root / file.name, file)
         write_json(part.labels, LABELS)
+    evaluated = RunFolder(folder / "metrics")
+    stored = {"score": 0.375, "f1": 0.5, "precision": 0.75, "recall": 0.375}
+    figures = {"nms": {"AP": 30.0}, "best_f1": {"nms": stored, "post_nms": None}}
+    write_json(evaluated.metrics, figures)
+    write_json(evaluated.evaluation, {"seed": 0, "recipe": recipe.model_dump(mode="json")})
     write_json(RunFolder(folder / "pictures").pictures, ["0.png", "1.png"])
     shutil.copyfile(run_folder.log, RunFolder(folder / "log").log)
     weights, checkpoint = (RunFolder(folder / name) for name in ("weights", "checkpoint"))

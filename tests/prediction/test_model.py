@@ -1,5 +1,8 @@
 """One object takes images of every kind, and gives the same result for the same pixels."""
 
+import dataclasses
+import json
+import shutil
 import threading
 
 import numpy as np
@@ -102,6 +105,58 @@ def test_the_least_score_counts(model):
     assert len(found) == int((every.scores >= least).sum()) < len(every)
 
 
+def test_auto_is_the_threshold_of_the_row_with_the_best_f1(trained_run, tmp_path):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    loaded = postnms.load(run)
+    every = {row: loaded.predict(ONE, row=row)[0] for row in loaded.rows}
+    middles = {row: float(np.median(found.scores)) for row, found in every.items()}
+    assert middles["nms"] != middles["post_nms"]
+    rest = {"f1": 0.5, "precision": 0.5, "recall": 0.5}
+    best_f1 = {row: {"score": score, **rest} for row, score in middles.items()}
+    write_json(run / "metrics.json", {"best_f1": best_f1})
+    loaded = postnms.load(run)
+    for row, middle in middles.items():
+        found = loaded.predict(ONE, row=row, min_score="auto")[0]
+        same(found, loaded.predict(ONE, row=row, min_score=middle)[0])
+        assert 0 < len(found) < len(every[row])
+    last = loaded.predict(ONE, min_score="auto")[0]
+    assert (last.row, len(last)) == (
+        "post_nms",
+        int((every["post_nms"].scores >= last.scores[-1]).sum()),
+    )
+    assert loaded.best_f1["nms"].score == middles["nms"]
+
+
+def test_the_evaluation_of_a_training_gives_the_thresholds(trained_run):
+    metrics = json.loads((trained_run / "metrics.json").read_text())["best_f1"]
+    loaded = postnms.load(trained_run)
+    assert list(metrics) == list(loaded.best_f1) == ["nms", "post_nms"]
+    for row, best in loaded.best_f1.items():
+        assert metrics[row] == (None if best is None else dataclasses.asdict(best))
+
+
+def test_without_a_threshold_auto_is_refused(trained_run, tmp_path, model):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    write_json(run / "metrics.json", {"best_f1": {"nms": None}})
+    loaded = postnms.load(run)
+    again = (
+        rf"^min_score: auto: {run} has no best F1 of post_nms .*; run 'postnms eval {run}' first$"
+    )
+    with pytest.raises(UserError, match=again):
+        loaded.predict(ONE, min_score="auto")
+    with pytest.raises(UserError, match="no detection of nms is right on the val split of the run"):
+        loaded.predict(ONE, row="nms", min_score="auto")
+    with pytest.raises(
+        UserError, match=r"^min_score: auto: the model has no run with a best F1 of"
+    ):
+        model.predict(ONE, min_score="auto")
+    # What is damaged does not matter until it is asked for.
+    (run / "metrics.json").write_text("{")
+    assert len(postnms.load(run).predict(ONE, min_score=0.0)) == 1
+    with pytest.raises(UserError, match=r"metrics.json: malformed JSON"):
+        postnms.load(run).predict(ONE, min_score="auto")
+
+
 def test_threads_share_a_model(model):
     """Eight calls at once give what one gives, and change neither weights nor buffers."""
     before = {name: value.clone() for name, value in model.detector.state_dict().items()}
@@ -157,11 +212,12 @@ def test_a_model_is_saved_and_read_again(trained_run, tmp_path):
         loaded.save_pretrained(saved)
     names = {path.name for path in saved.iterdir()}
     needed = {"recipe.json", "labels.json", "weights.safetensors", "pretrained.json"}
-    assert names == needed
+    assert names == needed | {"metrics.json"}
     for again in (Model.from_pretrained(saved), postnms.load(saved, device="cpu")):
         same(again.predict(ONE)[0], expected)
         assert again.categories == loaded.categories
         assert again.recipe == loaded.recipe
+        assert again.best_f1 == loaded.best_f1 != {}
 
 
 def test_a_model_is_not_saved_over_something_else(trained_run, tmp_path, model):
@@ -195,7 +251,7 @@ def test_a_repository_is_downloaded(trained_run, tmp_path, monkeypatch):
     same(loaded.predict(ONE)[0], postnms.load(trained_run).predict(ONE)[0])
     assert asked["name"] == "somebody/detector"
     assert (asked["revision"], asked["token"]) == ("v1", "secret")
-    assert "weights.safetensors" in asked["allow_patterns"]
+    assert {"weights.safetensors", "metrics.json"} <= set(asked["allow_patterns"])
 
     def refuse(name, **options):
         raise OSError("no\nnetwork")
@@ -222,6 +278,7 @@ def test_without_the_hub_package_its_name_is_said(monkeypatch):
         (lambda model: model.predict([PIXELS, 7]), r"^images\[1\]: .* a tensor, got int$"),
         (lambda model: model.predict([PIXELS * 1.0]), r"^images\[0\]: .*; divide by 255"),
         (lambda model: model.predict(ONE, row="best"), "^row: .* nms, post_nms, got 'best'$"),
+        (lambda model: model.predict(ONE, min_score="0.3"), "^min_score: .* or 'auto', got '0.3'$"),
         (lambda model: model.predict(ONE, batch_size=0), "^batch_size: expected at least 1, got 0"),
         (lambda model: Model(model.detector, ["a"]), "^classes: .* names of 3 classes, got 1$"),
         (lambda model: postnms.load("nowhere"), "^nowhere: no such folder"),

@@ -58,6 +58,7 @@ OPTIONS = {
     "fusion": "--fusion",
     "only": "--only",
     "out": "--out",
+    "min_score": "--min-score",
     "overlap": "--overlap",
     "page": "--page",
     "row": "--row",

@@ -1,7 +1,8 @@
 """``postnms predict``: detect objects in a user's images."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,8 @@ from postnms.errors import UserError
 if TYPE_CHECKING:
     from postnms.data.image_files import FoundImages
     from postnms.inference.image_files import Predicted
+    from postnms.prediction import Model
+    from postnms.prediction.min_scores import MinScoreInput
     from postnms.recipes import Recipe
 
 Images = Annotated[
@@ -44,12 +47,12 @@ Both = Annotated[
     bool, typer.Option("--both", help="Draw all rows side by side: plain NMS and the stage.")
 ]
 MinScore = Annotated[
-    float,
+    str,
     typer.Option(
         "--min-score",
-        min=0,
-        max=1,
-        help="What scores less is not drawn, and not in JSON, CSV and YOLO text.",
+        metavar="SCORE|auto",
+        help="What scores less is not drawn, and not in JSON, CSV and YOLO text. auto: the score "
+        "of each row with the best F1 on the run's val split.",
     ),
 ]
 Tile = Annotated[
@@ -82,7 +85,7 @@ def predict(
     formats: Formats = None,
     row: Row = None,
     both: Both = False,
-    min_score: MinScore = 0.3,
+    min_score: MinScore = "0.3",
     tile: Tile = None,
     overlap: Overlap = 0.2,
     suppressor: Joining = "nms",
@@ -96,6 +99,7 @@ def predict(
     from postnms.data.image_files import MAX_PIXELS
     from postnms.inference.exports import Exports
     from postnms.inference.image_files import Drawing
+    from postnms.inference.least_scores import least_score
     from postnms.inference.tiles import Tiling
     from postnms.prediction import load
     from postnms.runs.folder import RunFolder, read_recipe
@@ -104,7 +108,8 @@ def predict(
         raise UserError("name a folder for pictures and results, or pass --json -", argument="out")
     if formats and folder is None:
         raise UserError("expected --out, the folder to write to, too", argument="formats")
-    exports = Exports(formats or (), min_score)
+    least = _read_min_score(min_score)
+    exports = Exports(formats or ())
     # Only JSON goes to standard output if it is asked for there.
     tell = (lambda text: print(visible(text), file=sys.stderr)) if json_to == "-" else say
     source = RunFolder(run)
@@ -113,13 +118,15 @@ def predict(
     model = load(run, device=device)
     tiling = None if tile is None else Tiling(tile, overlap, suppressor)
     chosen, pixels = model.chosen_row(row), max_pixels or MAX_PIXELS
-    job = PredictionJob(model, recipe, found.paths, chosen, min_score, tiling, pixels)
+    scores = _scores_of_rows(model, least, [chosen] if folder is None else model.rows, tell)
+    least_of_chosen = least_score(scores, chosen)
+    job = PredictionJob(model, recipe, found.paths, chosen, least_of_chosen, tiling, pixels)
     with json_lines_to(json_to) as stream:
         if folder is None:
             unread = job.print_only(stream)
         else:
-            weights, drawing = source.newest_weights, Drawing(both, min_score)
-            done = job.write(folder, weights, drawing, exports, stream)
+            weights, drawing = source.newest_weights, Drawing(both, scores)
+            done = job.write(folder, weights, drawing, replace(exports, min_score=scores), stream)
             unread = done.unread
             tell(_summary(folder, len(found.paths), done))
             limit = model.detector.network.max_detections
@@ -160,6 +167,35 @@ def _find(
     if not paths:
         raise UserError(f"{data}: split {split or 'val'}: expected at least one image, got none")
     return FoundImages(paths, Counter())
+
+
+def _read_min_score(text: str) -> "MinScoreInput":
+    """Return the value of ``--min-score``. Raises UserError if it is neither of the two."""
+    from postnms.prediction.min_scores import AUTO
+
+    if text == AUTO:
+        return AUTO
+    try:
+        least = float(text)
+    except ValueError:
+        least = -1.0
+    if not 0 <= least <= 1:
+        raise UserError(
+            f"expected a number from 0 to 1 or {AUTO}, got {text}", argument="min_score"
+        )
+    return least
+
+
+def _scores_of_rows(
+    model: "Model", least: "MinScoreInput", rows: Sequence[str], tell: Callable[[str], None]
+) -> "float | dict[str, float]":
+    """Return the least score as a number, or one for each row if it is ``auto``, and say these."""
+    if not isinstance(least, str):
+        return least
+    scores = {row: model.chosen_min_score(least, row) for row in rows}
+    told = ", ".join(f"{row} {score:.3f}" for row, score in scores.items())
+    tell(f"least scores, with the best F1 on val: {told}")
+    return scores
 
 
 def _summary(folder: Path, count: int, predicted: "Predicted") -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from postnms.data.dataset import Category
 from postnms.errors import UserError, shown
 from postnms.files.atomic import atomic_path, write_text
+from postnms.inference.least_scores import MinScore, least_score
 from postnms.inference.records import COLUMNS, records_of, yolo_text
 
 Line = Mapping[str, Any]
@@ -34,7 +35,7 @@ class Exports:
     ``detections_ROW.csv``, a line for each detection. ``yolo``: ``labels_ROW/NAME.txt`` for each
     picture ``NAME.png``, and ``classes.txt``.
     """
-    min_score: float = 0.0
+    min_score: MinScore = 0.0
     """Detections that score less are not in ``csv`` and ``yolo``."""
 
     def __post_init__(self) -> None:
@@ -74,18 +75,20 @@ class Exports:
     def _write_csv(
         self, path: Path, row: str, lines: Iterator[Line], categories: Sequence[Category]
     ) -> None:
+        least = least_score(self.min_score, row)
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as f:
             writer = csv.writer(f, lineterminator="\n")
             writer.writerow(["image_id", "file_name", *COLUMNS])
             for line in lines:
-                for record in detections_of(line, row, categories, self.min_score):
+                for record in detections_of(line, row, categories, least):
                     writer.writerow([line["id"], line["file_name"], *record.values()])
 
     def _write_yolo(
         self, folder: Path, row: str, lines: Iterator[Line], categories: Sequence[Category]
     ) -> None:
+        least = least_score(self.min_score, row)
         for line in lines:
-            boxes, scores, labels = _columns_of(line, row, categories, self.min_score)
+            boxes, scores, labels = _columns_of(line, row, categories, least)
             text = yolo_text(boxes, scores, labels, (line["height"], line["width"]))
             write_text(folder / f"{Path(line['picture']).stem}.txt", text)
 

@@ -23,6 +23,7 @@ from postnms.files.atomic import write_json
 from postnms.files.folders import own_folder
 from postnms.inference.exports import ONLY_RESULTS, Exports
 from postnms.inference.journal import CUT, MARKER, Journal
+from postnms.inference.least_scores import MinScore, least_score
 from postnms.inference.pictures import draw_detections
 from postnms.inference.reading import ReadImage, read_files
 from postnms.inference.tiles import Tiling, detect_tiled
@@ -38,7 +39,7 @@ class Drawing:
 
     both: bool = False
     """True: draw all rows side by side. False: draw the last row alone."""
-    min_score: float = 0.3
+    min_score: MinScore = 0.3
     """Detections that score less are not drawn. They are in the results."""
 
 
@@ -100,7 +101,8 @@ class _Predictor:
     def _draw(self, image: Image.Image, rows: Rows, path: Path) -> None:
         names = [category.name for category in self.categories]
         panels = [
-            draw_detections(image, row, names, self.drawing.min_score) for row in rows.values()
+            draw_detections(image, found, names, least_score(self.drawing.min_score, row))
+            for row, found in rows.items()
         ]
         titles = [ROW_TITLES[row] for row in rows]
         save_picture(side_by_side(panels, titles) if self.drawing.both else panels[-1], path)

@@ -1,6 +1,7 @@
 """The one object to predict with: a detector, its classes, and how images are prepared for it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -15,14 +16,17 @@ from postnms.data.transforms import InputSize
 from postnms.detectors import Detector
 from postnms.distributed.processes import chosen_device
 from postnms.errors import UserError, shown
+from postnms.evaluation.results import BestF1
 from postnms.inference.tiles import Tiling, detect_tiled
 from postnms.inference.whole_images import Rows, detect_images
 from postnms.prediction.inputs import ImageInput, Source, sources_of
+from postnms.prediction.min_scores import AUTO, MinScoreInput, resolve_min_score
 from postnms.prediction.prediction import Prediction
 from postnms.prediction.pretrained import fetch_pretrained, write_pretrained
 from postnms.recipes import Recipe
 from postnms.runs.folder import RunFolder, read_categories, read_recipe
 from postnms.runs.loading import load_detector
+from postnms.runs.thresholds import read_best_f1
 from postnms.structures import Detections
 from postnms.suppression.protocol import Suppressor
 
@@ -75,6 +79,16 @@ class Model:
         self.categories = categories
         self.input_size = input_size
         self.recipe = recipe
+        self._folder: RunFolder | None = None
+
+    @cached_property
+    def best_f1(self) -> Mapping[str, BestF1 | None]:
+        """The score threshold with the best F1 on the val split of the run, by row.
+
+        It is read when it is first asked for. It is empty for a model without a run, else see
+        :func:`postnms.runs.thresholds.read_best_f1`.
+        """
+        return {} if self._folder is None else read_best_f1(self._folder)
 
     @property
     def names(self) -> list[str]:
@@ -101,7 +115,7 @@ class Model:
         images: ImageInput | Iterable[ImageInput],
         *,
         row: str | None = None,
-        min_score: float = 0.0,
+        min_score: MinScoreInput = 0.0,
         batch_size: int = 8,
         tile: int | None = None,
         overlap: float = 0.2,
@@ -117,7 +131,8 @@ class Model:
                 Arrays and tensors are RGB, uint8 or float in [0, 1].
             row: which result of the detector to give, one of :attr:`rows`. None: the last one,
                 which is that of the stage if there is a stage.
-            min_score: detections that score less are left out.
+            min_score: detections that score less are left out. ``"auto"``: the score of the row
+                with the best F1 on the val split, see :attr:`best_f1`.
             batch_size: largest number of images, or of tiles, in one forward pass. It does not
                 change the result.
             tile: side in pixels of square tiles in which larger images are looked at, so that small
@@ -157,13 +172,14 @@ class Model:
         sources: Sequence[Source],
         *,
         row: str | None = None,
-        min_score: float = 0.0,
+        min_score: MinScoreInput = 0.0,
         batch_size: int = 8,
         tiling: Tiling | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Iterator[Prediction]:
         """Yield the prediction of each image, see :meth:`predict`. One batch is read at a time."""
         row = self.chosen_row(row)
+        least = self.chosen_min_score(min_score, row)
         if type(batch_size) is not int or batch_size < 1:
             raise UserError(f"expected at least 1, got {shown(batch_size)}", argument="batch_size")
         for start in range(0, len(sources), batch_size):
@@ -171,7 +187,7 @@ class Model:
             pictures = [source.read(max_pixels) for source in some]
             every = self._detect(pictures, tiling, batch_size)
             for source, image, rows in zip(some, pictures, every, strict=True):
-                yield self._prediction(source, image, rows[row], row, min_score)
+                yield self._prediction(source, image, rows[row], row, least)
 
     def chosen_row(self, row: str | None) -> str:
         """Return the name of a row of this model. None: the last one.
@@ -186,11 +202,21 @@ class Model:
             )
         return row
 
+    def chosen_min_score(self, min_score: MinScoreInput, row: str) -> float:
+        """Return a least score as a number: for ``"auto"`` that with the best F1 of a row.
+
+        Raises UserError if there is none, or if the least score is another text.
+        """
+        folder = None if self._folder is None else self._folder.root
+        best_f1 = self.best_f1 if min_score == AUTO else {}
+        return resolve_min_score(min_score, row, best_f1, folder)
+
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write recipe, classes and weights, so that ``load`` and ``from_pretrained`` read them.
 
-        The folder has the form of a run folder: ``recipe.json``, ``labels.json`` and
-        ``weights.safetensors``. It can be uploaded to the Hugging Face hub as it is.
+        The folder has the form of a run folder: ``recipe.json``, ``labels.json``,
+        ``weights.safetensors``, and ``metrics.json`` with :attr:`best_f1` alone. It can be uploaded
+        to the Hugging Face hub as it is.
 
         Args:
             folder: a new or an empty folder, or one that this method has written, whose files are
@@ -199,7 +225,7 @@ class Model:
         Raises:
             UserError: the folder holds other files, or the model has no recipe.
         """
-        write_pretrained(Path(folder), self.detector, self.categories, self.recipe)
+        write_pretrained(Path(folder), self.detector, self.categories, self.recipe, self.best_f1)
 
     @classmethod
     def from_pretrained(
@@ -229,7 +255,9 @@ class Model:
         detector = load_detector(folder, recipe, chosen_device(device))
         categories = read_categories(folder)
         size = recipe.detector.input_size
-        return cls(detector, categories, input_size=size, recipe=recipe)
+        model = cls(detector, categories, input_size=size, recipe=recipe)
+        model._folder = folder
+        return model
 
     def _detect(
         self, pictures: Sequence[Image.Image], tiling: Tiling | None, batch_size: int

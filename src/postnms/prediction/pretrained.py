@@ -12,6 +12,7 @@ from typing import Any
 from postnms.data.dataset import Category
 from postnms.detectors import Detector
 from postnms.errors import UserError
+from postnms.evaluation.results import BestF1, Evaluation
 from postnms.files.atomic import write_json
 from postnms.files.folders import Marker, own_folder
 from postnms.files.tensor_files import save_tensors
@@ -24,7 +25,11 @@ PRETRAINED = Marker("pretrained.json", ("library", "version"))
 
 
 def write_pretrained(
-    root: Path, detector: Detector, categories: Sequence[Category], recipe: Recipe | None
+    root: Path,
+    detector: Detector,
+    categories: Sequence[Category],
+    recipe: Recipe | None,
+    best_f1: Mapping[str, BestF1 | None],
 ) -> None:
     """Write a model to a folder, see :meth:`postnms.Model.save_pretrained`."""
     if recipe is None:
@@ -39,6 +44,7 @@ def write_pretrained(
         write_json(folder.recipe, recipe.model_dump(mode="json"))
         write_json(folder.labels, labels_of(categories))
         save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
+        write_json(folder.metrics, Evaluation({}, best_f1=best_f1).to_json())
 
 
 def fetch_pretrained(
@@ -62,7 +68,7 @@ def fetch_pretrained(
             f"{name}: no such folder; to download a repository of this name, "
             "install huggingface_hub: pip install postnms[hub]"
         ) from error
-    files = ["recipe.json", "labels.json", "weights.safetensors"]
+    files = ["recipe.json", "labels.json", "weights.safetensors", "metrics.json"]
     try:
         return Path(
             huggingface_hub.snapshot_download(
