@@ -16,7 +16,9 @@ from postnms.evaluation.results import ClassFigures, Evaluation, Gain
 def test_the_table_names_its_rows_in_a_narrow_terminal(columns):
     shown = io.StringIO()
     rows = {row: dict.fromkeys(FIGURES, 12.3) for row in ("nms", "post_nms")}
-    print_evaluation(Evaluation(rows, Gain(None)), Console(file=shown, width=int(columns)))
+    print_evaluation(
+        Evaluation(rows, {"post_nms": Gain(None)}), Console(file=shown, width=int(columns))
+    )
     first_words = [line.split()[0] for line in shown.getvalue().splitlines()]
     assert first_words == ["row", "nms", "post_nms"]
 
@@ -25,7 +27,7 @@ def test_many_classes_are_counted_and_few_are_all_shown():
     for count in (2, 25):
         classes = tuple(ClassFigures(f"class\x1b{i}", 10.0 + i, None) for i in range(count))
         shown = io.StringIO()
-        evaluation = Evaluation({}, None, {"nms": classes, "post_nms": classes})
+        evaluation = Evaluation({}, {}, {"nms": classes, "post_nms": classes})
         print_classes(evaluation, Console(file=shown, width=80))
         lines = shown.getvalue().splitlines()
         assert " ".join(lines[0].split()) == "class nms AP nms AP50 post_nms AP post_nms AP50"

@@ -20,6 +20,7 @@ from postnms.experiments.plan import make_plan
 from postnms.files.state_dicts import load_weights, read_state_dict
 from postnms.files.tensor_files import load_tensors
 from postnms.recipes import Recipe, open_recipe, write_recipe
+from postnms.runs import checkpoints
 from postnms.runs.checkpoints import own_state
 from postnms.runs.folder import (
     RunFolder,
@@ -158,8 +159,9 @@ def resume(path, undamaged, model, optimizer, categories):
     digest = tensors_of(undamaged)[1]["data_digest"]
     schedule = schedule_of(recipe.training, 3)
     trained = Trained(model, model, optimizer)
+    checkpoint = checkpoints.read_checkpoint(folder)
     finished = resume_training(
-        recipe, digest, schedule, folder, categories, trained, get_accelerator()
+        checkpoint, recipe, digest, schedule, folder, categories, trained, get_accelerator()
     )
     generator = torch.get_rng_state()
     torch.set_rng_state(before)

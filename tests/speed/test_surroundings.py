@@ -95,8 +95,8 @@ def test_an_evaluation_has_two_rows_of_which_the_second_is_better(tmp_path):
     assert 5 < evaluation.rows["nms"]["AP"] < evaluation.rows["post_nms"]["AP"] < 95
     annotations, plain, resampled = (piece.call for piece in evaluation_pieces(SMALL, tmp_path))
     assert len(annotations().image) == SMALL.images * made_data.OBJECTS
-    assert plain().gain.low is None
-    assert resampled().gain.low is not None
+    assert plain().gains["post_nms"].low is None
+    assert resampled().gains["post_nms"].low is not None
 
 
 def test_pictures_are_read_and_the_limit_decodes_the_same_files(tmp_path, monkeypatch):

@@ -50,6 +50,16 @@ def test_the_suppressor_sees_all_candidates_as_the_stage_judges_them(suppressor)
         )
 
 
+def test_gradients_do_not_reach_the_suppressor():
+    """Evaluation mode does not ask for ``torch.no_grad``."""
+    stage = moving(suppressor="soft_nms_linear")
+    clusters = cluster(found(), LOOSE)
+    rows = stage.rows(features(), SIZES, clusters, 6)
+    assert not rows[SOFT].scores.requires_grad
+    columns = stage.judge(features(), SIZES, clusters)
+    assert not any(column.requires_grad for column in columns.values())
+
+
 @torch.no_grad()
 def test_the_papers_result_does_not_depend_on_the_suppressor():
     stage = moving(suppressor="soft_nms_linear")

@@ -119,10 +119,9 @@ class Judged:
 
     def candidates(self) -> Candidates:
         """Return all candidates with new boxes and scores, for suppression."""
-        count = len(self.moved)
-        return judge_alone(
-            self.looked.candidates, self.moved, self.objectness[:count], self.config.fuse
-        )
+        # Candidates are constants. No gradient goes through suppression.
+        moved, objectness = self.moved.detach(), self.objectness[: len(self.moved)].detach()
+        return judge_alone(self.looked.candidates, moved, objectness, self.config.fuse)
 
     def columns(self) -> dict[str, Tensor]:
         """Return it as extra columns of the candidates, all of which have been looked at."""
@@ -130,7 +129,8 @@ class Judged:
         of_clusters = torch.cat([self._of_clusters(), own[self.looked.kept :]])
         values = {REFINED: self.moved, OBJECTNESS: own, CLUSTER_OBJECTNESS: of_clusters}
         rows = self.looked.rows
-        return {name: value.index_copy(0, rows, value) for name, value in values.items()}
+        constants = {name: value.detach() for name, value in values.items()}
+        return {name: value.index_copy(0, rows, value) for name, value in constants.items()}
 
     def _of_clusters(self) -> Tensor:
         """Return s_clu of each kept key: (d,)."""
