@@ -145,8 +145,7 @@ def match_results(
     """
     objects = _read_objects(truth)
     num_images, num_classes = len(truth.images), len(truth.content["categories"])
-    is_read = isinstance(results, ResultColumns)
-    counted = _count_results(results if is_read else read_results(truth, results), num_images)
+    counted = _count_results(read_results(truth, results), num_images)
     taken, verdicts = _match_counted(objects, counted, num_images, thresholds)
     return Matching(objects, counted, taken, verdicts, num_images, num_classes)
 
@@ -192,10 +191,12 @@ def images_over_limit(results: Sequence[Result] | ResultColumns) -> int:
     These are images with more than :data:`MAX_DETECTIONS` results of one class.
     """
     if isinstance(results, ResultColumns):
-        pairs = zip(results.image.tolist(), results.label.tolist(), strict=True)
-    else:
-        pairs = ((entry["image_id"], entry["category_id"]) for entry in results)
-    return len({image for (image, _), count in Counter(pairs).items() if count > MAX_DETECTIONS})
+        num_classes = max(len(results.category_ids), 1)
+        groups = results.image * num_classes + results.label
+        groups, counts = np.unique(groups, return_counts=True)
+        return len(np.unique(groups[counts > MAX_DETECTIONS] // num_classes))
+    pairs = Counter((entry["image_id"], entry["category_id"]) for entry in results)
+    return len({image for (image, _), count in pairs.items() if count > MAX_DETECTIONS})
 
 
 def closest_objects(matching: Matching) -> tuple[Closest, Closest]:

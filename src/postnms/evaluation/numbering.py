@@ -70,18 +70,21 @@ def number_entries(
         raise ValueError(f"{name}: expected image ids of the truth, got {shown(stranger)}")
     label = np.array([categories[entry["category_id"]] for entry in entries], np.int64)
     boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    check_boxes(name, boxes)
+    return NumberedEntries(image, label, boxes)
+
+
+def check_boxes(name: str, boxes: NDArray[np.float64]) -> None:
+    """Raise ValueError unless boxes (N, 4) are finite and have sides of at least 0."""
     wrong = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
     if wrong.any():
         raise ValueError(
             f"{name}: expected boxes of finite numbers with sides >= 0, "
             f"got {boxes[wrong][0].tolist()}"
         )
-    return NumberedEntries(image, label, boxes)
 
 
-def read_scores(entries: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-    """Return the scores of results, (N,). Raise ValueError unless all are finite."""
-    scores = np.array([entry["score"] for entry in entries], np.float64)
+def check_scores(scores: NDArray[np.float64]) -> None:
+    """Raise ValueError unless all scores of results are finite."""
     if not np.isfinite(scores).all():
         raise ValueError(f"results: expected finite scores, got {scores[~np.isfinite(scores)][0]}")
-    return scores
