@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from postnms.data.dataset import Category, ImageId, Truth
-from postnms.errors import shown
 from postnms.evaluation.numbering import (
     category_positions,
     check_boxes,
     check_scores,
     image_positions,
     number_entries,
+    renumber,
 )
 from postnms.evaluation.results import Result, as_result_boxes, as_result_scores
 from postnms.structures import Detections
@@ -139,34 +139,16 @@ def read_results(truth: Truth, results: Sequence[Result] | ResultColumns) -> Res
     """
     images, categories = image_positions(truth), category_positions(truth)
     if isinstance(results, ResultColumns):
-        return _renumbered(results, images, categories)
+        known, image, label = renumber(
+            "results", results.image, results.label, results.image_ids, results.category_ids, truth
+        )
+        boxes, scores = results.boxes[known], results.scores[known]
+        return ResultColumns(tuple(images), tuple(categories), image, label, boxes, scores)
     known = [entry for entry in results if entry["category_id"] in categories]
     numbered = number_entries("results", known, images, categories)
     scores = np.array([entry["score"] for entry in known], np.float64)
     return ResultColumns(
         tuple(images), tuple(categories), numbered.image, numbered.label, numbered.boxes, scores
-    )
-
-
-def _renumbered(
-    results: ResultColumns, images: dict[ImageId, int], categories: dict[int, int]
-) -> ResultColumns:
-    """Return results with other positions of their images and classes, those of known classes."""
-    label_of = np.array([categories.get(own, -1) for own in results.category_ids], np.int64)
-    image_of = np.array([images.get(own, -1) for own in results.image_ids], np.int64)
-    label = label_of[results.label]
-    known = label >= 0
-    image = image_of[results.image[known]]
-    if (image < 0).any():
-        stranger = results.image_ids[int(results.image[known][image < 0][0])]
-        raise ValueError(f"results: expected image ids of the truth, got {shown(stranger)}")
-    return ResultColumns(
-        tuple(images),
-        tuple(categories),
-        image,
-        label[known],
-        results.boxes[known],
-        results.scores[known],
     )
 
 

@@ -20,10 +20,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from postnms.data.columns import ObjectColumns, columns_of
 from postnms.data.dataset import Truth
 from postnms.evaluation.columns import ResultColumns, read_results
 from postnms.evaluation.matching_kernels import IGNORED, RIGHT, closest, match_groups
-from postnms.evaluation.numbering import category_positions, image_positions, number_entries
+from postnms.evaluation.numbering import (
+    category_positions,
+    check_boxes,
+    image_positions,
+    number_entries,
+    renumber,
+)
 from postnms.evaluation.results import Result
 from postnms.ops.threads import Range, share, split
 
@@ -226,6 +233,15 @@ def closest_objects(matching: Matching) -> tuple[Closest, Closest]:
 
 def _read_objects(truth: Truth) -> Objects:
     """Return the annotations of the classes that the truth lists, as columns."""
+    columns = columns_of(truth.annotations, ObjectColumns)
+    if columns is not None:
+        known, image, label = renumber(
+            "annotations", columns.image, columns.category, columns.image_ids,
+            columns.category_ids, truth,
+        )  # fmt: skip
+        boxes = columns.boxes[known]
+        check_boxes("annotations", boxes)
+        return Objects(image, label, boxes, columns.area[known], columns.crowd[known])
     labels = category_positions(truth)
     annotations = [entry for entry in truth.annotations if entry["category_id"] in labels]
     numbered = number_entries("annotations", annotations, image_positions(truth), labels)
