@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postnms.errors import MOST_SHOWN, UserError, shown, shown_name, shown_path
@@ -44,6 +44,7 @@ def test_usual_values_are_shown_as_they_are(value):
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_names_are_shown_as_they_are_unless_they_are_odd(name):
     text = shown_name(name)
     assert text == name or (text == shown(name) and not (name and name.isprintable()))

@@ -1,7 +1,7 @@
 """Columns of ids and texts give back exactly what went in."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postnms.data.ids import Ids, Texts
@@ -12,6 +12,7 @@ ids = st.lists(st.one_of(whole, st.text(), st.none()))
 
 
 @given(texts)
+@settings(deadline=None)
 def test_texts_come_back(given_texts):
     column = Texts.of(given_texts)
     assert list(column) == given_texts
@@ -21,6 +22,7 @@ def test_texts_come_back(given_texts):
 
 
 @given(st.one_of(ids, st.lists(st.integers(-5, 5))))
+@settings(deadline=None)
 def test_ids_come_back_with_their_types(given_ids):
     column = Ids.of(given_ids)
     for found in (list(column), column[:], [column[row] for row in range(len(column))]):

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from torch import nn
@@ -24,6 +24,7 @@ from postnms.suppression.registry import get_suppressor
 @given(
     st.integers(1, 400), st.integers(1, 400), st.integers(1, 150), st.sampled_from([0, 0.2, 0.5])
 )
+@settings(deadline=None)
 def test_tiles_cover_the_image_and_overlap_enough(width, height, tile, overlap):
     tiles = Tiling(tile, overlap).tiles(width, height)
     for axis, length in ((0, width), (1, height)):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postnms.ops import threads
@@ -23,6 +23,7 @@ def three(monkeypatch):
 
 
 @given(count=st.integers(0, 100), number=st.integers(1, 40))
+@settings(deadline=None)
 def test_ranges_follow_each_other_and_none_is_empty(count, number):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: number)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postnms.errors import UserError
@@ -82,6 +82,7 @@ def test_lengths_in_epochs():
 
 
 @given(st.integers(1, 100), st.integers(1, 1000))
+@settings(deadline=None)
 def test_a_length_is_never_0_iterations(epochs, per_epoch):
     assert in_iterations(f"{epochs} epochs", per_epoch) == epochs * per_epoch
     assert in_iterations("0.001 epochs", per_epoch) == 1

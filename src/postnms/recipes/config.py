@@ -112,7 +112,10 @@ class EvaluationConfig(Config):
     batch_size: Positive = 8
     """Number of images in one forward pass."""
     bootstrap: Count = 1000
-    """Number of resamples of the images for the interval of the gain; 0: no interval."""
+    """Number of resamples of the images for the interval of the gain; 0: no interval.
+
+    Only the last evaluation of a training has intervals. The earlier ones draw no resamples.
+    """
 
 
 class Recipe(Config):
