@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from postnms.candidate_files.writer import CandidateWriter
+from postnms.data.columns import Entries, ImageColumns, ObjectColumns
 from postnms.data.dataset import Category, Truth
+from postnms.data.ids import Ids, Texts
+from postnms.evaluation.columns import ResultColumns
 from postnms.structures import Candidates
 
 SIDE = 640
@@ -42,6 +44,10 @@ class Scenes:
     """(m,) 0..K-1."""
     boxes: NDArray[np.float64]
     """(m, 4) x, y, width, height, in pixels."""
+
+    def as_lists(self) -> dict[str, Any]:
+        """Return COCO's dict of the truth with new lists of dicts, as other libraries take it."""
+        return {name: [dict(entry) for entry in of] for name, of in self.truth.content.items()}
 
 
 @dataclass(frozen=True)
@@ -72,23 +78,23 @@ def make_scenes(images: int, objects: int, classes: int, seed: int) -> Scenes:
     boxes = np.concatenate([corner, sides], axis=1).round(2)
     crowd = random.uniform(size=objects) < CROWD_SHARE
     area = boxes[:, 2] * boxes[:, 3] * random.uniform(0.5, 1, objects)
-    columns = (image.tolist(), label.tolist(), boxes.tolist(), area.tolist(), crowd.tolist())
-    annotations = [
-        {
-            "id": number + 1,
-            "image_id": i + 1,
-            "category_id": k + 1,
-            "bbox": box,
-            "area": size,
-            "iscrowd": int(is_crowd),
-        }
-        for number, (i, k, box, size, is_crowd) in enumerate(zip(*columns, strict=True))
-    ]
+    ids = Ids.of(range(1, images + 1))
+    names = Texts.of(f"{i}.jpg" for i in range(images))
+    columns = ObjectColumns(
+        ids,
+        tuple(range(1, classes + 1)),
+        image.astype(np.int32),
+        label.astype(np.int32),
+        boxes,
+        area,
+        crowd,
+        Ids.of(range(1, objects + 1)),
+    )
     categories = tuple(Category(k + 1, f"class {k}") for k in range(classes))
     content = {
-        "images": [{"id": i + 1, "height": SIDE, "width": SIDE} for i in range(images)],
+        "images": Entries(ImageColumns(ids, names, np.full((images, 2), SIDE, np.int32))),
         "categories": [vars(category) for category in categories],
-        "annotations": annotations,
+        "annotations": Entries(columns),
     }
     return Scenes(Truth(categories, content, "random truth"), image, label, boxes)
 
@@ -133,6 +139,14 @@ def load_boxes(path: Path) -> Boxes:
         return Boxes(**columns)
 
 
+def as_columns(boxes: Boxes, scenes: Scenes) -> ResultColumns:
+    """Return boxes as the columns of the results that :func:`as_dicts` returns."""
+    scores = np.array([float(f"{score:.9g}") for score in boxes.scores], np.float64)
+    image_ids = range(1, len(scenes.truth.images) + 1)
+    category_ids = range(1, len(scenes.truth.categories) + 1)
+    return ResultColumns(image_ids, category_ids, boxes.image, boxes.label, boxes.boxes, scores)
+
+
 def as_dicts(boxes: Boxes) -> list[dict[str, Any]]:
     """Return boxes as COCO results, with the image and category ids of :func:`make_scenes`."""
     # All results of an image and a class share its id, as those of a detector do.
@@ -157,6 +171,9 @@ def as_dicts(boxes: Boxes) -> list[dict[str, Any]]:
 
 def write_candidates(path: Path, scenes: Scenes, each: int, spread: float, seed: int) -> None:
     """Write a file of ``each`` candidates an image, with the extra columns that suppressors use."""
+    # An evaluation does without the import, which would count as its memory.
+    from postnms.candidate_files.writer import CandidateWriter
+
     found = make_boxes(scenes, each, spread, seed)
     images = len(scenes.truth.images)
     generator = torch.Generator().manual_seed(seed)

@@ -5,7 +5,8 @@
 Truth, results and candidates are random (``coco_sized.py``): 5,000 images, 36,000 objects of 80
 classes, 100 detections an image in each of two rows, 1,000 candidates an image. The parts are:
 
-- ``rows``: ``evaluate_rows`` of two rows of results, with and without 1,000 resamples.
+- ``rows``: ``evaluate_rows`` of two rows of results, with and without 1,000 resamples. Truth and
+  results are columns, as they are in an evaluation of a detector.
 - ``peers``: the 12 figures of one row, beside pycocotools, faster-coco-eval and, where it is
   installed, hotcoco.
 - ``compare``: ``compare`` of all suppressors on the candidates, with and without resamples.
@@ -13,12 +14,11 @@ classes, 100 detections an image in each of two rows, 1,000 candidates an image.
 
 Each measurement is a process of its own, whose peak memory counts, results and libraries included.
 Peers alternate in one process, and their medians count. ``--before FOLDER`` measures the same with
-the library of another checkout, in turns with this one.
+the library of another checkout that has the same classes of columns, in turns with this one.
 """
 
 import argparse
 import contextlib
-import copy
 import importlib
 import io
 import json
@@ -37,6 +37,7 @@ import torch
 
 from coco_sized import (
     Scenes,
+    as_columns,
     as_dicts,
     load_boxes,
     make_boxes,
@@ -89,9 +90,10 @@ def write_data(given: argparse.Namespace) -> None:
 
 def measure_rows(given: argparse.Namespace) -> dict[str, float]:
     scenes = scenes_of(given)
-    rows = {name: as_dicts(load_boxes(given.folder / f"{name}.npz")) for name in SPREADS}
+    rows = {name: as_columns(load_boxes(given.folder / f"{name}.npz"), scenes) for name in SPREADS}
     # Kernels are compiled once for all processes, and are then loaded from the cache.
-    evaluate_rows(scenes.truth, {name: row[:1000] for name, row in rows.items()}, bootstrap=1)
+    few = {name: list(row.dicts(slice(1000))) for name, row in rows.items()}
+    evaluate_rows(scenes.truth, few, bootstrap=1)
     before = peak()
     alone = timed(lambda: evaluate_rows(scenes.truth, rows, bootstrap=0))
     begin = time.process_time()
@@ -173,7 +175,7 @@ def by_pycocotools(scenes: Scenes, results: list[dict]) -> np.ndarray:
 
     with contextlib.redirect_stdout(io.StringIO()):
         reference = pycocotools.coco.COCO()
-        reference.dataset = copy.deepcopy(scenes.truth.content)
+        reference.dataset = scenes.as_lists()
         reference.createIndex()
         # It adds fields to the entries, so it gets entries of its own.
         found = reference.loadRes([dict(entry) for entry in results])
@@ -184,7 +186,7 @@ def by_pycocotools(scenes: Scenes, results: list[dict]) -> np.ndarray:
 def by_faster_coco_eval(scenes: Scenes, results: list[dict]) -> np.ndarray:
     import faster_coco_eval
 
-    reference = faster_coco_eval.COCO(copy.deepcopy(scenes.truth.content))
+    reference = faster_coco_eval.COCO(scenes.as_lists())
     found = reference.loadRes([dict(entry) for entry in results])
     return evaluated(
         faster_coco_eval.COCOeval_faster(
@@ -195,7 +197,7 @@ def by_faster_coco_eval(scenes: Scenes, results: list[dict]) -> np.ndarray:
 
 def by_hotcoco(hotcoco, scenes: Scenes, results: list[dict]) -> np.ndarray:
     with contextlib.redirect_stdout(io.StringIO()):
-        reference = hotcoco.COCO(scenes.truth.content)
+        reference = hotcoco.COCO(scenes.as_lists())
         return evaluated(hotcoco.COCOeval(reference, reference.load_res(results), "bbox"))
 
 

@@ -26,6 +26,7 @@ IN_SDIST = (
     "tests/support/oracles.py",
     "benchmarks/suppressors.py",
     "src/postnms/__init__.pyi",
+    "src/postnms/data/__init__.pyi",
     "src/postnms/py.typed",
 )
 """Files that the sdist must have, one of each kind."""
@@ -35,7 +36,7 @@ from pathlib import Path
 import postnms
 root = Path(postnms.__file__).parent
 assert root.is_relative_to(sys.argv[1]), root
-assert (root / "py.typed").is_file() and (root / "__init__.pyi").is_file()
+assert all((root / name).is_file() for name in ("py.typed", "__init__.pyi", "data/__init__.pyi"))
 for module in pkgutil.walk_packages([str(root)], "postnms."):
     if not module.name.endswith("__main__") and "triton" not in module.name:
         importlib.import_module(module.name)

@@ -69,3 +69,13 @@ def test_importing_is_light():
     code = f"import sys, postnms, postnms.cli; print([m for m in {HEAVY} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_an_evaluation_does_not_load_what_images_and_networks_need():
+    code = (
+        "import sys, postnms.evaluation, postnms.evaluation.metrics\n"
+        "assert 'torch' in sys.modules\n"
+        "print([m for m in ('torchvision', 'accelerate', 'pydantic') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

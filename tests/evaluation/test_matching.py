@@ -1,10 +1,15 @@
 """COCO's matching of results to the truth, by hand and against plain loops."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from postnms.evaluation.matching import MAX_DETECTIONS, closest_objects, match_results
+from postnms.data.columns import Entries, ObjectColumns, object_columns
+from postnms.data.ids import Ids
+from postnms.evaluation.matching import MAX_DETECTIONS, Objects, closest_objects, match_results
+from tests.support.coco import as_truth, hard_scene
 from tests.support.plain_loops import (
     NOWHERE,
     STRIP,
@@ -49,6 +54,27 @@ def test_an_image_that_the_truth_does_not_list():
     truth, results = problem([(2, A)], [(2, A, 0.8)])
     with pytest.raises(ValueError, match="results: expected image ids of the truth, got 77"):
         match_results(truth, [{**results[0], "image_id": 77}], HALF)
+
+
+def test_columns_of_annotations_are_matched_as_their_dicts_are_and_make_none(monkeypatch):
+    """The columns have another order of images and classes, and a class that is not listed."""
+    truth, results = hard_scene(0)
+    image_ids = [entry["id"] for entry in truth.images]
+    annotations = [*truth.annotations, {**truth.annotations[0], "category_id": 77}]
+    columns = object_columns(annotations, Ids.of(image_ids[::-1]), [77, 8, 4, 1, 3, 6])
+    as_columns = as_truth({**truth.content, "annotations": Entries(columns)})
+    as_dicts = as_truth({**truth.content, "annotations": annotations})
+    expected = match_results(as_dicts, results)
+    monkeypatch.setattr(ObjectColumns, "dicts", None)
+    found = match_results(as_columns, results)
+    for field in dataclasses.fields(Objects):
+        column = getattr(found.objects, field.name)
+        assert column.tolist() == getattr(expected.objects, field.name).tolist()
+        assert len(column) == len(truth.annotations)
+    assert np.array_equal(found.verdicts, expected.verdicts)
+    fewer = as_truth({**as_columns.content, "images": truth.images[1:]})
+    with pytest.raises(ValueError, match=r"^annotations: expected image ids of the truth, got "):
+        match_results(fewer, [])
 
 
 def test_the_closest_objects_leave_out_crowd_regions():

@@ -12,6 +12,7 @@ from PIL import Image
 
 import postnms
 from postnms import Model, UserError
+from postnms.data.columns import Entries
 from postnms.data.splits import open_splits
 from postnms.files.atomic import write_json
 from postnms.inference.evaluate import detect_split
@@ -191,12 +192,13 @@ def test_a_run_is_loaded_and_predicts_what_its_evaluation_did(trained_run):
     val = open_splits(recipe.data, None, recipe.detector.input_size, recipe.seed).val
     expected = detect_split(load_detector(folder), val, 1)
     for row in ("nms", "post_nms"):
+        wanted = list(Entries(expected[row]))
         found = []
         for record in val.dataset.records:
             [prediction] = loaded.predict(record.load(), row=row)
             found += prediction.to_coco(record.id)
-        assert len(found) == len(expected[row]) > 0
-        for one, other in zip(found, expected[row], strict=True):
+        assert len(found) == len(wanted) > 0
+        for one, other in zip(found, wanted, strict=True):
             assert one["image_id"] == other["image_id"]
             assert one["category_id"] == other["category_id"]
             assert one["bbox"] == pytest.approx(other["bbox"], abs=2e-3)

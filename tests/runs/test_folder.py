@@ -3,9 +3,12 @@
 import json
 
 import pytest
+import torch
 
 from postnms.data.dataset import Category
 from postnms.errors import UserError
+from postnms.evaluation.columns import concatenate_columns, to_columns
+from postnms.evaluation.results import to_results
 from postnms.runs.folder import (
     RunFolder,
     begin_run,
@@ -15,7 +18,10 @@ from postnms.runs.folder import (
     read_recipe,
     write_results,
 )
+from postnms.structures import Detections
 from tests.support.runs import tiny
+
+NOTHING = concatenate_columns([], [])
 
 
 def test_a_run_folder_is_read_back(trained_run):
@@ -51,7 +57,7 @@ def test_a_folder_with_other_files_is_refused_and_stays_as_it_is(tmp_path):
 def test_a_new_run_removes_what_the_earlier_one_wrote_and_nothing_else(tmp_path):
     run = RunFolder(tmp_path)
     begin(tmp_path)
-    write_results(run, None, {"nms": [], "post_nms": []})
+    write_results(run, None, {"nms": NOTHING, "post_nms": NOTHING})
     (tmp_path / "pictures").mkdir()
     for name in ("pictures/val_0.png", "pictures/mine.png", "results_mine.json", "mine.txt"):
         (tmp_path / name).write_text("")
@@ -67,11 +73,28 @@ def test_a_new_run_removes_what_the_earlier_one_wrote_and_nothing_else(tmp_path)
 
 def test_results_of_rows_that_are_gone_are_removed_and_those_of_the_user_stay(tmp_path):
     run = RunFolder(tmp_path)
-    write_results(run, None, {"nms": [], "post_nms": []})
+    write_results(run, None, {"nms": NOTHING, "post_nms": NOTHING})
     (tmp_path / "results_mine.json").write_text("[]")
-    write_results(run, None, {"nms": []})
+    write_results(run, None, {"nms": NOTHING})
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["results_mine.json", "results_nms.json"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000])
+def test_the_file_of_results_is_the_json_of_the_dicts(tmp_path, count):
+    """5,000 results are more than the text of which is in memory together."""
+    random = torch.Generator().manual_seed(count)
+    boxes = torch.rand(count, 4, generator=random) * 300
+    boxes[:, 2:] += boxes[:, :2]
+    scores = torch.rand(count, generator=random)
+    labels = torch.randint(3, (count,), generator=random)
+    image = torch.randint(4, (count,), generator=random).sort().values
+    detections = Detections(boxes, scores, labels, image, torch.arange(count), 4)
+    factors = 0.5 + torch.rand(4, 2, generator=random).double()
+    given = detections, [2**60, "a\u00e9 1", 7, 0], factors, [90, 1, 18]
+    write_results(RunFolder(tmp_path), None, {"nms": to_columns(*given)})
+    written = RunFolder(tmp_path).results("nms").read_text("utf-8")
+    assert written == json.dumps(to_results(*given)) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +123,7 @@ def test_a_new_run_removes_the_figures_of_all_splits(tmp_path):
     begin(tmp_path)
     folder = RunFolder(tmp_path)
     for split in ("val", "test", "night"):
-        write_results(folder, None, {"nms": []}, split)
+        write_results(folder, None, {"nms": NOTHING}, split)
         folder.metrics_of(split).write_text("{}")
     own = ["metrics.json", "metrics.test.json", "results_nms.json", "results_nms.night.json"]
     assert all((tmp_path / name).is_file() for name in own)

@@ -9,6 +9,7 @@ import yaml
 from postnms.analysis.comparison import compare
 from postnms.analysis.study import open_study
 from postnms.candidate_files.writer import CandidateWriter
+from postnms.evaluation.columns import read_results
 from postnms.evaluation.metrics import evaluate_rows
 from postnms.experiments.config import read_experiment
 from postnms.experiments.plan import make_plan, rows_of
@@ -80,7 +81,8 @@ def finish(plan, run, truth, results, commit="0123456789ab"):
     write_json(folder.provenance, {**about, "commit": commit})
     number = len(run.arm) + 10 * run.seed
     rows = {row: moved(results, number + 100 * i) for i, row in enumerate(rows_of(run.recipe))}
-    write_results(folder, evaluate_rows(truth, rows, bootstrap=5), rows)
+    columns = {row: read_results(truth, entries) for row, entries in rows.items()}
+    write_results(folder, evaluate_rows(truth, columns, bootstrap=5), columns)
     folder.weights.write_bytes(run.name.encode())
     lines = [{"iteration": 10, "seconds_per_iteration": 2.0}, {"iteration": 20, "nms/AP": 1.0}]
     lines.insert(1, {"iteration": 20, "seconds_per_iteration": 4.0})

@@ -19,7 +19,8 @@ from postnms.cli.options import Changes, Data, Run, Split
 
 if TYPE_CHECKING:
     from postnms.data.dataset import Truth
-    from postnms.evaluation.results import Evaluation, Results
+    from postnms.evaluation.columns import Results
+    from postnms.evaluation.results import Evaluation
     from postnms.recipes import Recipe
     from postnms.runs.folder import RunFolder
 
@@ -114,7 +115,7 @@ def _write_curves(run: "RunFolder", split: str, truth: "Truth", results: "Result
     from postnms.files.atomic import write_json
 
     numbers, chart = run.curves(split), run.curves_chart(split)
-    of_rows = {row: curves(truth, entries) for row, entries in results.items()}
+    of_rows = {row: curves(truth, columns) for row, columns in results.items()}
     write_json(numbers, {row: lines.to_json() for row, lines in of_rows.items()}, indent=None)
     plot_curves(of_rows, chart)
     say(f"curves in {chart} and {numbers}")

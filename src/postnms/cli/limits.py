@@ -12,6 +12,7 @@ from postnms.errors import listed
 
 if TYPE_CHECKING:
     from postnms.analysis.comparison import ComparedRow
+    from postnms.evaluation.columns import ResultColumns
     from postnms.evaluation.results import Result
     from postnms.recipes import Recipe
 
@@ -41,7 +42,7 @@ def limit_setting(recipe: "Recipe") -> str:
     return f"detector.options.{'box_' if of_box_head else ''}detections_per_img"
 
 
-def say_uncounted(results: "Mapping[str, Sequence[Result]]", images: int) -> None:
+def say_uncounted(results: "Mapping[str, Sequence[Result] | ResultColumns]", images: int) -> None:
     """Say in how many images COCO's evaluation leaves detections out, unless there are none."""
     from postnms.evaluation.matching import MAX_DETECTIONS, images_over_limit
 

@@ -18,6 +18,7 @@ from postnms.evaluation.average_precision import (
     by_class,
     count_objects,
 )
+from postnms.evaluation.columns import ResultColumns
 from postnms.evaluation.matching import IOU_THRESHOLDS, Matching, match_results
 from postnms.evaluation.results import BestF1, Result
 from postnms.evaluation.thresholds import best_f1, tally
@@ -57,7 +58,7 @@ class Curves:
         }
 
 
-def curves(truth: Truth, results: Sequence[Result]) -> Curves:
+def curves(truth: Truth, results: Sequence[Result] | ResultColumns) -> Curves:
     """Return the curves of results.
 
     Matching goes by falling score, so the matches of the detections over a threshold are the same

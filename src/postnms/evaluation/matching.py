@@ -20,10 +20,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from postnms.data.columns import ObjectColumns, columns_of
 from postnms.data.dataset import Truth
 from postnms.evaluation.columns import ResultColumns, read_results
 from postnms.evaluation.matching_kernels import IGNORED, RIGHT, closest, match_groups
-from postnms.evaluation.numbering import category_positions, image_positions, number_entries
+from postnms.evaluation.numbering import (
+    category_positions,
+    check_boxes,
+    image_positions,
+    number_entries,
+    renumber,
+)
 from postnms.evaluation.results import Result
 from postnms.ops.threads import Range, share, split
 
@@ -145,8 +152,7 @@ def match_results(
     """
     objects = _read_objects(truth)
     num_images, num_classes = len(truth.images), len(truth.content["categories"])
-    is_read = isinstance(results, ResultColumns)
-    counted = _count_results(results if is_read else read_results(truth, results), num_images)
+    counted = _count_results(read_results(truth, results), num_images)
     taken, verdicts = _match_counted(objects, counted, num_images, thresholds)
     return Matching(objects, counted, taken, verdicts, num_images, num_classes)
 
@@ -192,10 +198,12 @@ def images_over_limit(results: Sequence[Result] | ResultColumns) -> int:
     These are images with more than :data:`MAX_DETECTIONS` results of one class.
     """
     if isinstance(results, ResultColumns):
-        pairs = zip(results.image.tolist(), results.label.tolist(), strict=True)
-    else:
-        pairs = ((entry["image_id"], entry["category_id"]) for entry in results)
-    return len({image for (image, _), count in Counter(pairs).items() if count > MAX_DETECTIONS})
+        num_classes = max(len(results.category_ids), 1)
+        groups = results.image * num_classes + results.label
+        groups, counts = np.unique(groups, return_counts=True)
+        return len(np.unique(groups[counts > MAX_DETECTIONS] // num_classes))
+    pairs = Counter((entry["image_id"], entry["category_id"]) for entry in results)
+    return len({image for (image, _), count in pairs.items() if count > MAX_DETECTIONS})
 
 
 def closest_objects(matching: Matching) -> tuple[Closest, Closest]:
@@ -225,6 +233,15 @@ def closest_objects(matching: Matching) -> tuple[Closest, Closest]:
 
 def _read_objects(truth: Truth) -> Objects:
     """Return the annotations of the classes that the truth lists, as columns."""
+    columns = columns_of(truth.annotations, ObjectColumns)
+    if columns is not None:
+        known, image, label = renumber(
+            "annotations", columns.image, columns.category, columns.image_ids,
+            columns.category_ids, truth,
+        )  # fmt: skip
+        boxes = columns.boxes[known]
+        check_boxes("annotations", boxes)
+        return Objects(image, label, boxes, columns.area[known], columns.crowd[known])
     labels = category_positions(truth)
     annotations = [entry for entry in truth.annotations if entry["category_id"] in labels]
     numbered = number_entries("annotations", annotations, image_positions(truth), labels)

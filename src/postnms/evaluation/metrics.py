@@ -127,7 +127,11 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 
 def evaluate_rows(
-    truth: Truth, rows: Mapping[str, Sequence[Result]], *, bootstrap: int = 1000, seed: int = 0
+    truth: Truth,
+    rows: Mapping[str, Sequence[Result] | ResultColumns],
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
 ) -> Evaluation:
     """Return the figures of every row, and the gain of each other row over ``nms``.
 

@@ -66,22 +66,65 @@ def number_entries(
     """
     image = np.array([images.get(entry["image_id"], -1) for entry in entries], np.int64)
     if (image < 0).any():
-        stranger = entries[int(np.argmin(image))]["image_id"]
-        raise ValueError(f"{name}: expected image ids of the truth, got {shown(stranger)}")
+        raise _stranger(name, entries[int(np.argmin(image))]["image_id"])
     label = np.array([categories[entry["category_id"]] for entry in entries], np.int64)
     boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    check_boxes(name, boxes)
+    return NumberedEntries(image, label, boxes)
+
+
+def renumber(
+    name: str,
+    image: NDArray[np.integer],
+    label: NDArray[np.integer],
+    image_ids: Sequence[ImageId],
+    category_ids: Sequence[int],
+    truth: Truth,
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions in the truth of columns with positions in lists of their own.
+
+    Args:
+        name: what the entries are called in errors.
+        image: (N,) position of the image of each entry in ``image_ids``.
+        label: (N,) position of the class of each entry in ``category_ids``.
+        image_ids: ids of images.
+        category_ids: ids of classes.
+        truth: the annotations.
+
+    Returns:
+        (N,) which entries are of a class that the truth lists, and for these n entries (n,) the
+        position of the image, see :func:`image_positions`, and (n,) that of the class.
+
+    Raises:
+        ValueError: one of these entries is of an image that the truth does not list.
+    """
+    images, categories = image_positions(truth), category_positions(truth)
+    image_of = np.array([images.get(own, -1) for own in image_ids], np.int64)
+    label_of = np.array([categories.get(own, -1) for own in category_ids], np.int64)
+    labels = label_of[label]
+    known = labels >= 0
+    own = image[known]
+    places = image_of[own]
+    if (places < 0).any():
+        raise _stranger(name, image_ids[int(own[places < 0][0])])
+    return known, places, labels[known]
+
+
+def _stranger(name: str, image_id: ImageId) -> ValueError:
+    return ValueError(f"{name}: expected image ids of the truth, got {shown(image_id)}")
+
+
+def check_boxes(name: str, boxes: NDArray[np.float64]) -> None:
+    """Raise ValueError unless boxes (N, 4) are finite and have sides of at least 0."""
     wrong = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1)
     if wrong.any():
         raise ValueError(
             f"{name}: expected boxes of finite numbers with sides >= 0, "
             f"got {boxes[wrong][0].tolist()}"
         )
-    return NumberedEntries(image, label, boxes)
 
 
-def read_scores(entries: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-    """Return the scores of results, (N,). Raise ValueError unless all are finite."""
-    scores = np.array([entry["score"] for entry in entries], np.float64)
+def check_scores(scores: NDArray[np.float64]) -> None:
+    """Raise ValueError unless all scores of results are finite."""
     if not np.isfinite(scores).all():
         raise ValueError(f"results: expected finite scores, got {scores[~np.isfinite(scores)][0]}")
-    return scores

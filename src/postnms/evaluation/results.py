@@ -20,9 +20,6 @@ Result = dict[str, Any]
 Ids are those of the user's annotations: ``image_id`` is an integer or a string.
 """
 
-Results = dict[str, list[Result]]
-"""The results of each row of a detector, by the name of the row."""
-
 Figures = dict[str, float | None]
 """COCO's 12 figures by name, in per cent. None: undefined, such as APS without a small object."""
 
@@ -126,8 +123,6 @@ def to_results(
     pixels of each image. ``image_ids`` and ``category_ids`` are in the order of the images and of
     the labels.
     """
-    # Scores keep 9 digits, which tell any two float32 numbers apart: fewer would make ties, and
-    # ties change AP.
     return [
         {
             "image_id": image_ids[image],
@@ -139,10 +134,16 @@ def to_results(
             detections.image.tolist(),
             detections.labels.tolist(),
             as_result_boxes(detections, to_original).tolist(),
-            [float(f"{score:.9g}") for score in detections.scores.tolist()],
+            as_result_scores(detections),
             strict=True,
         )
     ]
+
+
+def as_result_scores(detections: Detections) -> list[float]:
+    """Return the scores of results, (d,), with 9 digits."""
+    # 9 digits tell any two float32 numbers apart. Fewer would make ties, and ties change AP.
+    return [float(f"{score:.9g}") for score in detections.scores.tolist()]
 
 
 def as_result_boxes(detections: Detections, to_original: Tensor) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from postnms.data.dataset import Truth
 from postnms.evaluation.average_precision import accumulate, by_class, count_objects
+from postnms.evaluation.columns import ResultColumns
 from postnms.evaluation.matching import Matching, closest_objects, match_results
 from postnms.evaluation.matching_kernels import IGNORED, RIGHT, WRONG
 from postnms.evaluation.results import Result
@@ -80,7 +81,7 @@ class Errors:
     """(m,). True: an unmatched object that is not the target of a detection either."""
 
 
-def error_types(truth: Truth, results: Sequence[Result]) -> ErrorTypes:
+def error_types(truth: Truth, results: Sequence[Result] | ResultColumns) -> ErrorTypes:
     """Return AP50 of the results, and the number and the cost of the errors of each type.
 
     To fix a type means the following. A ``classification`` or ``localisation`` error becomes right

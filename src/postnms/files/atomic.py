@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from postnms.files.locks import is_locked, lock
 
 LEFTOVERS = ".postnms-*.tmp"
 """Pattern of the names of temporary files. Their length does not depend on the name of the file."""
+_ENTRIES_AT_ONCE = 4096
+"""Number of entries of a list whose text is in memory together."""
 
 
 @contextmanager
@@ -106,6 +109,27 @@ def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
         UserError: if the operating system refuses.
     """
     write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")
+
+
+def write_json_list(path: Path, entries: Iterable[Any]) -> None:
+    """Write a list as :func:`write_json` does on one line, without holding its text in memory.
+
+    Args:
+        path: the file.
+        entries: the entries of the list, each of which the module ``json`` can write.
+
+    Raises:
+        ValueError: if an entry holds NaN or infinity, which JSON cannot express.
+        UserError: if the operating system refuses.
+    """
+    rest = iter(entries)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write("[")
+        separator = ""
+        while part := list(islice(rest, _ENTRIES_AT_ONCE)):
+            file.write(separator + json.dumps(part, allow_nan=False)[1:-1])
+            separator = ", "
+        file.write("]\n")
 
 
 def hash_of(path: Path) -> str:

@@ -9,8 +9,9 @@ from postnms.config import Progress, no_progress
 from postnms.data.loader import DetectionData, batches
 from postnms.detectors import Detector
 from postnms.detectors.modes import eval_mode
+from postnms.evaluation.columns import ResultColumns, Results, concatenate_columns, to_columns
 from postnms.evaluation.metrics import evaluate_rows
-from postnms.evaluation.results import Evaluation, Results, to_results
+from postnms.evaluation.results import Evaluation
 
 
 def evaluate_detector(
@@ -74,7 +75,10 @@ def _gather_results(results: Results, rank: int, world: int) -> Results:
     """Return the results of all processes in the first one, and none in the others."""
     parts: list[Results] = [{}] * world if rank == 0 else []
     distributed.gather_object(results, parts or None)
-    return {row: [entry for part in parts for entry in part[row]] for row in results}
+    return {
+        row: concatenate_columns([part[row] for part in parts], own.category_ids)
+        for row, own in results.items()
+    }
 
 
 @torch.no_grad()
@@ -93,7 +97,7 @@ def detect_split(
     every batch with the number of its images whose detections were cut to the detector's limit.
     """
     device = next(detector.parameters()).device
-    results: Results = {name: [] for name in detector.row_names}
+    parts: dict[str, list[ResultColumns]] = {name: [] for name in detector.row_names}
     category_ids = [category.id for category in data.dataset.categories]
     with eval_mode(detector):
         shared = range(rank, len(data), world)
@@ -101,8 +105,8 @@ def detect_split(
             output = detector([image.to(device, non_blocking=True) for image in batch.images])
             cut(0 if output.cut is None else int(output.cut.sum()))
             for name, detections in output.rows.items():
-                results[name] += to_results(
-                    detections, batch.image_ids, batch.to_original, category_ids
+                parts[name].append(
+                    to_columns(detections, batch.image_ids, batch.to_original, category_ids)
                 )
             done(len(batch.images) * world)
-    return results
+    return {name: concatenate_columns(of_row, category_ids) for name, of_row in parts.items()}

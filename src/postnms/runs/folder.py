@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from postnms.data.columns import Entries
 from postnms.data.dataset import Category
 from postnms.data.formats.fields import is_text
 from postnms.detectors.output import ROW_TITLES
 from postnms.errors import UserError, shown
-from postnms.evaluation.results import Evaluation, Results
-from postnms.files.atomic import write_json
+from postnms.evaluation.columns import Results
+from postnms.evaluation.results import Evaluation
+from postnms.files.atomic import write_json, write_json_list
 from postnms.files.folders import Marker, own_folder
 from postnms.files.json_files import read_json
 from postnms.recipes import Recipe
@@ -210,8 +212,8 @@ def write_results(
         write_json(folder.other_splits, sorted(others))
     for file in (folder.curves(split), folder.curves_chart(split)):
         file.unlink(missing_ok=True)
-    for row, entries in results.items():
-        write_json(folder.results(row, split), entries, indent=None)
+    for row, columns in results.items():
+        write_json_list(folder.results(row, split), Entries(columns))
     for row in ROW_TITLES.keys() - results.keys():
         folder.results(row, split).unlink(missing_ok=True)
     if evaluation is not None:

@@ -19,7 +19,8 @@ from postnms.data.workers import new_loader, plain_errors
 from postnms.detectors import Detector
 from postnms.distributed.processes import get_accelerator
 from postnms.errors import UserError
-from postnms.evaluation.results import Evaluation, Results
+from postnms.evaluation.columns import Results
+from postnms.evaluation.results import Evaluation
 from postnms.files.tensor_files import save_tensors
 from postnms.inference.evaluate import evaluate_detector
 from postnms.recipes import Recipe, TrainingConfig

@@ -17,7 +17,6 @@ from functools import partial
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor
 
 from postnms.devices import number_of_each
@@ -140,13 +139,16 @@ def pool_checked(
         return _PoolOnCPU.apply(
             in_cells(boxes, chosen, strides), image, chosen, cells, sampling_ratio, *levels
         )
+    # Its import takes more memory than an evaluation, which imports this file but never pools.
+    from torchvision.ops import roi_align
+
     work = dtype_of_sums(levels[0].dtype)
     rois = torch.cat([image[:, None].to(work), boxes.to(work)], dim=1)
     # Sorted by level, with the number of boxes of each on the host, which waits for a GPU once.
     order = torch.argsort(chosen, stable=True)
     rows = order.split(number_of_each(chosen, len(levels)).tolist())
     pooled = [
-        torchvision.ops.roi_align(level.to(work), rois[row], cells, 1 / stride, sampling_ratio)
+        roi_align(level.to(work), rois[row], cells, 1 / stride, sampling_ratio)
         for level, row, stride in zip(levels, rows, strides, strict=True)
     ]
     # The boxes were pooled level by level. Sorting their row numbers restores the order.

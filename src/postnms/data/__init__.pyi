@@ -1,0 +1,17 @@
+from .config import DataConfig as DataConfig
+from .dataset import Category as Category
+from .dataset import Dataset as Dataset
+from .dataset import ImageId as ImageId
+from .dataset import Record as Record
+from .dataset import Truth as Truth
+from .formats.coco import open_annotations as open_annotations
+from .formats.coco import read_coco as read_coco
+from .formats.coco import read_truth as read_truth
+from .loader import Batch as Batch
+from .loader import DetectionData as DetectionData
+from .scenes.generator import ScenesConfig as ScenesConfig
+from .scenes.generator import scenes_dataset as scenes_dataset
+from .splits import Splits as Splits
+from .splits import open_splits as open_splits
+from .splits import open_val as open_val
+from .transforms import AugmentationConfig as AugmentationConfig
