@@ -52,7 +52,7 @@ STRIDES = (4, 8, 16, 32)
 """Strides of the pyramid levels in pixels."""
 CHANNELS = 256
 """Channels of each level."""
-MOST_RATIO = {"detector": 1.10, "training": 1.25}
+MOST_RATIO = {"detector": 1.10, "training": 1.15}
 """Largest ratio of the time with the stage to the time without it that each part should have."""
 
 

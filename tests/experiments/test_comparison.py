@@ -18,7 +18,7 @@ from postnms.experiments.summary import summarize
 from postnms.files.tensor_files import save_tensors
 from postnms.recipes import get_recipe
 from tests.support.coco import pycocotools_metrics
-from tests.support.experiments import HEURISTICS, finish, finished_plan, planned
+from tests.support.experiments import HEURISTICS, PLAIN, finish, finished_plan, planned
 from tests.support.runs import tiny
 
 DIFFERENCES = [["stage.post_nms", "bare.nms"], ["stage.post_nms", "stage.best_heuristic"]]
@@ -170,7 +170,7 @@ def tiny_truth(run):
 
 def test_sides_on_other_images_are_refused(tmp_path):
     few = ["data.scenes.train=1", "data.scenes.val=2", "data.scenes.size=64"]
-    arms = {"bare": {"set": ["stage=null", "data.scenes.val=3"]}, "stage": {}}
+    arms = {"bare": {"set": ["stage=null", "data.scenes.val=3"]}, "stage": PLAIN}
     plan = planned(tmp_path, set=few, seeds=[0], arms=arms)
     for run in plan.runs:
         finish(plan, run, tiny_truth(run), [])
@@ -181,7 +181,7 @@ def test_sides_on_other_images_are_refused(tmp_path):
 def test_the_row_that_counts_stands_for_an_arm(tmp_path):
     arms = {
         "bare": {"set": ["stage=null"], "row": "best_heuristic"},
-        "stage": {},
+        "stage": PLAIN,
         "first": {"row": "nms"},
         "best": {"row": "best"},
     }
@@ -210,7 +210,8 @@ def test_the_row_that_counts_stands_for_an_arm(tmp_path):
 def test_the_best_of_an_arm_is_chosen_from_its_own_runs_over_all_seeds(tmp_path):
     """In each arm another suppressor and another row have the best mean, and not in every seed."""
     heuristics = {**HEURISTICS, "arms": ["one", "two"]}
-    plan = planned(tmp_path, arms={"one": {}, "two": {}}, heuristics=heuristics, differences=[])
+    arms = {"one": PLAIN, "two": PLAIN}
+    plan = planned(tmp_path, arms=arms, heuristics=heuristics, differences=[])
     first, second = HEURISTICS["methods"]
     aps = {  # Of the rows nms and post_nms, and of the two methods.
         "one_0": (1.0, 2.0, 5.0, 6.0),

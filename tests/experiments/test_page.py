@@ -11,7 +11,7 @@ from postnms.experiments.comparison import Comparison
 from postnms.experiments.finished import read_all_finished
 from postnms.experiments.page import MADE_BY
 from postnms.experiments.writing import check_page, write_page
-from tests.support.experiments import HEURISTICS, finish, finished_plan, planned
+from tests.support.experiments import HEURISTICS, PLAIN, finish, finished_plan, planned
 
 DIFFERENCES = [
     ["stage.post_nms", "bare.nms"],
@@ -177,7 +177,10 @@ def test_the_head_says_what_was_trained_on_what(page):
         f"12 images with {objects} objects of 3 classes.\n"
     ) in head
     assert "**" not in head
-    assert rows(text, "Arms") == [["`bare`", "`stage=null`", "1.0"], ["`stage`", "nothing", "1.0"]]
+    assert rows(text, "Arms") == [
+        ["`bare`", "`stage=null`", "1.0"],
+        ["`stage`", "`stage.suppressor=null`", "1.0"],
+    ]
     c1 = [records[f"bare_{seed}"]["classes"]["nms"][0]["AP"] for seed in (0, 3)]
     assert rows(text, "Classes")[0][:2] == ["c1", f"{sum(c1) / 2:.1f}"]
     assert rows(text, "Classes")[2] == ["c9", "-", "-", "-"]
@@ -229,7 +232,7 @@ def test_the_page_says_what_the_row_of_a_suppressor_is(tmp_path):
 
 
 def test_an_experiment_without_differences_has_no_intervals(tmp_path):
-    plan, _, _ = finished_plan(tmp_path, seeds=[0], differences=[], arms={"stage": {}}, text="")
+    plan, _, _ = finished_plan(tmp_path, seeds=[0], differences=[], arms={"stage": PLAIN}, text="")
     text, _ = made(plan, tmp_path / "p.md")
     assert "## Differences" not in text
     assert f"{MADE_BY}\n# A stage\n\nRecipe" in text

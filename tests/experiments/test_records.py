@@ -13,9 +13,10 @@ from tests.support.experiments import HEURISTICS, finished_plan
 
 @pytest.fixture
 def done(tmp_path):
+    narrow = ["stage.width=32", "stage.suppressor=null"]
     arms = {
-        "stage": {"set": ["stage.width=32"]},
-        "late": {"start_from": "stage", "freeze": "detector", "set": ["stage.width=32"]},
+        "stage": {"set": narrow},
+        "late": {"start_from": "stage", "freeze": "detector", "set": narrow},
     }
     fields = {"arms": arms, "seeds": [3], "heuristics": HEURISTICS, "differences": []}
     return finished_plan(tmp_path, **fields)[0]
@@ -40,7 +41,12 @@ def test_a_record_has_the_figures_and_where_they_come_from(done):
     )  # fmt: skip
     about = json.loads(run.folder.provenance.read_text())
     assert (record["machine"], record["libraries"]) == (about["machine"], about["libraries"])
-    assert record["changes"] == {"training.iterations": 20, "stage.width": 32, "seed": 3}
+    assert record["changes"] == {
+        "training.iterations": 20,
+        "stage.width": 32,
+        "stage.suppressor": None,
+        "seed": 3,
+    }
     assert record["recipe"] == run.recipe.model_dump(mode="json")
     assert record["seconds"] == 10 * 2 + 10 * 4
     compared = json.loads((run.compared / "compare.json").read_text())["rows"]

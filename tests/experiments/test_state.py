@@ -10,9 +10,9 @@ from postnms.experiments.folder import hold_experiment
 from postnms.experiments.state import jobs_of, progress_of
 from postnms.files.tensor_files import save_tensors
 from postnms.runs.folder import read_recipe
-from tests.support.experiments import HEURISTICS, finish, finished_plan, planned, write_data
+from tests.support.experiments import HEURISTICS, PLAIN, finish, finished_plan, planned, write_data
 
-ARMS = {"bare": {"set": ["stage=null"]}, "stage": {}, "late": {"start_from": "bare"}}
+ARMS = {"bare": {"set": ["stage=null"]}, "stage": PLAIN, "late": {"start_from": "bare"}}
 
 
 @pytest.fixture

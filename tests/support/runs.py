@@ -23,6 +23,7 @@ TINY = [
     "detector.box_head_width=8",
     "detector.rpn_post_nms_top_n_train=50",
     "stage.width=8",
+    "stage.suppressor=null",
     "training.batch_size=2",
     "training.log_every=1",
     "training.warmup_iterations=2",
