@@ -16,6 +16,7 @@ from postnms.detectors import (
     TorchvisionConfig,
 )
 from postnms.detectors.config import PyramidConfig, TwoStageConfig
+from postnms.experiments.config import ArmConfig, ExperimentConfig, HeuristicsConfig
 from postnms.recipes import (
     DataConfig,
     EvaluationConfig,
@@ -152,6 +153,14 @@ TRAINING = {
     "trackers": ["mlflow"],
 }
 EVALUATION = {"batch_size": 3, "bootstrap": 5}
+ARM = {
+    "recipe": "finetune",
+    "set": ["stage=null"],
+    "start_from": "other",
+    "freeze": "detector",
+    "row": "nms",
+}
+HEURISTICS = {"arms": ["one"], "methods": ["soft_nms_linear"]}
 VALUES = {
     BackboneConfig: BACKBONE,
     FasterRCNNConfig: FASTER,
@@ -198,8 +207,23 @@ VALUES = {
         "training": {**TRAINING, "finish_iterations": 0},
         "evaluation": EVALUATION,
     },
+    ArmConfig: ARM,
+    HeuristicsConfig: HEURISTICS,
+    ExperimentConfig: {
+        "title": "A question",
+        "text": "Why it is asked.",
+        "data": "data/mine",
+        "recipe": "demo",
+        "set": ["training.lr=0.1"],
+        "seeds": [0, 3],
+        "arms": {"one": ARM},
+        "heuristics": HEURISTICS,
+        "differences": [["one", "one.nms"]],
+        "columns": ["AP", "APS"],
+        "bootstrap": 30,
+    },
 }
-"""A value that is not the default, as JSON has it, for every field of every config of a recipe."""
+"""A value that is not the default, as JSON has it, for every field of every config of a file."""
 BASES = {Config, DetectorConfig, PyramidConfig, TwoStageConfig}
 PLAIN = Recipe.parse({"training": {"iterations": 1}}, "recipe")
 DETECTORS = [config for config in VALUES if issubclass(config, DetectorConfig)]

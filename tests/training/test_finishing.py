@@ -24,12 +24,18 @@ def same(some, others):
     return all(torch.equal(some[name], others[name]) for name in some)
 
 
-def test_the_detector_stays_what_it_is_without_the_phase(tmp_path):
-    whole = split(run(tmp_path / "whole", tiny(*PHASES)).state_dict())
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run with both phases: its folder and its weights."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, run(folder, tiny(*PHASES)).state_dict()
+
+
+def test_the_detector_stays_what_it_is_without_the_phase(whole, tmp_path):
     joint = split(run(tmp_path / "joint", tiny("training.iterations=4")).state_dict())
-    assert same(whole[0], joint[0])
-    assert not same(whole[1], joint[1])
-    losses = logged(tmp_path / "whole")
+    assert same(split(whole[1])[0], joint[0])
+    assert not same(split(whole[1])[1], joint[1])
+    losses = logged(whole[0])
     assert [len(of_step) for of_step in losses.values()] == [6] * 4 + [2] * 3
 
 
@@ -79,18 +85,17 @@ def test_a_stopped_run_goes_on_to_the_last_digit(
     assert logged(tmp_path / "run") == logged(averaged[0])
 
 
-def test_a_finished_run_may_get_a_phase_but_no_further_iteration_before_it(tmp_path):
+def test_a_finished_run_may_get_a_phase_but_no_further_iteration_before_it(whole, tmp_path):
     run(tmp_path / "run", tiny("training.iterations=4"))
     added = run(tmp_path / "run", tiny(*PHASES), resume=True).state_dict()
-    assert same(added, run(tmp_path / "whole", tiny(*PHASES)).state_dict())
+    assert same(added, whole[1])
     more = tiny(*PHASES, "training.iterations=5")
     with pytest.raises(UserError, match="iterations: expected 4, as the finishing phase has begun"):
         run(tmp_path / "run", more, resume=True)
 
 
-def test_the_run_is_evaluated_before_the_phase(tmp_path):
-    run(tmp_path / "run", tiny(*PHASES))
-    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+def test_the_run_is_evaluated_before_the_phase(whole):
+    lines = (whole[0] / "log.jsonl").read_text().splitlines()
     assert [number for number, line in enumerate(lines, 1) if "nms/AP" in line] == [5, 9]
 
 
