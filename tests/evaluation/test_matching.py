@@ -77,6 +77,26 @@ def test_columns_of_annotations_are_matched_as_their_dicts_are_and_make_none(mon
         match_results(fewer, [])
 
 
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([5.0, 5.0, -3.0, 4.0], r"sides >= 0, got \[5\.0, 5\.0, -3\.0, 4\.0\]$"),
+        ([5.0, np.inf, 3.0, 4.0], r"finite numbers .*, got \[5\.0, inf, 3\.0, 4\.0\]$"),
+        ([5.0, 5.0, np.nan, 4.0], r"finite numbers .*, got \[5\.0, 5\.0, nan, 4\.0\]$"),
+    ],
+)
+def test_a_wrong_box_of_an_annotation_is_shown_whether_columns_or_dicts_hold_it(box, message):
+    truth, results = hard_scene(0)
+    annotations = [*truth.annotations, {**truth.annotations[0], "bbox": box}]
+    image_ids = Ids.of(entry["id"] for entry in truth.images)
+    category_ids = [entry["id"] for entry in truth.content["categories"]]
+    columns = Entries(object_columns(annotations, image_ids, category_ids))
+    for held in (columns, annotations):
+        wrong = as_truth({**truth.content, "annotations": held})
+        with pytest.raises(ValueError, match=rf"^annotations: expected boxes of .*{message}"):
+            match_results(wrong, results)
+
+
 def test_the_closest_objects_leave_out_crowd_regions():
     objects = [(2, C), (2, STRIP), (3, A), (2, A, 1)]
     matching = match_results(*problem(objects, [(2, A, 0.9), (3, NOWHERE, 0.8)]), HALF)
