@@ -57,7 +57,7 @@ class HeuristicsConfig(Config):
     """Suppressors that are replayed on the candidates of the runs of some arms."""
 
     arms: Annotated[tuple[str, ...], Field(min_length=1)]
-    """The arms."""
+    """The arms on whose candidates they are replayed."""
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = FREE
     """Suppressors as ``postnms compare`` takes them, for example ``nms:iou=0.6``."""
 
@@ -78,7 +78,7 @@ class ExperimentConfig(Config):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     """Seeds with which every arm is trained."""
     arms: Annotated[dict[str, ArmConfig], Field(min_length=1)]
-    """Arms by name."""
+    """The arms by name."""
     heuristics: HeuristicsConfig | None = None
     """None: no suppressors are replayed."""
     differences: tuple[tuple[str, str], ...] = ()
