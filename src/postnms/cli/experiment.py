@@ -72,42 +72,61 @@ def experiment(
 
     Ctrl-C stops the running trainings with checkpoints. The same command goes on from there.
     """
-    from postnms.experiments.jobs import command_lines, failure, run_jobs
-    from postnms.experiments.state import jobs_of
-
     plans = _plans(files, out, data or [])
     pages = _pages(plans, page)
     arms = _arms(plans, only or [])
     if page_only:
         for plan, path in zip(plans, pages, strict=True):
             _write(plan, path)
-        return
-    if commands:
-        for plan, some in zip(plans, arms, strict=True):
-            for line in command_lines(jobs_of(plan, some)) if some else []:
-                print(visible(line))
-        return
-    with ExitStack() as held:
-        for plan in plans:
-            held.enter_context(_hold(plan))
-        chosen = [(plan, some) for plan, some in zip(plans, arms, strict=True) if some]
-        left = [job for plan, some in chosen for job in jobs_of(plan, some)]
-        say(f"jobs to do: {len(left)}, for {sum(len(plan.runs) for plan in plans)} runs")
-        ended = run_jobs(left, at_once=jobs, threads=threads, say=say)
-        if ended.stopped_by is not None:
-            print(visible(f"stopped; go on with: {command_line()}"), file=sys.stderr)
-            sys.exit(128 + ended.stopped_by)
-        if ended.failed:
-            print(visible(f"postnms: {failure(ended)}; {_NO_PAGE}"), file=sys.stderr)
-            sys.exit(1)
-        for plan, path in zip(plans, pages, strict=True):
-            if open_jobs := jobs_of(plan):
-                say(f"{plan.folder}: jobs left for other arms: {len(open_jobs)}; {_NO_PAGE}")
-            else:
-                _write(plan, path)
+    elif commands:
+        _print_commands(plans, arms)
+    else:
+        with ExitStack() as held:
+            for plan in plans:
+                held.enter_context(_hold(plan))
+            _run(plans, arms, jobs, threads)
+            _write_complete(plans, pages)
 
 
 _NO_PAGE = "no page is made (--page-only makes one of the finished runs)"
+
+
+def _print_commands(plans: "Sequence[Plan]", arms: Sequence[list[str]]) -> None:
+    """Print what is left to do for some arms of each plan."""
+    from postnms.experiments.jobs import command_lines
+    from postnms.experiments.state import jobs_of
+
+    for plan, some in zip(plans, arms, strict=True):
+        for line in command_lines(jobs_of(plan, some)) if some else []:
+            print(visible(line))
+
+
+def _run(plans: "Sequence[Plan]", arms: Sequence[list[str]], at_once: int, threads: int) -> None:
+    """Run what is left to do for some arms of each plan. Exit if a job fails or a signal comes."""
+    from postnms.experiments.jobs import failure, run_jobs
+    from postnms.experiments.state import jobs_of
+
+    chosen = [(plan, some) for plan, some in zip(plans, arms, strict=True) if some]
+    left = [job for plan, some in chosen for job in jobs_of(plan, some)]
+    say(f"jobs to do: {len(left)}, for {sum(len(plan.runs) for plan in plans)} runs")
+    ended = run_jobs(left, at_once=at_once, threads=threads, say=say)
+    if ended.stopped_by is not None:
+        print(visible(f"stopped; go on with: {command_line()}"), file=sys.stderr)
+        sys.exit(128 + ended.stopped_by)
+    if ended.failed:
+        print(visible(f"postnms: {failure(ended)}; {_NO_PAGE}"), file=sys.stderr)
+        sys.exit(1)
+
+
+def _write_complete(plans: "Sequence[Plan]", pages: Sequence[Path]) -> None:
+    """Write the pages of the plans whose runs are all finished, and say which are not."""
+    from postnms.experiments.state import jobs_of
+
+    for plan, path in zip(plans, pages, strict=True):
+        if open_jobs := jobs_of(plan):
+            say(f"{plan.folder}: jobs left for other arms: {len(open_jobs)}; {_NO_PAGE}")
+        else:
+            _write(plan, path)
 
 
 def _plans(files: Sequence[Path], out: Path, data: Sequence[str]) -> "list[Plan]":
