@@ -34,9 +34,8 @@ def compiled(function, backend="eager"):
     [
         {},
         {"decoupling": False, "encoding": "concat", "representative": "vote"},
-        {"shared_trunk": True, "representative_rows": False, "relocation": False},
     ],
-    ids=["default", "no layer", "keys alone"],
+    ids=["default", "no layer"],
 )
 def test_candidates_to_detections_is_one_graph(settings):
     stage, levels = build(**settings).eval(), features()
@@ -53,7 +52,8 @@ def test_candidates_to_detections_is_one_graph(settings):
 
 
 def test_suppression_on_moved_boxes_is_in_the_graph():
-    stage = build(suppressor="soft_nms_linear", thinning_iou=0.8).eval()
+    fewer = {"shared_trunk": True, "representative_rows": False}
+    stage = build(suppressor="soft_nms_linear", thinning_iou=0.8, **fewer).eval()
 
     def whole(levels, found):
         return stage.rows(levels, SIZES, cluster(found), 7)
