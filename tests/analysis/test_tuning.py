@@ -96,9 +96,15 @@ def test_what_no_stage_has_judged_is_refused(tmp_path, judged):
         compare(study, [choose("nms")], boxes="refined")
     with pytest.raises(UserError, match=r"c\.safetensors: .* no column 'refined_boxes'"):
         compare(study, [choose("nms")], boxes="refined", fusion=Fusion((1, 0, 0)))
-    broken = dataclasses.replace(
-        judged.candidates, provenance={**judged.candidates.provenance, "nms_threshold": "half"}
-    )
+    about = judged.candidates.provenance
+    none = dataclasses.replace(judged.candidates, provenance={**about, "max_detections": 0})
+    with pytest.raises(UserError, match=r"provenance\.max_detections: expected at least 1, got 0"):
+        tune_fusion(dataclasses.replace(judged, candidates=none), [])
+    recipe = {"stage": {"fusion": [1, 0], "fusion_mean": "arithmetic"}}
+    odd = dataclasses.replace(judged.candidates, provenance={**about, "recipe": recipe})
+    with pytest.raises(UserError, match=r"judged\.safetensors: recipe\.stage.*fusion"):
+        tune_fusion(dataclasses.replace(judged, candidates=odd), [])
+    broken = dataclasses.replace(judged.candidates, provenance={**about, "nms_threshold": "half"})
     with pytest.raises(
         UserError, match=r"judged\.safetensors: provenance\.nms_threshold: .* got str"
     ):

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from postnms.detectors import Detector
 from postnms.errors import UserError
 from postnms.recipes import TrainingConfig
+from postnms.training import loop
 from postnms.training.schedule import schedule_of
 from tests.support.runs import logged, run, splits_of, tiny
 
@@ -52,6 +53,20 @@ def test_images_are_turned_alone_and_remembered(tmp_path, monkeypatch):
     run(tmp_path / "run", tiny("training.iterations=1", *changes))
     # Six images and their mirror images; two of them come in each iteration.
     assert 6 <= sum(calls) <= 12
+
+
+def test_a_run_without_the_phase_opens_one_loader(tmp_path, monkeypatch):
+    """A loader starts processes, so one without a batch is not opened."""
+    opened = []
+    original = loop.new_loader
+
+    def counted(*args, **options):
+        opened.append(args)
+        return original(*args, **options)
+
+    monkeypatch.setattr(loop, "new_loader", counted)
+    run(tmp_path / "run", tiny("training.iterations=1"))
+    assert len(opened) == 1
 
 
 AVERAGED = (*PHASES, "training.average_decay=0.5", "training.optimizer=adamw")

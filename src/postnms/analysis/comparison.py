@@ -136,7 +136,7 @@ def compare(
 
 def count_rows(file: CandidateFile, choices: Sequence[Choice], boxes: Boxes = "detector") -> int:
     """Return the number of rows that :func:`compare` gives."""
-    return len(_plain(choices, boxes)) + len(_refined(choices, boxes)) + len(file.rows) + 1
+    return sum(map(len, _divided(choices, boxes))) + len(file.rows) + 1
 
 
 def suppressors_for(file: CandidateFile) -> list[Choice]:
@@ -154,16 +154,11 @@ def suppressors_for(file: CandidateFile) -> list[Choice]:
     ]
 
 
-def _plain(choices: Sequence[Choice], boxes: Boxes) -> list[Choice]:
-    """Return what runs on the boxes of the detector, each name once."""
-    chosen = [] if boxes == "refined" else choices
-    return list({choice.name: choice for choice in (choose(BASELINE), *chosen)}.values())
-
-
-def _refined(choices: Sequence[Choice], boxes: Boxes) -> list[Choice]:
-    """Return what runs on the boxes of the stage, each name once."""
-    chosen = [] if boxes == "detector" else choices
-    return list({choice.name: choice for choice in chosen}.values())
+def _divided(choices: Sequence[Choice], boxes: Boxes) -> tuple[list[Choice], list[Choice]]:
+    """Return what runs on the boxes of the detector, and on those of the stage, each name once."""
+    once = {choice.name: choice for choice in choices}
+    plain = {BASELINE: choose(BASELINE)} | ({} if boxes == "refined" else once)
+    return list(plain.values()), [] if boxes == "detector" else list(once.values())
 
 
 def _rows(
@@ -171,9 +166,10 @@ def _rows(
 ) -> Iterator[_Row]:
     """Replay one suppressor after another, so that memory holds the detections of one."""
     file = study.candidates
-    for choice in _plain(choices, boxes):
+    plain, refined = _divided(choices, boxes)
+    for choice in plain:
         yield _replayed(file, choice, "", None)
-    if refined := _refined(choices, boxes):
+    if refined:
         fusion = fusion_of(file) if fusion is None else fusion
         for choice in refined:
             yield _replayed(file, choice, "refined ", fusion)

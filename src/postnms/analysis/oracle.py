@@ -9,9 +9,10 @@ import torch
 
 from postnms.analysis.study import Study
 from postnms.boxes import pairwise_iou
+from postnms.candidate_files.replays import join_chunks
 from postnms.clustering import cluster, keep_keys, reduce_members
 from postnms.data.targets import group_by_image, targets_of
-from postnms.structures import Clusters, Detections, Targets, concatenate_detections
+from postnms.structures import Clusters, Detections, Targets
 
 ORACLE = "oracle_box"
 """Name of the row of greedy NMS with the best member of each cluster in place of the key.
@@ -28,14 +29,10 @@ def oracle_boxes(study: Study, iou_threshold: float, max_detections: int) -> Det
     file = study.candidates
     by_image = group_by_image(study.truth)
     parts = []
-    start = 0
     for ids, candidates in file.chunks(IMAGES_AT_ONCE):
         targets = targets_of(study.truth, ids, by_image)
-        best = best_member(cluster(candidates, iou_threshold), targets, max_detections)
-        image = best.image + start
-        parts.append(dataclasses.replace(best, image=image, num_images=len(file)))
-        start += len(ids)
-    return concatenate_detections(parts, len(file))
+        parts.append(best_member(cluster(candidates, iou_threshold), targets, max_detections))
+    return join_chunks(parts, len(file))
 
 
 def best_member(clusters: Clusters, targets: Targets, max_detections: int = 100) -> Detections:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from postnms.analysis.study import Study
 from postnms.candidate_files.reader import CandidateFile
 from postnms.candidate_files.refined import check_refined, fusion_of, refined
-from postnms.candidate_files.replays import IMAGES_AT_ONCE, as_columns
+from postnms.candidate_files.replays import IMAGES_AT_ONCE, as_columns, join_chunks
 from postnms.clustering import cluster, keep_keys
 from postnms.config import Progress, no_progress
-from postnms.errors import UserError
+from postnms.errors import UserError, shown
 from postnms.evaluation.matching import match_results
 from postnms.evaluation.metrics import measure
 from postnms.stage.fusion import Fusion
@@ -23,15 +23,13 @@ from postnms.structures import (
     REFINED,
     Candidates,
     Detections,
-    concatenate_detections,
     suppressed_row,
 )
 from postnms.suppression import Choice
 
-MAX_DETECTIONS = 100
-"""Largest number of detections of an image in the row of the paper, as COCO counts them."""
-NMS_THRESHOLD = 0.5
-"""IoU threshold of the clusters if the file does not say that of its detector."""
+LIMITS = {"nms_threshold": 0.5, "max_detections": 100}
+"""IoU threshold of the clusters, and largest number of detections of an image in the row of the
+paper, if the file does not say those of its detector."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,15 @@ class Tuned:
     def best(self) -> Fusion:
         """The weights with the highest AP."""
         return self.tried[0][0]
+
+    @property
+    def rank(self) -> float:
+        """The highest AP, to compare rows by; below all others if it is undefined."""
+        return _rank(self.tried[0][1])
+
+
+def _rank(precision: float | None) -> float:
+    return -1.0 if precision is None else precision
 
 
 def fusions(steps: int, of_clusters: bool) -> tuple[Fusion, ...]:
@@ -122,7 +129,7 @@ def tune_fusion(
         for fusion in fusions(steps, of_clusters=choice is None):
             tried.append((fusion, _precision(study, run(fusion))))
             done(1)
-        tried.sort(key=lambda pair: -1.0 if pair[1] is None else pair[1], reverse=True)
+        tried.sort(key=lambda pair: _rank(pair[1]), reverse=True)
         tuned.append(Tuned(row, choice, before, tuple(tried)))
     return tuned
 
@@ -135,9 +142,13 @@ def _paper(file: CandidateFile, chunks: Sequence[Candidates]) -> Run:
     """Return the row of the paper: the keys of NMS with new boxes and scores."""
     if CLUSTER_OBJECTNESS not in file.extra:
         raise UserError(f"{file.path}: no column {CLUSTER_OBJECTNESS!r}; dump the run again")
-    threshold = file.provenance.get("nms_threshold", NMS_THRESHOLD)
+    threshold, most = (file.provenance.get(name, usual) for name, usual in LIMITS.items())
+    if type(most) is not int or most < 1:
+        raise UserError(
+            f"{file.path}: provenance.max_detections: expected at least 1, got {shown(most)}"
+        )
     try:
-        kept = [keep_keys(cluster(chunk, threshold), MAX_DETECTIONS)[0] for chunk in chunks]
+        kept = [keep_keys(cluster(chunk, threshold), most)[0] for chunk in chunks]
     except ValueError as error:
         raise UserError(f"{file.path}: provenance.nms_threshold: {error}") from error
 
@@ -166,10 +177,5 @@ def _suppressed(file: CandidateFile, chunks: Sequence[Candidates], choice: Choic
 def _precision(study: Study, parts: Iterator[Detections]) -> float | None:
     """Return the AP in per cent of the detections of all chunks."""
     file = study.candidates
-    placed = []
-    start = 0
-    for part in parts:
-        placed.append(replace(part, image=part.image + start, num_images=len(file)))
-        start += part.num_images
-    results = as_columns(concatenate_detections(placed, len(file)), file, study.truth)
+    results = as_columns(join_chunks(parts, len(file)), file, study.truth)
     return measure(study.truth, match_results(study.truth, results)).figures["AP"]

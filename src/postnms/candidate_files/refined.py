@@ -7,6 +7,7 @@ from typing import Any
 
 from postnms.candidate_files.reader import CandidateFile
 from postnms.errors import UserError
+from postnms.stage import StageConfig
 from postnms.stage.fusion import Fusion
 from postnms.stage.judged import judge_alone
 from postnms.structures import OBJECTNESS, REFINED, Candidates
@@ -39,12 +40,11 @@ def fusion_of(file: CandidateFile) -> Fusion:
     """
     recipe: Any = file.provenance.get("recipe")
     try:
-        stage = recipe["stage"]
-        w_ori, w_clu, w_obj = stage["fusion"]
-        return Fusion.parse(f"{stage['fusion_mean']}:{w_ori},{w_clu},{w_obj}")
-    except (TypeError, KeyError, ValueError) as error:
+        settings = {name: recipe["stage"][name] for name in ("fusion", "fusion_mean")}
+    except (TypeError, KeyError) as error:
         raise UserError(
             f"{file.path}: provenance: expected the recipe of a run with a stage; name the weights "
             "of its scores yourself",
             argument="fusion",
         ) from error
+    return StageConfig.parse(settings, f"{file.path}: recipe.stage").fuse

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from postnms.candidate_files.reader import CandidateFile
@@ -55,10 +56,10 @@ def replay(
     """
     if fusion is not None:
         check_refined(file)
-    parts = []
+    parts: list[Detections] = []
     seconds = 0.0
     cut = 0
-    for start, (ids, candidates) in enumerate(file.chunks(IMAGES_AT_ONCE)):
+    for ids, candidates in file.chunks(IMAGES_AT_ONCE):
         if fusion is not None:
             candidates = refined(candidates, fusion)
         try:
@@ -70,11 +71,24 @@ def replay(
         except ValueError as error:
             raise UserError(f"{file.path}: {error}") from error
         cut += int(cut_here.sum())
-        image = detections.image + start * IMAGES_AT_ONCE
-        parts.append(dataclasses.replace(detections, image=image, num_images=len(file)))
+        parts.append(detections)
         done(len(ids))
     milliseconds = 1000 * seconds / max(len(file), 1)
-    return Replayed(concatenate_detections(parts, len(file)), milliseconds, cut)
+    return Replayed(join_chunks(parts, len(file)), milliseconds, cut)
+
+
+def join_chunks(parts: Iterable[Detections], num_images: int) -> Detections:
+    """Return the detections of the chunks of a file, in their order, as those of one batch.
+
+    The column ``image`` of each part counts within its chunk, that of the result through all
+    ``num_images``.
+    """
+    placed = []
+    start = 0
+    for part in parts:
+        placed.append(dataclasses.replace(part, image=part.image + start, num_images=num_images))
+        start += part.num_images
+    return concatenate_detections(placed, num_images)
 
 
 def as_columns(detections: Detections, file: CandidateFile, truth: Truth) -> ResultColumns:

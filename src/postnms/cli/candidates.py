@@ -59,6 +59,7 @@ def dump(
         "split": canonical(split),
         "weights_sha256": hash_of(folder.newest_weights),
         "nms_threshold": detector.network.nms_threshold,
+        "max_detections": detector.network.max_detections,
     }
     annotations = None
     if data is not None:

@@ -42,4 +42,4 @@ def demo(
     with hold_run(run, command_line()):
         pictures = draw_split(detector.eval(), splits.val, folder / "pictures", most=PICTURES)
         write_json(run.pictures, [picture.relative_to(folder).as_posix() for picture in pictures])
-    say(f"{len(pictures)} pictures (truth, NMS, post-NMS) in {folder / 'pictures'}")
+    say(f"{len(pictures)} pictures (the truth and every result) in {folder / 'pictures'}")

@@ -41,7 +41,7 @@ Formats = Annotated[
 ]
 Row = Annotated[
     str | None,
-    typer.Option("--row", help="The result in --json: nms or post_nms; default: the last."),
+    typer.Option("--row", help="The row of the run in --json, such as nms; default: the last."),
 ]
 Both = Annotated[
     bool, typer.Option("--both", help="Draw all rows side by side: plain NMS and the stage.")

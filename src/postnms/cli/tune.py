@@ -54,7 +54,7 @@ def tune_fusion(
         with progress_bar("weights", count_tries(choices, steps)) as done:
             rows = tune(study, choices, steps=steps, done=done)
         print_wide(_table(rows))
-        best = max(rows, key=lambda row: -1.0 if row.tried[0][1] is None else row.tried[0][1])
+        best = max(rows, key=lambda row: row.rank)
         say(f"highest: {best.row}; evaluate or train with it: {_settings(best)}")
         if study.candidates.provenance.get("split") in ("val", "test"):
             say(

@@ -62,8 +62,8 @@ class Trace:
     """The steps of one forward pass in evaluation mode, in pixels of the images as given."""
 
     candidates: Candidates
-    """The boxes before suppression. With a stage they have the extra columns ``refined_boxes``
-    and ``refined_scores``."""
+    """The boxes before suppression. With a stage they have the extra columns ``refined_boxes``,
+    ``stage_objectness`` and ``cluster_objectness``."""
     rows: dict[str, Detections]
     """As in :class:`Output`."""
     milliseconds: dict[str, float]

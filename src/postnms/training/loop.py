@@ -251,8 +251,9 @@ def _batches(
     if start < schedule.joint:
         yield from training_batches(recipe, data, schedule.joint, start, accelerator)
     first = max(start, schedule.joint)
-    turned = data.only_turned()
-    yield from training_batches(recipe, turned, schedule.iterations, first, accelerator)
+    if first < schedule.iterations:
+        turned = data.only_turned()
+        yield from training_batches(recipe, turned, schedule.iterations, first, accelerator)
 
 
 def _evaluate(
