@@ -3,14 +3,12 @@
 import csv
 import json
 import signal
-import time
 
 import pytest
 from PIL import Image
 
 from postnms.errors import UserError
 from postnms.inference import image_files
-from tests.support.processes import launched
 
 
 def test_predict_draws_every_image_and_writes_results(postnms, any_run, tmp_path):
@@ -95,29 +93,37 @@ def test_a_picture_that_cannot_be_written_does_not_end_the_job(
     assert json.loads((tmp_path / "out" / "results_nms.json").read_text())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_a_job_that_a_signal_stops_has_results_and_goes_on(postnms, trained_run, tmp_path, end):
+def test_a_job_that_a_signal_stops_has_results_and_goes_on(
+    postnms, trained_run, tmp_path, monkeypatch, end
+):
     images, out = tmp_path / "in", tmp_path / "out"
     images.mkdir()
-    for i in range(60):
+    for i in range(20):
         Image.new("RGB", (50, 70), "red").save(images / f"{i:02d}.png")
     words = ("predict", trained_run, images, "--out", out)
-    job = launched(1, "postnms", *words)
-    while not (out / "05.png").is_file():
-        assert job.poll() is None, job.stderr.read().decode()
-        time.sleep(0.01)
-    job.send_signal(end)
-    shown = job.communicate()[1].decode()
-    assert job.returncode == 128 + end
+    save_picture = image_files.save_picture
+
+    def stop_after_the_sixth(picture, path):
+        save_picture(picture, path)
+        if path.name == "05.png":
+            signal.raise_signal(end)
+
+    monkeypatch.setattr(image_files, "save_picture", stop_after_the_sixth)
+    # A shell that starts the tests in the background has them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    status, _, shown = postnms(*words)
+    signal.signal(signal.SIGINT, before)
+    monkeypatch.setattr(image_files, "save_picture", save_picture)
+    assert status == 128 + end
     assert "predict: stopped; what is done is kept" in shown
     assert "Traceback" not in shown
     ids = [entry["id"] for entry in json.loads((out / "images.json").read_text())]
     results = json.loads((out / "results_nms.json").read_text())
-    assert 5 <= len(ids) < 60
+    assert 5 <= len(ids) < 20
     assert {entry["image_id"] for entry in results} == set(ids)
     status, shown, _ = postnms(*words)
-    assert (status, f"60 pictures ({len(ids)} were done before)" in shown) == (0, True)
+    assert (status, f"20 pictures ({len(ids)} were done before)" in shown) == (0, True)
 
 
 def test_other_files_and_large_images_are_left_out_with_a_word(postnms, trained_run, tmp_path):

@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="kills of training runs")
     parser.add_argument("--predictions", type=int, default=10, help="ended prediction jobs")
     parser.add_argument("--each", type=int, default=10, help="largest number of kills of one job")
+    parser.add_argument("--iterations", type=int, default=20, help="steps of a training run")
     arguments = parser.parse_args()
     most = arguments.each
     torch.set_num_threads(1)
@@ -24,7 +25,8 @@ def main() -> int:
         root = Path(folder)
         trained = []
         while sum(job.kills for job in trained) < arguments.kills:
-            trained.append(kill_training(root / f"train{len(trained)}", most, len(trained)))
+            out = root / f"train{len(trained)}"
+            trained.append(kill_training(out, most, len(trained), arguments.iterations))
             show("training", trained)
         predicted: list[Kills] = []
         recipe = tiny("training.iterations=2")

@@ -40,9 +40,10 @@ class Kills:
     """Files that differ from those of the job left alone, are missing or are too many."""
 
 
-def kill_training(folder: Path, most: int, seed: int) -> Kills:
+def kill_training(folder: Path, most: int, seed: int, iterations: int = 20) -> Kills:
     """Train in ``folder`` with up to ``most`` kills, and compare with a run without any."""
-    recipe = tiny("training.iterations=20", "training.checkpoint_every=1", f"seed={seed}")
+    lengths = (f"training.iterations={iterations}", "training.checkpoint_every=1")
+    recipe = tiny(*lengths, f"seed={seed}")
     whole = RunFolder(folder / "whole")
     killed = RunFolder(folder / "killed")
 

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.slow
 def test_killed_jobs_end_as_if_they_had_been_left_alone():
-    words = ("--kills", "2", "--predictions", "2", "--each", "2")
+    words = ("--kills", "2", "--predictions", "2", "--each", "2", "--iterations", "8")
     job = [sys.executable, "-m", "tests.kills", *words]
     shown = subprocess.run(job, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
