@@ -15,7 +15,7 @@ FLOORS = [
     {"drawing", "ops", "data"},
     {"clustering", "evaluation"},
     {"suppression"},
-    {"stage"},
+    {"stage", "rivals"},
     {"speed", "detectors"},
     {"inference", "recipes", "candidate_files"},
     {"runs", "analysis"},
