@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from postnms.ops import pool_precisely
+from postnms.ops import pool_precisely, threads
 from postnms.ops.pooling import precise
 
 STRIDES = (4, 8)
@@ -94,6 +94,9 @@ def test_it_is_the_exact_integral(monkeypatch, cells, most):
     expected = oracle(features, boxes, image, STRIDES, cells)
     assert expected.abs().max() > 0.3
     torch.testing.assert_close(pooled, expected, rtol=0, atol=1e-12)
+    # What needs a gradient is pooled by torch, everything else by a kernel.
+    by_torch = pool_precisely(features, boxes.requires_grad_(), image, STRIDES, cells)
+    torch.testing.assert_close(by_torch, expected, rtol=0, atol=1e-12)
 
 
 def test_gradients_reach_the_features_and_the_boxes():
@@ -129,6 +132,19 @@ def test_it_keeps_the_dtype_of_the_features_and_sums_in_float32(dtype):
     exact = {name: level.double() for name, level in features.items()}
     expected = pool_precisely(exact, boxes, image, STRIDES, 3)
     torch.testing.assert_close(pooled, expected.to(dtype), rtol=1e-2, atol=1e-2)
+    boxes = boxes.to(torch.float32).requires_grad_()
+    by_torch = pool_precisely(features, boxes, image.int(), STRIDES, 3)
+    torch.testing.assert_close(by_torch, pooled, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_several_threads_give_the_same(monkeypatch, dtype):
+    features = {name: level.to(dtype) for name, level in pyramid().items()}
+    boxes, image = some_boxes(torch.float32)
+    expected = pool_precisely(features, boxes, image, STRIDES, 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(threads, "LEAST_WORK", 0)
+    assert torch.equal(pool_precisely(features, boxes, image, STRIDES, 3), expected)
 
 
 def test_no_boxes_give_no_rows():

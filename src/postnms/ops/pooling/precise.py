@@ -12,6 +12,7 @@ window of the map that a box lies in.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,7 +20,15 @@ from torch import Tensor
 from postnms.boxes import at_least_float32
 from postnms.ops.checks import check_count
 from postnms.ops.pooling.checks import check_pooling
-from postnms.ops.pooling.roi_align import dtype_of_sums, level_of
+from postnms.ops.pooling.roi_align import (
+    as_numpy,
+    channels_last,
+    dtype_of_sums,
+    in_cells,
+    level_of,
+    multiply_adds,
+)
+from postnms.ops.threads import share, split
 
 WINDOW_NUMBERS = 1 << 23
 """Largest number of feature values that are copied at once, unless one box needs more."""
@@ -70,20 +79,39 @@ def pool_precisely(
     levels = list(features.values())
     work = dtype_of_sums(levels[0].dtype)
     level = level_of(checked, strides)
+    learns = torch.is_grad_enabled() and any(part.requires_grad for part in (boxes, *levels))
+    if checked.device.type == "cpu" and not learns and levels[0].dtype != torch.float16:
+        return _pool_on_cpu(levels, in_cells(checked, level, strides), image, level, cells)
     shares = torch.tensor([1 / stride for stride in strides], dtype=work, device=boxes.device)
-    in_cells = at_least_float32(boxes).to(work) * shares[level, None]
+    scaled = at_least_float32(boxes).to(work) * shares[level, None]
     pooled, order = [], []
     for number, feature in enumerate(levels):
         rows = (level == number).nonzero().squeeze(1)
         # Channels are innermost, so that each cell of a window is one copy.
         last = feature.to(work).permute(0, 2, 3, 1)
-        for part in _parts(in_cells.detach(), rows, last.shape):
-            pooled.append(_pool(last, in_cells[part], image[part], cells))
+        for part in _parts(scaled.detach(), rows, last.shape):
+            pooled.append(_pool(last, scaled[part], image[part], cells))
             order.append(part)
     if not pooled:
         return levels[0].new_zeros(0, levels[0].shape[1], cells, cells)
     # The boxes were pooled in the order of their levels and sizes.
     return torch.cat(pooled)[torch.cat(order).argsort()].to(levels[0].dtype)
+
+
+def _pool_on_cpu(
+    levels: list[Tensor], boxes: Tensor, image: Tensor, level: Tensor, cells: int
+) -> Tensor:
+    """Pool boxes (r, 4), in cells of their levels, with the numba kernel."""
+    from postnms.ops.pooling import precise_cpu as kernel
+
+    last = channels_last(levels)
+    shape = (len(boxes), levels[0].shape[1], cells, cells)
+    pooled = torch.empty(shape, dtype=levels[0].dtype, device="cpu")
+    arrays = tuple(map(as_numpy, last))
+    where = (boxes.to(last[0].dtype).numpy(), image.numpy(), level.numpy())
+    work = split(len(boxes), multiply_adds(pooled, sampling_ratio=1))
+    share(partial(kernel.forward, arrays, *where, as_numpy(pooled)), work)
+    return pooled
 
 
 def _parts(boxes: Tensor, rows: Tensor, shape: torch.Size) -> Iterator[Tensor]:
