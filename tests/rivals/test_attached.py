@@ -42,9 +42,7 @@ def test_rows_are_those_of_the_suppressors_on_the_columns(name):
     assert set(judged.extra) == {*candidates.extra, "iou", "density"}
     where = (candidates.boxes, candidates.image, candidates.labels)
     with torch.no_grad():
-        torch.testing.assert_close(
-            judged.extra["iou"], detector.heads.heads["iou"](features, *where)
-        )
+        torch.testing.assert_close(judged.extra["iou"], detector.heads.iou(features, *where))
     for row in ("soft_nms_linear", "iou_guided_nms", "adaptive_nms"):
         limits = {"max_detections": detector.network.max_detections}
         suppressor = get_suppressor(row).model_copy(update=limits)
@@ -77,7 +75,7 @@ def test_losses_of_the_heads_add_to_those_of_the_detector():
     expected = without(TWO, TARGETS, generators=seeded()).losses
     assert set(losses) - set(expected) == {"loss_iou", "loss_density"}
     sum(losses.values()).backward()
-    for head in detector.heads.heads.values():
+    for head in detector.heads.columns.values():
         assert all(p.grad.abs().sum() > 0 for p in head.parameters())
 
 
@@ -142,6 +140,6 @@ def test_what_does_not_fit_is_refused():
 
 def test_outputs_that_are_not_finite_are_named():
     detector = build().eval()
-    torch.nn.init.constant_(detector.heads.heads["iou"].output.bias, float("nan"))
+    torch.nn.init.constant_(detector.heads.iou.output.bias, float("nan"))
     with pytest.raises(UserError, match=r"heads: .*iou"):
         detector(TWO)

@@ -39,21 +39,24 @@ class CandidateHeads(nn.Module):
     def __init__(self, config: HeadsConfig, levels: Mapping[str, Level], num_classes: int) -> None:
         super().__init__()
         self.config = config
-        heads: dict[str, nn.Module] = {}
-        if config.iou is not None:
-            heads["iou"] = IoUHead(config.iou, levels, num_classes)
-        if config.density is not None:
-            heads["density"] = DensityHead(config.density, levels, num_classes)
-        self.heads = nn.ModuleDict(heads)
+        self.iou = None if config.iou is None else IoUHead(config.iou, levels, num_classes)
+        self.density = (
+            None if config.density is None else DensityHead(config.density, levels, num_classes)
+        )
+
+    @property
+    def columns(self) -> dict[str, IoUHead | DensityHead]:
+        """Each head by the name of the column that it gives."""
+        heads = {"iou": self.iou, "density": self.density}
+        return {name: head for name, head in heads.items() if head is not None}
 
     @property
     def row_names(self) -> tuple[str, ...]:
         """Names of the rows, in their order."""
-        iou = self.config.iou
         names = (
-            IOU_GUIDED_ROW if iou is not None else None,
-            IOU_NET_ROW if iou is not None and iou.refine_steps else None,
-            ADAPTIVE_ROW if self.config.density is not None else None,
+            IOU_GUIDED_ROW if self.iou is not None else None,
+            IOU_NET_ROW if self.iou is not None and self.iou.config.refine_steps else None,
+            ADAPTIVE_ROW if self.density is not None else None,
         )
         return tuple(filter(None, names))
 
@@ -74,8 +77,8 @@ class CandidateHeads(nn.Module):
         """
         moved = move_truths(targets, sizes, self.config.samples, self.config.draws, generators)
         return {
-            f"loss_{name}": head.loss(features, moved, targets)  # pyright: ignore[reportCallIssue]
-            for name, head in self.heads.items()
+            f"loss_{name}": head.loss(features, moved, targets)
+            for name, head in self.columns.items()
         }
 
     def judge(self, features: Mapping[str, Tensor], candidates: Candidates) -> Candidates:
@@ -85,9 +88,9 @@ class CandidateHeads(nn.Module):
 
         Raises UserError if a head gives values that are not finite.
         """
-        columns = {}
+        columns: dict[str, Tensor] = {}
         parts = torch.arange(len(candidates.scores), device=candidates.scores.device)
-        for name, head in self.heads.items():
+        for name, head in self.columns.items():
             outputs = [
                 head(
                     features,
@@ -120,12 +123,10 @@ class CandidateHeads(nn.Module):
         """
         settings = {"iou_threshold": iou_threshold, "max_detections": max_detections}
         rows = {}
-        if "iou" in self.heads:
-            head = self.heads["iou"]
-            assert isinstance(head, IoUHead)
+        if self.iou is not None:
             rows[IOU_GUIDED_ROW] = IoUGuidedNMS(**settings)(candidates)
-            if head.config.refine_steps:
-                rows[IOU_NET_ROW] = head.refine(features, sizes, rows[IOU_GUIDED_ROW])
-        if "density" in self.heads:
+            if self.iou.config.refine_steps:
+                rows[IOU_NET_ROW] = self.iou.refine(features, sizes, rows[IOU_GUIDED_ROW])
+        if self.density is not None:
             rows[ADAPTIVE_ROW] = AdaptiveNMS(**settings)(candidates)
         return rows
