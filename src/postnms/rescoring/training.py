@@ -1,0 +1,93 @@
+"""Training of a rescorer on a file of candidates."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from postnms.candidate_files.reader import CandidateFile
+from postnms.config import Progress, no_progress
+from postnms.data.dataset import Truth
+from postnms.errors import UserError
+from postnms.files.atomic import hash_of
+from postnms.rescoring.config import ContextualConfig, RescorerConfig
+from postnms.rescoring.contextual_training import train_contextual
+from postnms.rescoring.image_sizes import image_sizes
+from postnms.rescoring.rescorer import Rescorer, build_network, feature_width
+from postnms.rescoring.sce import SCENetwork
+from postnms.rescoring.sce_training import train_sce
+from postnms.rescoring.steps import seeded
+from postnms.suppression import get_suppressor
+
+NMS_THRESHOLD = 0.5
+"""IoU threshold of the NMS whose detections are re-scored, if the file names no other one."""
+_ORIGIN = ("split", "annotations_sha256", "weights_sha256", "results_sha256")
+"""Facts about the candidates that are written to the rescorer."""
+
+
+def train_rescorer(
+    file: CandidateFile,
+    truth: Truth,
+    config: RescorerConfig,
+    *,
+    seed: int = 0,
+    provenance: Mapping[str, Any] | None = None,
+    done: Progress = no_progress,
+) -> Rescorer:
+    """Train a rescorer on the candidates of the training images.
+
+    The detector should have been trained on the same images: the rescorer then trains on what it
+    will not see again, as every learned rival of the paper does. One seed gives the same rescorer
+    on one thread of the CPU.
+
+    Args:
+        file: the candidates of the training split.
+        truth: the annotations of their images, see
+            :func:`postnms.candidate_files.open_truth`.
+        config: the kind of rescorer and its settings.
+        seed: decides the first weights and the order of the images, at least 0.
+        provenance: further facts to write to the rescorer, which JSON can hold.
+        done: called with the number of images of each step; all together they are
+            ``config.passes`` times those of the file.
+
+    Returns:
+        The rescorer. Its classes are those of the file.
+
+    Raises:
+        UserError: there is nothing to train on, the annotations have no image sizes, the file
+            lacks a column, or training diverges. The message names the file, the field or the
+            setting.
+    """
+    if not len(file):
+        raise UserError(f"{file.path}: expected at least one image to train on, got none")
+    if not file.num_candidates:
+        raise UserError(f"{file.path}: expected at least one candidate to train on, got none")
+    config = _with_suppressor(config, file)
+    width = feature_width(config, file)
+    sizes = image_sizes(truth, file.image_ids)
+    network = seeded(lambda: build_network(config, len(file.categories), width), seed)
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(config, ContextualConfig):
+        assert not isinstance(network, SCENetwork)
+        train_contextual(network, file, truth, sizes, config, generator, done)
+    else:
+        assert isinstance(network, SCENetwork)
+        train_sce(network, file, truth, sizes, config, generator, done)
+    origin = {name: file.provenance[name] for name in _ORIGIN if name in file.provenance}
+    about = {"file": file.path.name, "sha256": hash_of(file.path), **origin}
+    facts = {**(provenance or {}), "seed": seed, "candidates": about}
+    classes = tuple(category.name for category in file.categories)
+    return Rescorer(config, classes, network, facts)
+
+
+def _with_suppressor(config: RescorerConfig, file: CandidateFile) -> RescorerConfig:
+    """Return the settings with the suppressor that they leave to the file."""
+    if not isinstance(config, ContextualConfig) or config.suppressor is not None:
+        return config
+    threshold = file.provenance.get("nms_threshold", NMS_THRESHOLD)
+    text = f"nms:iou_threshold={threshold!r}"
+    try:
+        get_suppressor(text)
+    except UserError as error:
+        raise UserError(f"{file.path}: provenance.nms_threshold: {error}") from error
+    return config.model_copy(update={"suppressor": text})
