@@ -73,6 +73,8 @@ def train_rescorer(
     else:
         assert isinstance(network, SCENetwork)
         train_sce(network, file, truth, sizes, config, generator, done)
+    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+        raise UserError(f"training has diverged: a weight is not finite; lower lr of {config.lr:g}")
     origin = {name: file.provenance[name] for name in _ORIGIN if name in file.provenance}
     about = {"file": file.path.name, "sha256": hash_of(file.path), **origin}
     facts = {**(provenance or {}), "seed": seed, "candidates": about}
