@@ -51,14 +51,20 @@ class ClassGRU(nn.Module):
         bias = self.hidden_bias[walk.classes].flatten(0, 1)[:, None]
         gates = self._input_gates(inputs, sequences)
         state = self._start(before, sequences, width)
+        entries = torch.cat([entries for _, _, entries in walk.steps])
+        given = gates.index_select(0, entries).split([len(step[2]) for step in walk.steps])
         outputs = []
-        for classes, columns, entries in walk.steps:
-            state = state[: 2 * classes, :columns]
-            given = gates.index_select(0, entries).view(2 * classes, columns, 3 * width)
-            own = torch.baddbmm(bias[: 2 * classes], state, weight[: 2 * classes])
-            mixed = (given[..., : 2 * width] + own[..., : 2 * width]).sigmoid()
-            reset, update = mixed.chunk(2, dim=-1)
-            new = tanh(torch.addcmul(given[..., 2 * width :], reset, own[..., 2 * width :]))
+        for (classes, columns, _), gates_of_step in zip(walk.steps, given, strict=True):
+            # In training, each slice of a weight would take a gradient of the size of the whole.
+            if 2 * classes < len(weight):
+                weight, bias = weight[: 2 * classes], bias[: 2 * classes]
+            if state.shape[:2] != (2 * classes, columns):
+                state = state[: 2 * classes, :columns]
+            own, own_new = torch.baddbmm(bias, state, weight).split((2 * width, width), dim=-1)
+            added = gates_of_step.view(2 * classes, columns, 3 * width)
+            added, added_new = added.split((2 * width, width), dim=-1)
+            reset, update = (added + own).sigmoid().chunk(2, dim=-1)
+            new = tanh(torch.addcmul(added_new, reset, own_new))
             state = torch.lerp(new, state, update)
             outputs.append(state.reshape(-1, width))
         states = torch.cat(outputs).index_select(0, walk.places.flatten())
