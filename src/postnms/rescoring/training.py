@@ -11,9 +11,10 @@ from postnms.data.dataset import Truth
 from postnms.errors import UserError
 from postnms.files.atomic import hash_of
 from postnms.rescoring.config import ContextualConfig, RescorerConfig
+from postnms.rescoring.contextual import ContextualNetwork
 from postnms.rescoring.contextual_training import train_contextual
 from postnms.rescoring.image_sizes import image_sizes
-from postnms.rescoring.rescorer import Rescorer, build_network, feature_width
+from postnms.rescoring.rescorer import Rescorer, RescoringNetwork, feature_width
 from postnms.rescoring.sce import SCENetwork
 from postnms.rescoring.sce_training import train_sce
 from postnms.rescoring.steps import seeded
@@ -36,9 +37,8 @@ def train_rescorer(
 ) -> Rescorer:
     """Train a rescorer on the candidates of the training images.
 
-    The detector should have been trained on the same images: the rescorer then trains on what it
-    will not see again, as every learned rival of the paper does. One seed gives the same rescorer
-    on one thread of the CPU.
+    Figures of images that a rescorer was trained on are too good. One seed gives one rescorer, on
+    one thread of the CPU, and torch's global generator is left alone.
 
     Args:
         file: the candidates of the training split.
@@ -63,16 +63,7 @@ def train_rescorer(
     if not file.num_candidates:
         raise UserError(f"{file.path}: expected at least one candidate to train on, got none")
     config = _with_suppressor(config, file)
-    width = feature_width(config, file)
-    sizes = image_sizes(truth, file.image_ids)
-    network = seeded(lambda: build_network(config, len(file.categories), width), seed)
-    generator = torch.Generator().manual_seed(seed)
-    if isinstance(config, ContextualConfig):
-        assert not isinstance(network, SCENetwork)
-        train_contextual(network, file, truth, sizes, config, generator, done)
-    else:
-        assert isinstance(network, SCENetwork)
-        train_sce(network, file, truth, sizes, config, generator, done)
+    network = _train_network(file, truth, config, seed, done)
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
         raise UserError(f"training has diverged: a weight is not finite; lower lr of {config.lr:g}")
     origin = {name: file.provenance[name] for name in _ORIGIN if name in file.provenance}
@@ -80,6 +71,23 @@ def train_rescorer(
     facts = {**(provenance or {}), "seed": seed, "candidates": about}
     classes = tuple(category.name for category in file.categories)
     return Rescorer(config, classes, network, facts)
+
+
+def _train_network(
+    file: CandidateFile, truth: Truth, config: RescorerConfig, seed: int, done: Progress
+) -> RescoringNetwork:
+    """Return a trained network of the kind that the settings say."""
+    classes = len(file.categories)
+    width = feature_width(config, file)
+    sizes = image_sizes(truth, file.image_ids)
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(config, ContextualConfig):
+        contextual = seeded(lambda: ContextualNetwork(config, classes), seed)
+        train_contextual(contextual, file, truth, sizes, config, generator, done)
+        return contextual
+    sce = seeded(lambda: SCENetwork(config, classes, width), seed)
+    train_sce(sce, file, truth, sizes, config, generator, done)
+    return sce
 
 
 def _with_suppressor(config: RescorerConfig, file: CandidateFile) -> RescorerConfig:
