@@ -18,7 +18,7 @@ FLOORS = [
     {"stage", "rivals"},
     {"speed", "detectors"},
     {"inference", "recipes", "candidate_files"},
-    {"runs", "analysis"},
+    {"runs", "analysis", "rescoring"},
     {"prediction"},
     {"training"},
     {"experiments"},
