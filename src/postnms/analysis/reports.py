@@ -87,7 +87,10 @@ def _comparison_csv(rows: Sequence[ComparedRow]) -> str:
 
 
 def _analysis_json(analysis: Analysis) -> dict[str, Any]:
-    placement = {"before": describe_placement(analysis.before), "after": describe_placement(analysis.after)}
+    placement = {
+        "before": describe_placement(analysis.before),
+        "after": describe_placement(analysis.after),
+    }
     rows = {name: dataclasses.asdict(row) for name, row in analysis.rows.items()}
     return {"recall": analysis.recall, "rows": rows, "placement": placement}
 
