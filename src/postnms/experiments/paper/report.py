@@ -9,7 +9,7 @@ from postnms.experiments.comparison import Comparison
 from postnms.experiments.intervals import Estimate
 from postnms.experiments.paper.printed import PaperRow, PaperTable
 from postnms.experiments.plan import Side
-from postnms.experiments.tables import mean_and_deviation, table
+from postnms.experiments.tables import in_words, mean_and_deviation, table
 
 Sign = Literal["yes", "no", "unclear", "-"]
 """Whether a gain has the sign of the paper's. ``unclear``: its interval contains 0. ``-``: the
@@ -141,13 +141,22 @@ def sentence(lines: Sequence[Line]) -> str:
 
 def section(paper: PaperTable, lines: Sequence[Line]) -> list[str]:
     """Return the table in Markdown, and what has to be known to read it."""
-    references = "; ".join(
-        f"{line.row.label}: {line.row.reference}" for line in lines if line.row.reference
-    )
     note = (
         "Ours: the mean over the seeds and their standard deviation. A gain is AP minus AP of a "
         "reference row. Its sign is unclear if the interval contains 0. The paper's figures are "
-        f"those of COCO. Reference rows: {references}."
+        f"those of COCO. {_references(lines)}"
     )
     shown = table(heads_of(paper), [cells_of(line) for line in lines])
     return ["## The paper and these runs", shown, f"**{sentence(lines)}**", note]
+
+
+def _references(lines: Sequence[Line]) -> str:
+    """Return the sentence that says which row each row is compared with."""
+    rows: dict[str, list[str]] = {}
+    for line in lines:
+        if line.row.reference is not None:
+            rows.setdefault(line.row.reference, []).append(f'"{line.row.label}"')
+    if len(rows) == 1:
+        return f'The reference row is "{next(iter(rows))}".'
+    named = [f'"{reference}" for {in_words(labels)}' for reference, labels in rows.items()]
+    return f"The reference rows are {'; '.join(named)}."
