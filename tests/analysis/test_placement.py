@@ -13,11 +13,20 @@ from tests.support.builders import CLUSTERS, make, scenes, truths
 
 
 def test_key_best_and_mean_by_hand():
-    # The key overlaps the truth by 60/140, the member by 80/120; the other cluster is negative.
+    # The key overlaps the truth by 60/140, the member by 80/120; the other cluster has no truth.
     found = cluster_ious(CLUSTERS, truths([(4, 0, 14, 10)]))
     torch.testing.assert_close(found.key, torch.tensor([60 / 140]))
     torch.testing.assert_close(found.best, torch.tensor([80 / 120]))
     torch.testing.assert_close(found.mean, torch.tensor([(60 / 140 + 80 / 120) / 2]))
+
+
+def test_a_cluster_that_lies_badly_is_one_of_them():
+    # The key and the member overlap the truth by 20/180 and 40/160, which is not enough to be
+    # positive. The third candidate touches its truth with an edge alone.
+    found = cluster_ious(CLUSTERS, truths([(8, 0, 18, 10), (10, 20, 20, 30)]))
+    torch.testing.assert_close(found.key, torch.tensor([20 / 180]))
+    torch.testing.assert_close(found.best, torch.tensor([40 / 160]))
+    assert histogram(found.key).tolist().index(1) == 2
 
 
 def test_all_members_are_held_against_the_truth_of_their_cluster():
@@ -28,8 +37,8 @@ def test_all_members_are_held_against_the_truth_of_their_cluster():
 
 
 def test_moved_boxes_change_the_ious_alone():
-    # After the move the key covers the truth, and the member covers nothing. The third candidate is
-    # still no positive.
+    # After the move the key covers the truth, and the member covers nothing. The third candidate
+    # still has no truth.
     moved = torch.tensor([(4.0, 0, 14, 10), (40, 40, 50, 50), (4, 0, 14, 10)])
     found = cluster_ious(CLUSTERS, truths([(4, 0, 14, 10)]), moved)
     assert [column.tolist() for column in (found.key, found.best, found.mean)] == [[1], [1], [0.5]]
@@ -70,7 +79,7 @@ def test_equal_to_plain_loops(case, mirrored):
                 and max(before[member, row] for member in members) > best
             ):
                 best, chosen = float(max(before[member, row] for member in members)), row
-        if best > 0.5:
+        if best > 0:
             values = [float(after[member, chosen]) for member in members]
             expected.append((float(after[key, chosen]), max(values), sum(values) / len(values)))
     found = cluster_ious(clusters, targets, boxes if mirrored else None)

@@ -104,8 +104,7 @@ def test_bars_say_what_errors_cost_and_how_many_there_are(drawn, tmp_path):
 def test_histograms_show_the_clusters_before_and_after_the_stage(drawn, tmp_path, after):
     before = ClusterIoUs(torch.tensor([0.5, 0.75]), torch.tensor([1.0, 1.0]), torch.zeros(2))
     moved = dataclasses.replace(before, key=torch.tensor([1.0, 1.0]))
-    analysis = Analysis({}, 0.5, before, moved if after else None)
-    plots.plot_placement(analysis, tmp_path / "placement.png")
+    plots.plot_placement(before, moved if after else None, tmp_path / "placement.png")
     titles = [axes.get_title() for axes in drawn[0].axes]
     if after:
         assert titles[0] == "KeyIoU: mean 0.625 -> 1.000"
@@ -116,7 +115,7 @@ def test_histograms_show_the_clusters_before_and_after_the_stage(drawn, tmp_path
 
 
 def test_without_clusters_there_is_no_mean(drawn, tmp_path):
-    plots.plot_placement(analysis_of({}), tmp_path / "placement.png")
+    plots.plot_placement(ClusterIoUs(*[torch.zeros(0)] * 3), None, tmp_path / "placement.png")
     assert drawn[0].axes[0].get_title() == "KeyIoU: mean -"
 
 

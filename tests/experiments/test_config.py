@@ -114,7 +114,8 @@ MISTAKES = {  # Other fields, the last text of the file that is on the line, and
     "a method that needs a column": (
         {"heuristics": {"arms": ["stage"], "methods": ["iou_guided_nms"]}},
         "iou_guided_nms",
-        "iou_guided_nms needs the columns iou, which no recipe gives",
+        "iou_guided_nms needs the columns iou, which not every recipe gives; name it in the field "
+        "methods of the arms that have them",
     ),
     "a method twice": (
         {"heuristics": {"arms": ["stage"], "methods": ["wbf", "wbf"]}},

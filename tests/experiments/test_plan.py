@@ -5,7 +5,8 @@ import pytest
 from postnms.cli import train as train_verb
 from postnms.evaluation.results import Evaluation
 from postnms.experiments.config import BEST
-from postnms.experiments.plan import Side, describe_arm, heuristic_words, rows_of
+from postnms.experiments.plan import Side, describe_arm, rows_of
+from postnms.experiments.steps import steps_of
 from postnms.recipes import get_recipe
 from tests.support.experiments import HEURISTICS, planned
 
@@ -55,10 +56,13 @@ def test_a_recipe_is_the_one_that_train_makes_from_the_command_line(tmp_path, po
 
 
 def test_the_data_of_the_command_line_take_the_place_of_those_of_the_file(tmp_path):
-    named = planned(tmp_path, data=tmp_path / "other", arms={"a": {}}, differences=[])
+    asked = {"arms": ["a"], "methods": ["wbf"]}
+    named = planned(
+        tmp_path, data=tmp_path / "other", arms={"a": {}}, differences=[], heuristics=asked
+    )
     assert named.data == tmp_path / "other"
     assert planned(tmp_path, differences=[]).data is None
-    words = heuristic_words(named, named.runs[0])
+    words = [step.words for step in steps_of(named, named.runs[0])]
     assert [line[line.index("--data") + 1] for line in words] == [str(tmp_path / "other")] * 2
 
 
@@ -70,7 +74,7 @@ def test_sides_are_rows_of_runs_or_suppressors_whose_names_may_have_dots(tmp_pat
         (Side("stage", "post_nms"), Side("bare", "nms")),
     )
     assert [plan.replays(run.arm) for run in plan.runs] == [False, True] * 2
-    _, compare = heuristic_words(plan, plan.runs[1])
+    _, compare = (step.words for step in steps_of(plan, plan.runs[1]))
     assert compare[compare.index("--suppressor") + 1] == "soft_nms_linear,nms:iou=0.9"
 
 
@@ -104,7 +108,7 @@ def test_an_arm_is_described_by_what_differs(tmp_path):
     arms = planned(tmp_path, arms=ARMS, differences=[]).experiment.config.arms
     assert describe_arm(arms["joint"]) == "nothing"
     assert describe_arm(arms["late"]) == (
-        "starts from the weights of `joint` of the same seed; only the stage is trained; "
-        "`stage.fusion=[1, 0, 0]`"
+        "starts from the weights of `joint` of the same seed; "
+        "only the stage and the heads are trained; `stage.fusion=[1, 0, 0]`"
     )
     assert describe_arm(arms["dense"]) == "recipe `retinanet_r18_small`; `stage=null`"

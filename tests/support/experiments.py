@@ -108,7 +108,7 @@ def replay_by_hand(plan, run, truth, results):
     with CandidateWriter(run.candidates, truth.categories, None, about) as writer:
         writer.add(candidates, ids)
     study = open_study(run.candidates, plan.data)
-    rows = compare(study, [choose(method) for method in plan.methods], bootstrap=0)
+    rows = compare(study, [choose(method) for method in plan.methods_of(run.arm)], bootstrap=0)
     described = [
         {"name": r.name, "figures": r.figures, "milliseconds": 1.5, "settings": dict(r.settings)}
         for r in rows

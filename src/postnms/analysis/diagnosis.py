@@ -57,7 +57,7 @@ class Analysis:
     recall: float
     """The recall at which duplicates are counted, in [0, 1]."""
     before: ClusterIoUs
-    """IoUs of the positive clusters of plain NMS at IoU 0.5."""
+    """IoUs of the clusters of plain NMS at IoU 0.5 that have a truth."""
     after: ClusterIoUs | None
     """IoUs of the same clusters after the stage has moved their members. None: the file does not
     hold the refined boxes."""
@@ -88,7 +88,7 @@ def analyse(
         steps = math.floor(min(row.max_recall for row in rows.values()) * RECALL_STEPS + 1e-9)
         recall = max(steps, 1) / RECALL_STEPS
     rows = {name: replace(row, duplicates=ranked[name].rate(recall)) for name, row in rows.items()}
-    return Analysis(rows, recall, *_placement(study))
+    return Analysis(rows, recall, *place_clusters(study))
 
 
 def _analyse_row(matching: Matching) -> tuple[AnalysedRow, RankedDuplicates]:
@@ -119,8 +119,11 @@ def _rows(study: Study, choices: Sequence[Choice]) -> Iterator[tuple[str, Detect
         yield f"run {name}", file.row(name)
 
 
-def _placement(study: Study) -> tuple[ClusterIoUs, ClusterIoUs | None]:
-    """Return the IoUs of the positive clusters before and after the stage."""
+def place_clusters(study: Study) -> tuple[ClusterIoUs, ClusterIoUs | None]:
+    """Return the IoUs of the clusters of a file before and after the stage (paper: Figure 2).
+
+    They are ``before`` and ``after`` of :class:`Analysis`.
+    """
     by_image = group_by_image(study.truth)
     before = []
     after = []

@@ -2,7 +2,7 @@
 
 The paper shows histograms of them in its Figure 2.
 
-n: candidates, p: positive clusters.
+n: candidates, p: clusters that have a truth.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ BINS = 20
 
 @dataclass(frozen=True)
 class ClusterIoUs:
-    """IoUs of the members of each positive cluster with the truth of the cluster."""
+    """IoUs of the members of each cluster that has a truth with this truth."""
 
     key: Tensor
     """(p,) in [0, 1]: IoU of the key, which is the box that NMS keeps."""
@@ -33,10 +33,11 @@ class ClusterIoUs:
 
 
 def cluster_ious(clusters: Clusters, targets: Targets, boxes: Tensor | None = None) -> ClusterIoUs:
-    """Return the IoUs of the positive clusters, in the order of ``clusters.keys``.
+    """Return the IoUs of the clusters that have a truth, in the order of ``clusters.keys``.
 
-    Which clusters are positive, and their truths, follow from
-    :func:`postnms.stage.matching.match_clusters`.
+    These are all clusters with a member that overlaps an object of its class, however little. The
+    stage is trained to find no object in those whose best member has an IoU of at most 0.5. Truths
+    follow from :func:`postnms.stage.matching.match_clusters`.
 
     Args:
         clusters: the candidates and their clusters.
@@ -55,15 +56,15 @@ def cluster_ious(clusters: Clusters, targets: Targets, boxes: Tensor | None = No
             f"boxes: expected {tuple(candidates.boxes.shape)}, got {tuple(moved.shape)}"
         )
     matches = match_clusters(clusters, targets)
-    iou = matches.iou
+    iou, matched = matches.iou, matches.truth >= 0
     if boxes is not None and len(targets.boxes):
-        # A cluster without a truth has -1. It is not positive, so any object may stand in for it.
+        # A cluster without a truth has -1. It is left out, so any object may stand in for it.
         iou = paired_iou(boxes, targets.boxes[matches.truth.clamp(min=0)[clusters.assignment]])
     members = reduce_members(torch.ones_like(iou), clusters, "sum")
     return ClusterIoUs(
-        key=iou[clusters.keys][matches.positive],
-        best=reduce_members(iou, clusters, "amax")[matches.positive],
-        mean=(reduce_members(iou, clusters, "sum") / members)[matches.positive],
+        key=iou[clusters.keys][matched],
+        best=reduce_members(iou, clusters, "amax")[matched],
+        mean=(reduce_members(iou, clusters, "sum") / members)[matched],
     )
 
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from postnms.analysis.comparison import BASELINE, ComparedRow
 from postnms.analysis.diagnosis import Analysis
-from postnms.analysis.placement import histogram
+from postnms.analysis.placement import BINS, ClusterIoUs, histogram
 from postnms.drawing.charts import COLOURS, MARKERS, plain, save_chart
 from postnms.evaluation.average_precision import RECALLS
 from postnms.evaluation.curves import SCORES, SHOWN_IOUS, Curves
@@ -83,16 +83,14 @@ def plot_errors(analysis: Analysis, path: Path) -> None:
     save_chart(figure, path)
 
 
-def plot_placement(analysis: Analysis, path: Path) -> None:
-    """Write histograms of KeyIoU, MaxIoU and AvgIoU of the positive clusters (paper: Figure 2).
+def plot_placement(before: ClusterIoUs, after: ClusterIoUs | None, path: Path) -> None:
+    """Write histograms of KeyIoU, MaxIoU and AvgIoU of the clusters (paper: Figure 2).
 
-    They show the IoUs before the stage, and after it where the analysis has them. Raises UserError
-    if the operating system refuses to write.
+    They show the IoUs before the stage, and after it unless there are none. Raises UserError if the
+    operating system refuses to write.
     """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
-    sides = {"before the stage": analysis.before} | (
-        {"after": analysis.after} if analysis.after else {}
-    )
+    sides = {"before the stage": before} | ({} if after is None else {"after": after})
     for number, (title, column) in enumerate(
         (("KeyIoU", "key"), ("MaxIoU", "best"), ("AvgIoU", "mean")), 1
     ):
@@ -102,7 +100,7 @@ def plot_placement(analysis: Analysis, path: Path) -> None:
             values = getattr(ious, column)
             axes.stairs(
                 histogram(values).numpy(),
-                np.linspace(0, 1, 21),
+                np.linspace(0, 1, BINS + 1),
                 color=colour,
                 label=side,
                 linewidth=1.6,

@@ -55,7 +55,7 @@ def write_analysis(analysis: Analysis, about: Mapping[str, Any], folder: Path) -
     write_json(folder / ANALYSED.name, {**about, **_analysis_json(analysis)})
     plot_errors(analysis, folder / "errors.png")
     plot_reliability(analysis, folder / "reliability.png")
-    plot_placement(analysis, folder / "placement.png")
+    plot_placement(analysis.before, analysis.after, folder / "placement.png")
     return ("analyse.json", "errors.png", "reliability.png", "placement.png")
 
 
@@ -87,12 +87,15 @@ def _comparison_csv(rows: Sequence[ComparedRow]) -> str:
 
 
 def _analysis_json(analysis: Analysis) -> dict[str, Any]:
-    placement = {"before": _describe(analysis.before), "after": _describe(analysis.after)}
+    placement = {
+        "before": describe_placement(analysis.before),
+        "after": describe_placement(analysis.after),
+    }
     rows = {name: dataclasses.asdict(row) for name, row in analysis.rows.items()}
     return {"recall": analysis.recall, "rows": rows, "placement": placement}
 
 
-def _describe(ious: ClusterIoUs | None) -> dict[str, Any]:
+def describe_placement(ious: ClusterIoUs | None) -> dict[str, Any]:
     """Return mean and histogram of every IoU by its name in the paper; empty without IoUs."""
     if ious is None:
         return {}

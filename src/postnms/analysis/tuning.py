@@ -4,32 +4,25 @@ d: keys that NMS keeps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from postnms.analysis.study import Study
 from postnms.candidate_files.reader import CandidateFile
-from postnms.candidate_files.refined import check_refined, fusion_of, refined
+from postnms.candidate_files.refined import (
+    check_refined,
+    fusion_of,
+    kept_keys,
+    paper_row,
+    refined,
+)
 from postnms.candidate_files.replays import IMAGES_AT_ONCE, as_columns, join_chunks
-from postnms.clustering import cluster, keep_keys
 from postnms.config import Progress, no_progress
-from postnms.errors import UserError, shown
+from postnms.errors import UserError
 from postnms.evaluation.matching import match_results
 from postnms.evaluation.metrics import measure
 from postnms.stage.fusion import Fusion
-from postnms.structures import (
-    CLUSTER_OBJECTNESS,
-    OBJECTNESS,
-    POST_NMS_ROW,
-    REFINED,
-    Candidates,
-    Detections,
-    suppressed_row,
-)
+from postnms.structures import POST_NMS_ROW, Candidates, Detections, suppressed_row
 from postnms.suppression import Choice
-
-LIMITS = {"nms_threshold": 0.5, "max_detections": 100}
-"""IoU threshold of the clusters, and largest number of detections of an image in the row of the
-paper, if the file does not say those of its detector."""
 
 
 @dataclass(frozen=True)
@@ -140,23 +133,11 @@ Run = Callable[[Fusion], Iterator[Detections]]
 
 def _paper(file: CandidateFile, chunks: Sequence[Candidates]) -> Run:
     """Return the row of the paper: the keys of NMS with new boxes and scores."""
-    if CLUSTER_OBJECTNESS not in file.extra:
-        raise UserError(f"{file.path}: no column {CLUSTER_OBJECTNESS!r}; dump the run again")
-    threshold, most = (file.provenance.get(name, usual) for name, usual in LIMITS.items())
-    if type(most) is not int or most < 1:
-        raise UserError(
-            f"{file.path}: provenance.max_detections: expected at least 1, got {shown(most)}"
-        )
-    try:
-        kept = [keep_keys(cluster(chunk, threshold), most)[0] for chunk in chunks]
-    except ValueError as error:
-        raise UserError(f"{file.path}: provenance.nms_threshold: {error}") from error
+    kept = [kept_keys(file, chunk) for chunk in chunks]
 
     def run(fusion: Fusion) -> Iterator[Detections]:
         for keys in kept:
-            extra = keys.extra
-            scores = fusion(keys.scores, extra[CLUSTER_OBJECTNESS], extra[OBJECTNESS])
-            yield replace(keys, boxes=extra[REFINED], scores=scores)
+            yield paper_row(keys, fusion)
 
     return run
 

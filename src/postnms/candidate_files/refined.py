@@ -1,16 +1,28 @@
 """Candidates of a file as the stage of their run judges them: its boxes and its scores.
 
-n: candidates.
+n: candidates, d: keys that NMS keeps.
 """
 
 from typing import Any
 
 from postnms.candidate_files.reader import CandidateFile
-from postnms.errors import UserError
+from postnms.clustering import cluster, keep_keys
+from postnms.errors import UserError, shown
 from postnms.stage import StageConfig
 from postnms.stage.fusion import Fusion
 from postnms.stage.judged import judge_alone
-from postnms.structures import OBJECTNESS, REFINED, Candidates
+from postnms.structures import (
+    CLUSTER_OBJECTNESS,
+    OBJECTNESS,
+    REFINED,
+    Candidates,
+    Detections,
+    derive,
+)
+
+LIMITS = {"nms_threshold": 0.5, "max_detections": 100}
+"""IoU threshold of the clusters, and largest number of detections of an image in the row of the
+paper, if the file does not say those of its detector."""
 
 
 def refined(candidates: Candidates, fusion: Fusion) -> Candidates:
@@ -21,6 +33,45 @@ def refined(candidates: Candidates, fusion: Fusion) -> Candidates:
     """
     extra = candidates.extra
     return judge_alone(candidates, extra[REFINED], extra[OBJECTNESS], fusion)
+
+
+def kept_keys(file: CandidateFile, candidates: Candidates) -> Detections:
+    """Return the keys (d) of a chunk that NMS keeps, with the columns of their candidates.
+
+    The IoU threshold and the limit are those of the detector that the file comes from. The file
+    must have passed :func:`check_refined`.
+
+    Raises:
+        UserError: the file has another threshold or limit than a detector can have, or it lacks a
+            column. The message names the file.
+    """
+    if CLUSTER_OBJECTNESS not in file.extra:
+        raise UserError(f"{file.path}: no column {CLUSTER_OBJECTNESS!r}; dump the run again")
+    threshold, most = (file.provenance.get(name, usual) for name, usual in LIMITS.items())
+    if type(most) is not int or most < 1:
+        raise UserError(
+            f"{file.path}: provenance.max_detections: expected at least 1, got {shown(most)}"
+        )
+    try:
+        return keep_keys(cluster(candidates, threshold), most)[0]
+    except ValueError as error:
+        raise UserError(f"{file.path}: provenance.nms_threshold: {error}") from error
+
+
+def paper_row(keys: Detections, fusion: Fusion, *, relocation: bool = True) -> Detections:
+    """Return the row of the paper: the keys of :func:`kept_keys` with the scores of the stage.
+
+    Args:
+        keys: (d) keys of any images.
+        fusion: how the three scores of a key are joined.
+        relocation: whether the keys get the boxes of the stage. Off: they stay where they are.
+
+    Returns:
+        (d) detections in the order of the keys, which is that of the detector's score.
+    """
+    extra = keys.extra
+    scores = fusion(keys.scores, extra[CLUSTER_OBJECTNESS], extra[OBJECTNESS])
+    return derive(keys, boxes=extra[REFINED] if relocation else keys.boxes, scores=scores)
 
 
 def check_refined(file: CandidateFile) -> None:

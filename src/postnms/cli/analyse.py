@@ -52,7 +52,7 @@ def analyse(
             means = [
                 f"{name} {getattr(ious, field).mean():.3f}" for name, field in PLACEMENT.items()
             ]
-            say(f"{len(ious.key)} positive clusters {side}: {', '.join(means)}")
+            say(f"{len(ious.key)} clusters on an object {side}: {', '.join(means)}")
     say(f"{', '.join(names[:-1])} and {names[-1]} in {folder}")
 
 

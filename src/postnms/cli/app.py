@@ -21,6 +21,7 @@ from postnms.cli.evaluate import evaluate
 from postnms.cli.experiment import experiment
 from postnms.cli.predict import predict
 from postnms.cli.recipes import list_recipes, show_recipe
+from postnms.cli.reproduce import reproduce
 from postnms.cli.rescore import rescore
 from postnms.cli.scenes import scenes
 from postnms.cli.suppressors import suppressors
@@ -40,6 +41,7 @@ app.command("check")(check)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("experiment")(experiment)
+app.command("reproduce")(reproduce)
 app.command("predict")(predict)
 app.command("dump")(dump)
 app.command("import-candidates")(import_candidates)
@@ -67,6 +69,8 @@ OPTIONS = {
     "overlap": "--overlap",
     "page": "--page",
     "row": "--row",
+    "runs": "--runs",
+    "seeds": "--seeds",
     "split": "--split",
     "sweep": "--sweep",
     "tile": "--tile",

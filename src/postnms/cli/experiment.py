@@ -15,6 +15,7 @@ from postnms.errors import UserError, listed
 if TYPE_CHECKING:
     from postnms.experiments.config import Experiment
     from postnms.experiments.plan import Plan
+    from postnms.experiments.state import Job
 
 _NAMED = re.compile(r"([\w.-]+)=(.+)")
 """NAME=FOLDER."""
@@ -93,28 +94,45 @@ _NO_PAGE = "no page is made (--page-only makes one of the finished runs)"
 
 def _print_commands(plans: "Sequence[Plan]", arms: Sequence[list[str]]) -> None:
     """Print what is left to do for some arms of each plan."""
-    from postnms.experiments.jobs import command_lines
     from postnms.experiments.state import jobs_of
 
     for plan, some in zip(plans, arms, strict=True):
-        for line in command_lines(jobs_of(plan, some)) if some else []:
-            print(visible(line))
+        print_jobs(jobs_of(plan, some) if some else [])
+
+
+def print_jobs(jobs: "Sequence[Job]") -> None:
+    """Print jobs as lines of a shell that do not depend on each other."""
+    from postnms.experiments.jobs import command_lines
+
+    for line in command_lines(jobs):
+        print(visible(line))
 
 
 def _run(plans: "Sequence[Plan]", arms: Sequence[list[str]], at_once: int, threads: int) -> None:
     """Run what is left to do for some arms of each plan. Exit if a job fails or a signal comes."""
-    from postnms.experiments.jobs import failure, run_jobs
     from postnms.experiments.state import jobs_of
 
     chosen = [(plan, some) for plan, some in zip(plans, arms, strict=True) if some]
     left = [job for plan, some in chosen for job in jobs_of(plan, some)]
-    say(f"jobs to do: {len(left)}, for {sum(len(plan.runs) for plan in plans)} runs")
+    run_or_exit(left, sum(len(plan.runs) for plan in plans), at_once, threads, _NO_PAGE)
+
+
+def run_or_exit(
+    left: "Sequence[Job]", runs: int, at_once: int, threads: int, otherwise: str
+) -> None:
+    """Run jobs side by side. Exit if a job fails or a signal comes.
+
+    ``runs`` is the number of all runs, and ``otherwise`` says what does not follow after a failure.
+    """
+    from postnms.experiments.jobs import failure, run_jobs
+
+    say(f"jobs to do: {len(left)}, for {runs} runs")
     ended = run_jobs(left, at_once=at_once, threads=threads, say=say)
     if ended.stopped_by is not None:
         print(visible(f"stopped; go on with: {command_line()}"), file=sys.stderr)
         sys.exit(128 + ended.stopped_by)
     if ended.failed:
-        print(visible(f"postnms: {failure(ended)}; {_NO_PAGE}"), file=sys.stderr)
+        print(visible(f"postnms: {failure(ended)}; {otherwise}"), file=sys.stderr)
         sys.exit(1)
 
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from postnms.candidate_files.reader import open_candidates
-from postnms.candidate_files.replays import as_columns, replay
 from postnms.data.dataset import Truth
 from postnms.data.splits import find_truth, open_dataset
 from postnms.errors import UserError
 from postnms.evaluation.matching import Matching, match_results
 from postnms.evaluation.metrics import measure
+from postnms.evaluation.results import Figures
 from postnms.experiments.config import BEST, BEST_ROW
 from postnms.experiments.finished import FinishedRun
 from postnms.experiments.intervals import (
@@ -23,10 +22,12 @@ from postnms.experiments.intervals import (
     paired_difference,
     resample,
 )
-from postnms.experiments.plan import Plan, PlannedRun, Side
+from postnms.experiments.plan import Plan, Side, evaluation_row
+from postnms.experiments.planned import PlannedRun
+from postnms.experiments.steps import is_dumped
 from postnms.files.json_files import read_json
 from postnms.runs.folder import read_categories
-from postnms.suppression import choose
+from postnms.structures import NMS_ROW
 
 _SLACK = 1e-6
 """Largest difference, in per cent, between an AP that is read and the same AP measured again."""
@@ -61,18 +62,30 @@ class Comparison:
         self._resampled: dict[tuple[Side, int], Resampled] = {}
         self._truths: dict[str, tuple[Truth, str]] = {}
         self._digests: list[str] = []
+        self._measured: dict[tuple[str, str], Figures] = {}
 
     @property
     def missing(self) -> list[str]:
-        """Names of the runs that are not finished, and of those without their suppressors."""
+        """Names of the runs that are not finished, and of those without all of their rows."""
         finished = {finished.run.name: finished for finished in self.runs}
         said = [run.name for run in self.plan.runs if run.name not in finished]
-        waiting = [
-            name
-            for name, run in finished.items()
-            if self.plan.replays(run.run.arm) and not run.suppressors
-        ]
-        return [*said, *(f"the suppressors on {name}" for name in waiting)]
+        for name, run in finished.items():
+            arm = run.run.arm
+            lacks = [row for row in self.plan.further_rows(arm) if not run.has(row)]
+            if any(method in lacks for method in self.plan.methods_of(arm)):
+                said.append(f"the suppressors on {name}")
+            if self.plan.experiment.config.arms[arm].placement and not is_dumped(
+                run.run, run.run.candidates
+            ):
+                said.append(f"the candidates of {name}")
+            rescorers = self.plan.experiment.config.arms[arm].rescorers
+            said += [f"the rescorer {row} on {name}" for row in rescorers if row in lacks]
+            said += [
+                f"the evaluation {evaluation} of {name}"
+                for evaluation in run.run.evaluations
+                if evaluation_row(evaluation, NMS_ROW) in lacks
+            ]
+        return said
 
     def of_arm(self, arm: str) -> list[FinishedRun]:
         """Return the finished runs of an arm, in the order of the seeds."""
@@ -114,6 +127,15 @@ class Comparison:
         """Return AP of a side, for each of its :meth:`seeds`. None: nothing of it is finished."""
         seeds = self.seeds(side)
         return mean_precision(self._of_seeds(self.named(side), seeds)) if seeds else None
+
+    def figures(self, finished: FinishedRun, row: str) -> Figures:
+        """Return all figures of a row of a run. They are measured if no file has them."""
+        found = finished.recorded(row)
+        key = finished.run.name, row
+        if found is None and key not in self._measured:
+            matching = self._match(finished, row)
+            self._measured[key] = measure(self.truth(finished.run), matching).figures
+        return self._measured[key] if found is None else found
 
     def difference(self, left: Side, right: Side) -> Estimate | None:
         """Return AP of a side minus AP of another one, for each of their common :meth:`seeds`.
@@ -183,26 +205,29 @@ class Comparison:
         )
 
     def _match(self, finished: FinishedRun, row: str) -> Matching:
-        """Match the results of a row, or of a suppressor, to the truth."""
+        """Match the results of a row to the truth.
+
+        Raises UserError if they do not fit it, or give another AP than the one that is recorded.
+        """
         run = finished.run
         truth = self.truth(run)
-        if row in finished.evaluation.rows:
-            source = run.folder.results(row)
-            results = read_json(source)
-        else:
-            source = run.candidates
-            file = open_candidates(source)
-            results = as_columns(replay(file, choose(row).suppressor).detections, file, truth)
+        source = None if row in finished.evaluation.rows else finished.sources[row]
+        path = run.folder.results(row) if source is None else source.path
         try:
+            results = read_json(path) if source is None else source.columns(truth)
             matching = match_results(truth, results)
+        except UserError:
+            raise
         except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{source}: does not fit {truth.source} ({error})") from error
-        found, recorded = measure(truth, matching).figures["AP"], finished.figures(row)["AP"]
-        if (found is None) != (recorded is None) or abs((found or 0) - (recorded or 0)) > _SLACK:
-            raise UserError(
-                f"{source}: gives {found} AP for {row} on {truth.source}, and {recorded} is "
-                "recorded: the annotations or the results have changed since"
-            )
+            raise UserError(f"{path}: does not fit {truth.source} ({error})") from error
+        recorded = finished.recorded(row)
+        if recorded is not None:
+            found, before = measure(truth, matching).figures["AP"], recorded["AP"]
+            if (found is None) != (before is None) or abs((found or 0) - (before or 0)) > _SLACK:
+                raise UserError(
+                    f"{path}: gives {found} AP for {row} on {truth.source}, and {before} is "
+                    "recorded: the annotations or the results have changed since"
+                )
         return matching
 
 

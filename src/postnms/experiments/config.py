@@ -30,10 +30,15 @@ FREE = tuple(
 )
 """The suppressors that every detector has the columns for, besides plain NMS and ``none``."""
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""Names of arms. They are parts of the names of folders, and end at a dot in a difference."""
+"""Names of arms and of evaluations. They are parts of the names of files, and end at a dot or at a
+colon in a difference."""
 
 Text = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+RescorerName = Literal["sce", "contextual"]
+"""A kind of rescorer, as ``postnms train-rescorer`` takes it. It is also the name of its row."""
 
 
 class ArmConfig(Config):
@@ -51,7 +56,21 @@ class ArmConfig(Config):
     row: str | None = None
     """The row of the arm that counts: it stands for the arm in the results and in differences. A
     row of its runs, for example ``post_nms``, ``best`` for the one with the best mean AP over the
-    seeds, or a row of ``heuristics``. None: the last row of its runs."""
+    seeds, a row of ``heuristics``, or one of the rows that the next three fields give. None: the
+    last row of its runs."""
+    methods: tuple[str, ...] = ()
+    """Suppressors that are replayed on the candidates of this arm alone, for example those that
+    need a column which its networks give: ``variance_voting``. Each gives a row of its name."""
+    rescorers: tuple[RescorerName, ...] = ()
+    """Rescorers that are trained on the candidates of the train split, and give those of the val
+    split new scores: ``postnms train-rescorer`` and ``postnms rescore``. Each gives a row of its
+    name."""
+    evaluations: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """By name, changes with which the runs are evaluated again, as ``postnms eval --set`` takes
+    them. An evaluation NAME gives the rows of the runs once more: ``NAME:nms`` and so on."""
+    placement: bool = False
+    """Whether the page has the placement of clusters before and after the stage (paper:
+    Figure 2)."""
 
 
 class HeuristicsConfig(Config):
@@ -140,12 +159,20 @@ def _check_names(experiment: Experiment) -> None:
             raise experiment.mistake(
                 ("arms", name), "expected a name of letters, digits, - and _, such as stage"
             )
+        for evaluation in arm.evaluations:
+            if not _PLAIN.fullmatch(evaluation):
+                raise experiment.mistake(
+                    ("arms", name, "evaluations", evaluation),
+                    "expected a name of letters, digits, - and _, such as mean",
+                )
         if arm.start_from is not None:
             where = ("arms", name, "start_from")
             check_known(experiment, where, arm.start_from, list(config.arms), "arm")
     for number, figure in enumerate(config.columns):
         check_known(experiment, ("columns", str(number)), figure, list(FIGURES), "figure")
     once: dict[KeyPath, Sequence[object]] = {("seeds",): config.seeds, ("columns",): config.columns}
+    for name, arm in config.arms.items():
+        once["arms", name, "rescorers"] = arm.rescorers
     if config.heuristics is not None:
         once["heuristics", "arms"] = config.heuristics.arms
     for where, values in once.items():
@@ -154,26 +181,44 @@ def _check_names(experiment: Experiment) -> None:
 
 
 def _check_heuristics(experiment: Experiment) -> None:
-    """Raise UserError unless the suppressors are known and need no further columns."""
+    """Raise UserError unless the suppressors are known, and those of heuristics need no column."""
     heuristics = experiment.config.heuristics
-    if heuristics is None:
-        return
-    for number, arm in enumerate(heuristics.arms):
-        where = ("heuristics", "arms", str(number))
-        check_known(experiment, where, arm, list(experiment.config.arms), "arm")
-    for number, method in enumerate(heuristics.methods):
-        where = ("heuristics", "methods", str(number))
+    common: tuple[str, ...] = ()
+    if heuristics is not None:
+        common = heuristics.methods
+        for number, arm in enumerate(heuristics.arms):
+            where = ("heuristics", "arms", str(number))
+            check_known(experiment, where, arm, list(experiment.config.arms), "arm")
+        _check_methods(experiment, ("heuristics", "methods"), common, ())
+        for number, method in enumerate(common):
+            if columns := choose(method).suppressor.columns:
+                raise experiment.mistake(
+                    ("heuristics", "methods", str(number)),
+                    f"{method} needs the columns {', '.join(columns)}, which not every recipe "
+                    "gives; name it in the field methods of the arms that have them",
+                )
+    for name, arm in experiment.config.arms.items():
+        replayed = heuristics is not None and name in heuristics.arms
+        where = ("arms", name, "methods")
+        _check_methods(experiment, where, arm.methods, common if replayed else ())
+
+
+def _check_methods(
+    experiment: Experiment, where: KeyPath, methods: Sequence[str], others: Sequence[str]
+) -> None:
+    """Raise UserError unless the methods are suppressors, each of them once.
+
+    ``others`` are replayed on the same candidates.
+    """
+    for number, method in enumerate(methods):
+        here = (*where, str(number))
         try:
-            choice = choose(method)
+            choose(method)
         except UserError as error:
-            raise experiment.mistake(where, str(error)) from error
-        if columns := choice.suppressor.columns:
-            raise experiment.mistake(
-                where, f"{method} needs the columns {', '.join(columns)}, which no recipe gives"
-            )
-        if method == NMS_ROW or method in heuristics.methods[:number]:
+            raise experiment.mistake(here, str(error)) from error
+        if method == NMS_ROW or method in (*others, *methods[:number]):
             what = "is there in any case" if method == NMS_ROW else "is there twice"
-            raise experiment.mistake(where, f"{method} {what}")
+            raise experiment.mistake(here, f"{method} {what}")
 
 
 def check_known(

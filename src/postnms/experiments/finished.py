@@ -1,13 +1,16 @@
 """The finished runs of an experiment, with the figures that their files have."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation, Figures
-from postnms.experiments.plan import Plan, PlannedRun, rows_of
-from postnms.experiments.state import check_recipe, comparison_file, is_compared, progress_of
+from postnms.experiments.plan import Plan, rows_of
+from postnms.experiments.planned import PlannedRun
+from postnms.experiments.sources import RowSource, sources_of
+from postnms.experiments.state import check_recipe, progress_of
+from postnms.experiments.steps import comparison_file, is_compared
 from postnms.files.json_files import read_json
 from postnms.recipes import Recipe
 
@@ -21,16 +24,28 @@ class FinishedRun:
     suppressors: Mapping[str, Mapping[str, Any]]
     """By method, the row of ``compare.json``: ``figures``, ``milliseconds``, ``settings``. Empty if
     no suppressors are replayed on the candidates of the run, or not yet."""
+    sources: Mapping[str, RowSource] = field(default_factory=dict)
+    """By name, where the results of the rows come from that are no rows of the run itself."""
 
     def has(self, row: str) -> bool:
-        """Return whether a row is one of the run, or of a suppressor on its candidates."""
-        return row in self.evaluation.rows or row in self.suppressors
+        """Return whether a row is one of the run, or comes from its candidates."""
+        return row in self.evaluation.rows or row in self.suppressors or row in self.sources
 
-    def figures(self, row: str) -> Figures:
-        """Return the figures of a row of the run, or of a suppressor on its candidates."""
+    def recorded(self, row: str) -> Figures | None:
+        """Return the figures of a row of the run, or of a suppressor on its candidates.
+
+        None: the figures are in no file, so they have to be measured.
+        """
         if row in self.evaluation.rows:
             return self.evaluation.rows[row]
-        return self.suppressors[row]["figures"]
+        return self.suppressors[row]["figures"] if row in self.suppressors else None
+
+    def figures(self, row: str) -> Figures:
+        """Return what :meth:`recorded` does, for a row whose figures are in a file."""
+        found = self.recorded(row)
+        if found is None:
+            raise KeyError(row)
+        return found
 
 
 def read_all_finished(plan: Plan) -> list[FinishedRun]:
@@ -64,7 +79,9 @@ def read_finished(plan: Plan, run: PlannedRun) -> FinishedRun:
         rows = ", ".join(rows_of(run.recipe))
         raise UserError(f"{folder.metrics}: expected the figures of {rows}, got others") from error
     suppressors = {}
-    if plan.replays(run.arm) and is_compared(plan, run):
+    methods = plan.methods_of(run.arm)
+    if methods and is_compared(plan, run):
         rows = read_json(comparison_file(run))["rows"]
-        suppressors = {row["name"]: row for row in rows if row["name"] in plan.methods}
-    return FinishedRun(run, Evaluation(found, evaluation.gains, evaluation.classes), suppressors)
+        suppressors = {row["name"]: row for row in rows if row["name"] in methods}
+    own = Evaluation(found, evaluation.gains, evaluation.classes)
+    return FinishedRun(run, own, suppressors, sources_of(plan, run))

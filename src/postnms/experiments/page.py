@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from postnms.experiments import sections
+from postnms.experiments import placement, sections
 from postnms.experiments.comparison import Comparison
+from postnms.experiments.placement import Placement
 from postnms.experiments.plan import describe_arm
 from postnms.experiments.records import without_places
 from postnms.experiments.summary import Summary
 from postnms.experiments.tables import in_words, mean, one_line, table
 
 MADE_BY = "<!-- Made by postnms experiment. Change the file of the experiment, not this page. -->"
-"""The first line of every page, by which a page is told from other files."""
+"""The first line of a page of an experiment."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,30 @@ class Page:
     """Folder of the records, as the links of the page name it."""
     command: str
     """The command that made the page."""
+    placements: Sequence[Placement] = ()
+    """The placement of clusters of the arms that ask for it."""
+    made_by: str = MADE_BY
+    """The first line, by which the page is told from other files."""
+    first: Sequence[str] = ()
+    """Paragraphs in front of the first section."""
 
 
 def markdown(page: Page) -> str:
     """Return the text of a page."""
     comparison, summary = page.comparison, page.summary
     config = comparison.plan.experiment.config
-    parts = [f"{MADE_BY}\n# {one_line(config.title)}"]
+    parts = [f"{page.made_by}\n# {one_line(config.title)}"]
     parts += [config.text.strip()] if config.text.strip() else []
     parts += [_about(page), *_missing(comparison), *_warnings(page.records)]
+    parts += page.first
     parts += ["## Arms", _arms(page), "## Results", sections.results(summary)]
     if summary.differences:
         parts += ["## Differences", sections.differences(summary)]
     parts += [sections.about_intervals(summary), *sections.about_choices(summary)]
     parts += ["## All figures", sections.figures(comparison)]
+    for part in page.placements:
+        parts += [f"## Placement of the clusters of `{part.arm}`"]
+        parts += [placement.section(part, page.folder)]
     replayed = [arm for arm in comparison.plan.counted if comparison.best(arm) is not None]
     for arm in replayed:
         parts += [f"## Suppressors on the candidates of `{arm}`"]

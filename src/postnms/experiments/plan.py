@@ -1,52 +1,16 @@
 """The runs of an experiment: their recipes, their folders and their command lines."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from postnms.errors import UserError
 from postnms.experiments.config import BEST, BEST_ROW, ArmConfig, Experiment, check_known
+from postnms.experiments.planned import PlannedRun
 from postnms.recipes import Recipe, open_recipe, override, parse_changes
 from postnms.runs.folder import RunFolder
 from postnms.structures import NMS_ROW
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run of an experiment."""
-
-    arm: str
-    seed: int
-    folder: RunFolder
-    base: Recipe
-    """The recipe without changes."""
-    recipe: Recipe
-    """The recipe with all changes, as ``postnms train`` makes it from :attr:`words`."""
-    words: tuple[str, ...]
-    """The command line that trains the run, without the program."""
-    after: Path | None
-    """Folder of the run that it starts from. None: it starts from no run of the experiment."""
-
-    @property
-    def name(self) -> str:
-        """The name of the run within the experiment."""
-        return self.folder.root.name
-
-    @property
-    def log(self) -> Path:
-        """File with what the commands of the run print."""
-        return self.folder.root.with_name(f"{self.name}.log")
-
-    @property
-    def candidates(self) -> Path:
-        """File of the candidates of the run, which suppressors are replayed on."""
-        return self.folder.root.with_name(f"{self.name}.safetensors")
-
-    @property
-    def compared(self) -> Path:
-        """Folder with the comparison of the suppressors."""
-        return self.folder.root.with_name(f"{self.name}_compared")
 
 
 @dataclass(frozen=True)
@@ -55,7 +19,7 @@ class Side:
 
     arm: str
     row: str
-    """A row of the runs, a suppressor, :data:`BEST_ROW` or :data:`BEST`."""
+    """A row of the runs, a row of their candidates, :data:`BEST_ROW` or :data:`BEST`."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +39,7 @@ class Plan:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The suppressors to replay."""
+        """The suppressors to replay on the candidates of all arms of ``heuristics``."""
         heuristics = self.experiment.config.heuristics
         return () if heuristics is None else heuristics.methods
 
@@ -88,9 +52,28 @@ class Plan:
         return rows_of(self.of_arm(arm)[0].recipe)
 
     def replays(self, arm: str) -> bool:
-        """Return whether suppressors are replayed on the candidates of the runs of an arm."""
+        """Return whether :attr:`methods` are replayed on the candidates of the runs of an arm."""
         heuristics = self.experiment.config.heuristics
         return heuristics is not None and arm in heuristics.arms
+
+    def methods_of(self, arm: str) -> tuple[str, ...]:
+        """Return all suppressors that are replayed on the candidates of the runs of an arm."""
+        common = self.methods if self.replays(arm) else ()
+        return (*common, *self.experiment.config.arms[arm].methods)
+
+    def further_rows(self, arm: str) -> tuple[str, ...]:
+        """Return the rows that come from the candidates of the runs of an arm.
+
+        They are those of suppressors, of rescorers and of evaluations.
+        """
+        run = self.of_arm(arm)[0]
+        evaluations = (
+            evaluation_row(name, row)
+            for name, recipe in run.evaluations.items()
+            for row in rows_of(recipe)
+        )
+        rescorers = self.experiment.config.arms[arm].rescorers
+        return (*self.methods_of(arm), *rescorers, *evaluations)
 
     def with_starts(self, arms: Collection[str]) -> set[str]:
         """Return some arms and all those that they start from."""
@@ -121,21 +104,31 @@ def make_plan(experiment: Experiment, folder: Path, data: Path | None = None) ->
     for seed in config.seeds:
         for arm in _in_order(experiment):
             runs.append(_plan_run(experiment, folder, data, arm, seed))
-    rows = {run.arm: rows_of(run.recipe) for run in runs}
-    valid = {arm: [*own, BEST_ROW] for arm, own in rows.items()}
-    if config.heuristics is not None:
-        for arm in config.heuristics.arms:
-            valid[arm] += [BEST, *config.heuristics.methods]
+    plan = Plan(experiment, folder, data, tuple(runs), {}, ())
+    valid = {}
+    for name in config.arms:
+        best = (BEST,) if plan.replays(name) else ()
+        valid[name] = [*plan.rows(name), BEST_ROW, *best, *plan.further_rows(name)]
     counted = {}
     for name, arm in config.arms.items():
-        row = rows[name][-1] if arm.row is None else arm.row
+        row = plan.rows(name)[-1] if arm.row is None else arm.row
         _check_row(experiment, ("arms", name, "row"), name, row, valid)
         counted[name] = Side(name, row)
     differences = tuple(
         (_side(experiment, counted, valid, number, 0), _side(experiment, counted, valid, number, 1))
         for number in range(len(config.differences))
     )
-    return Plan(experiment, folder, data, tuple(runs), counted, differences)
+    return replace(plan, counted=counted, differences=differences)
+
+
+def evaluation_row(name: str, row: str) -> str:
+    """Return the name of a row of an evaluation.
+
+    Example:
+        >>> evaluation_row("mean", "nms")
+        'mean:nms'
+    """
+    return f"{name}:{row}"
 
 
 def rows_of(recipe: Recipe) -> tuple[str, ...]:
@@ -185,11 +178,29 @@ def _plan_run(
     _check_changes(experiment, ("set",), config.set)
     _check_changes(experiment, ("arms", name, "set"), arm.set)
     changed = _change(experiment, name, base, changes, texts)
-    words = ["train", recipe, *_data_words(data), "--out", str(out)]
+    words = ["train", recipe, *data_words(data), "--out", str(out)]
     words += [] if start is None else ["--from", str(start)]
     words += [] if arm.freeze is None else ["--freeze", arm.freeze]
     words += [word for text in texts for word in ("--set", text)]
-    return PlannedRun(name, seed, RunFolder(out), base, changed, tuple(words), start)
+    evaluations = {
+        evaluation: _evaluation(experiment, name, evaluation, changed)
+        for evaluation in arm.evaluations
+    }
+    return PlannedRun(name, seed, RunFolder(out), base, changed, tuple(words), start, evaluations)
+
+
+def _evaluation(experiment: Experiment, arm: str, name: str, recipe: Recipe) -> Recipe:
+    """Return the recipe of an evaluation of a run, as ``postnms dump`` makes it from its options.
+
+    ``recipe`` is that of the run.
+    """
+    texts = experiment.config.arms[arm].evaluations[name]
+    where = ("arms", arm, "evaluations", name)
+    _check_changes(experiment, where, texts)
+    try:
+        return override(recipe, parse_changes(texts))
+    except UserError as error:
+        raise experiment.mistake(where, error.args[0]) from error
 
 
 def _change(
@@ -220,19 +231,9 @@ def _fits(recipe: Recipe, changes: dict[str, Any]) -> bool:
     return True
 
 
-def _data_words(data: Path | None) -> list[str]:
+def data_words(data: Path | None) -> list[str]:
+    """Return the option that tells a verb where the data are."""
     return [] if data is None else ["--data", str(data)]
-
-
-def heuristic_words(plan: Plan, run: PlannedRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the two command lines that dump the candidates of a run and replay suppressors."""
-    data = _data_words(plan.data)
-    candidates = str(run.candidates)
-    dump = ("dump", str(run.folder.root), *data, "--out", candidates)
-    methods = ("--suppressor", ",".join(plan.methods))
-    # The intervals of the page come from resamples of their own.
-    compare = ("compare", candidates, *data, *methods, "--bootstrap", "0")
-    return dump, (*compare, "--out", str(run.compared))
 
 
 def _check_changes(experiment: Experiment, where: tuple[str, ...], texts: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from postnms.experiments.plan import Side
 from postnms.experiments.summary import Summary
 from postnms.experiments.tables import cells, heads, in_words, mean, one_line, spread, table
 from postnms.structures import NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW
+from postnms.suppression.registry import SUPPRESSORS
 
 MOST_CLASSES = 20
 """Largest number of classes whose figures are on the page."""
@@ -43,7 +44,7 @@ def differences(summary: Summary) -> str:
 
 def _row(asked: Side, side: Side) -> str:
     """Return how the page calls a row."""
-    named = ROW_TITLES.get(side.row, f"`{side.row}`")
+    named = _title(side.row)
     if asked.row == BEST:
         return f"{named}, the best suppressor" if side.row != BEST else "the best suppressor"
     return f"{named}, the best row" if asked.row == BEST_ROW else named
@@ -104,13 +105,14 @@ def figures(comparison: Comparison) -> str:
     """Return the table of all figures of each row of the runs."""
     config = comparison.plan.experiment.config
     rows = []
-    for side in _sides(comparison):
+    for side in [*_sides(comparison), *_further_sides(comparison)]:
         runs = comparison.of_side(side)
-        known = [spread([run.figures(side.row)[figure] for run in runs]) if runs else "-"
+        measured = [comparison.figures(run, side.row) for run in runs]
+        known = [spread([part[figure] for part in measured]) if runs else "-"
                  for figure in config.columns]  # fmt: skip
         some = f" ({len(runs)} of {len(config.seeds)} seeds)"
         which = "" if len(runs) == len(config.seeds) else some
-        rows.append([f"`{side.arm}`{which}", ROW_TITLES[side.row], *known])
+        rows.append([f"`{side.arm}`{which}", _title(side.row), *known])
     note = "NMS: the boxes that the detector's own greedy NMS keeps."
     names = {side.row for side in _sides(comparison)} - {NMS_ROW}
     if names:
@@ -129,10 +131,26 @@ def figures(comparison: Comparison) -> str:
 
 
 def _sides(comparison: Comparison) -> Iterator[Side]:
-    """Yield every row of every arm, in the order of the file."""
+    """Yield every row of the runs of every arm, in the order of the file."""
     for arm in comparison.plan.counted:
         for row in comparison.plan.rows(arm):
             yield Side(arm, row)
+
+
+def _further_sides(comparison: Comparison) -> Iterator[Side]:
+    """Yield the rows that come from the candidates of one arm alone, in the order of the file."""
+    plan = comparison.plan
+    for arm in plan.counted:
+        for row in plan.further_rows(arm):
+            if not (plan.replays(arm) and row in plan.methods):
+                yield Side(arm, row)
+
+
+def _title(row: str) -> str:
+    """Return how the page calls a row of a run, or one of its candidates."""
+    if row in SUPPRESSORS and row != NMS_ROW:
+        return f"`{row}`"
+    return ROW_TITLES.get(row, f"`{row}`")
 
 
 ABOUT_SUPPRESSORS = (

@@ -1,17 +1,17 @@
 """How far the runs of an experiment are, as their folders say, and what is left to do."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from postnms.candidate_files.reader import open_candidates
 from postnms.errors import UserError
-from postnms.experiments.plan import Plan, PlannedRun, heuristic_words
-from postnms.files.atomic import hash_of
-from postnms.files.json_files import parse_json, read_json
+from postnms.experiments.plan import Plan, data_words
+from postnms.experiments.planned import PlannedRun
+from postnms.experiments.steps import steps_of
+from postnms.files.json_files import parse_json
 from postnms.recipes import Recipe
 from postnms.runs.folder import read_data_folder, read_recipe
 
@@ -45,6 +45,7 @@ def jobs_of(plan: Plan, only: Collection[str] = ()) -> list[Job]:
             or files of it cannot be read.
     """
     jobs: list[Job] = []
+    before: dict[Path, Path] = {}
     arms = plan.with_starts(only or plan.counted)
     for run in plan.runs:
         if run.arm not in arms:
@@ -53,21 +54,32 @@ def jobs_of(plan: Plan, only: Collection[str] = ()) -> list[Job]:
         progress = progress_of(plan, run)
         _check_start(run, progress, jobs)
         if progress != "finished":
-            resumed = ("train", "--resume", str(root), *_data_words(plan))
+            resumed = ("train", "--resume", str(root), *data_words(plan.data))
             words = run.words if progress == "new" else resumed
             jobs.append(Job(words, root, run.log, run.after))
-        if not plan.replays(run.arm):
-            continue
-        dump, compare = heuristic_words(plan, run)
-        if progress != "finished" or not is_dumped(run):
-            jobs.append(Job(dump, run.candidates, run.log, root))
-        if progress != "finished" or not is_compared(plan, run):
-            jobs.append(Job(compare, run.compared, run.log, run.candidates))
+        steps = steps_of(plan, run)
+        before |= {step.makes: step.after for step in steps}
+        jobs += [
+            Job(step.words, step.makes, run.log, step.after)
+            for step in steps
+            if progress != "finished" or not step.is_done()
+        ]
     open_jobs = {job.makes for job in jobs}
     return [
-        Job(job.words, job.makes, job.log, job.after if job.after in open_jobs else None)
-        for job in jobs
+        Job(job.words, job.makes, job.log, _nearest(job.after, before, open_jobs)) for job in jobs
     ]
+
+
+def _nearest(
+    after: Path | None, before: Mapping[Path, Path], open_jobs: Collection[Path]
+) -> Path | None:
+    """Return the nearest open job that must come first, from ``after`` on. None: there is none.
+
+    ``before`` says for what each step makes what is made before it.
+    """
+    while after is not None and after not in open_jobs:
+        after = before.get(after)
+    return after
 
 
 def _check_start(run: PlannedRun, progress: Progress, jobs: Sequence[Job]) -> None:
@@ -78,7 +90,7 @@ def _check_start(run: PlannedRun, progress: Progress, jobs: Sequence[Job]) -> No
     if progress != "new" and run.after in [job.makes for job in jobs]:
         raise UserError(
             f"{run.folder.root}: started from weights that {run.after} does not have any more; "
-            "remove the folder, or name another --out"
+            "remove the folder, or name another one"
         )
 
 
@@ -99,7 +111,7 @@ def progress_of(plan: Plan, run: PlannedRun) -> Progress:
         here, there = (name or "the built-in scenes" for name in names)
         raise UserError(
             f"{folder.root}: expected a run on {here}, got one on {there}; "
-            "remove the folder, or name another --out"
+            "remove the folder, or name another one"
         )
     is_measured = folder.weights.is_file() and folder.metrics.is_file()
     if is_measured and not (folder.checkpoint.is_file() and _is_midway(folder.checkpoint)):
@@ -110,55 +122,24 @@ def progress_of(plan: Plan, run: PlannedRun) -> Progress:
 def check_recipe(run: PlannedRun, found: Recipe, where: str) -> None:
     """Raise UserError that begins with ``where`` unless a recipe is that of a planned run.
 
-    Of the run that it starts from only the name of the folder counts, as folders may move.
+    Of the run that it starts from only the name of the folder counts, as folders may move. The name
+    of the recipe does not count: two recipes with the same settings train the same run.
     """
     differences = _without_place(run.recipe).differences(_without_place(found))
     if differences:
         raise UserError(
             f"{where}: holds another run than the file asks for: {'; '.join(differences[:3])} "
-            "(here: in the file, there: in the run); remove the folder, or name another --out"
+            "(here: in the file, there: in the run); remove the folder, or name another one"
         )
 
 
-def is_dumped(run: PlannedRun) -> bool:
-    """Return whether the file of candidates is there, and is that of the weights of the run."""
-    if not run.candidates.is_file():
-        return False
-    made_with = open_candidates(run.candidates).provenance.get("weights_sha256")
-    return made_with == hash_of(run.folder.newest_weights)
-
-
-def is_compared(plan: Plan, run: PlannedRun) -> bool:
-    """Return whether all suppressors of the plan are compared on the candidates of the run."""
-    file = comparison_file(run)
-    if not file.is_file():
-        return False
-    content = read_json(file)
-    try:
-        made_with = content["candidates"]["weights_sha256"]
-        names = {row["name"] for row in content["rows"]}
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{file}: expected a comparison of suppressors, got other facts") from error
-    return made_with == hash_of(run.folder.newest_weights) and set(plan.methods) <= names
-
-
-def comparison_file(run: PlannedRun) -> Path:
-    """Return the file with the figures of the suppressors on the candidates of a run."""
-    return run.compared / "compare.json"
-
-
-def _data_words(plan: Plan) -> list[str]:
-    """Return the option that tells a resumed run where its data are, which may have moved."""
-    return [] if plan.data is None else ["--data", str(plan.data)]
-
-
 def _without_place(recipe: Recipe) -> Recipe:
-    """Return a recipe that names the run it starts from without the folders around it."""
+    """Return a recipe without its name, and without the folders around the run it starts from."""
     training: Any = recipe.training
-    if training.start_from is None:
-        return recipe
-    name = Path(training.start_from).name
-    return recipe.model_copy(update={"training": training.model_copy(update={"start_from": name})})
+    if training.start_from is not None:
+        name = Path(training.start_from).name
+        training = training.model_copy(update={"start_from": name})
+    return recipe.model_copy(update={"name": "", "training": training})
 
 
 def _is_midway(checkpoint: Path) -> bool:

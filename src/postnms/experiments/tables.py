@@ -11,10 +11,11 @@ from postnms.experiments.intervals import Estimate
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def spread(values: Sequence[float | None]) -> str:
+def spread(values: Sequence[float | None], digits: int = 1) -> str:
     """Return the mean of the figures of all seeds, and how they are spread.
 
-    The spread is the standard deviation of a sample, and the smallest and the largest value.
+    The spread is the standard deviation of a sample, and the smallest and the largest value. All
+    numbers have so many ``digits`` after the point.
 
     Example:
         >>> spread([70.0, 71.0, 72.0])
@@ -26,10 +27,27 @@ def spread(values: Sequence[float | None]) -> str:
     if len(known) < len(values):
         return "-"
     if len(known) == 1:
-        return show(known[0])
-    deviation = statistics.stdev(known)
-    low, high = show(min(known)), show(max(known))
-    return f"{show(statistics.fmean(known))} ± {show(deviation)} ({low} to {high})"
+        return show(known[0], digits)
+    low, high = show(min(known), digits), show(max(known), digits)
+    return f"{mean_and_deviation(known, digits)} ({low} to {high})"
+
+
+def mean_and_deviation(values: Sequence[float | None], digits: int = 1) -> str:
+    """Return the mean of the figures of all seeds, and their standard deviation.
+
+    Example:
+        >>> mean_and_deviation([70.0, 71.0, 72.0])
+        '71.0 ± 1.0'
+        >>> mean_and_deviation([70.0]), mean_and_deviation([70.0, None])
+        ('70.0', '-')
+    """
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return "-"
+    if len(known) == 1:
+        return show(known[0], digits)
+    deviation = show(statistics.stdev(known), digits)
+    return f"{show(statistics.fmean(known), digits)} ± {deviation}"
 
 
 def mean(values: Sequence[float | None], digits: int = 1) -> str:

@@ -1,0 +1,95 @@
+"""The experiment of each table of the paper, at the scale of the paper or at a small one.
+
+The files beside this one have the settings of the paper. At the small scale the recipes for COCO
+give way to those for a CPU, and arms whose recipe has no such counterpart are left out.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Literal
+
+from postnms.config import nearest
+from postnms.errors import UserError
+from postnms.experiments.config import Experiment, ExperimentConfig, read_experiment
+from postnms.experiments.paper.printed import TABLES, PaperRow, PaperTable
+from postnms.recipes import open_recipe, override, parse_changes
+
+Scale = Literal["coco", "small"]
+SMALL = {
+    "faster_rcnn_r50_fpn_1x": "faster_rcnn_r18_small_paper",
+    "retinanet_r50_fpn_1x": "retinanet_r18_small",
+    "cascade_rcnn_r101_fpn_1x": "cascade_rcnn_r18_small",
+}
+"""Recipes on COCO, and what takes their place at the small scale."""
+_BACKBONE = re.compile(r"\b(R50|R101)\b")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A table of the paper, and the experiment that makes it anew."""
+
+    table: PaperTable
+    """The table with those of its rows that the experiment has."""
+    experiment: Experiment
+
+
+def reproduction(
+    name: str, scale: Scale = "coco", seeds: int = 3, changes: Sequence[str] = ()
+) -> Reproduction:
+    """Return a table of the paper and its experiment.
+
+    Args:
+        name: ``table1`` to ``table6`` or ``figure2``.
+        scale: ``coco``: the recipes of the paper. ``small``: recipes for a CPU.
+        seeds: number of seeds, which count from 0; at least 1.
+        changes: changes of the recipes in all arms, as ``--set`` takes them.
+
+    Raises:
+        UserError: there is no such table, ``seeds`` is less than 1, or a change does not fit.
+    """
+    if name not in TABLES:
+        raise UserError(f"no table {name!r} ({nearest(name, list(TABLES))})", argument="table")
+    if seeds < 1:
+        raise UserError(f"expected at least 1, got {seeds}", argument="seeds")
+    with as_file(files("postnms.experiments.paper") / f"{name}.yaml") as path:
+        config = read_experiment(path).config
+    if scale == "small":
+        config = _small(config)
+    # A mistake in a change is one of the user's command line, and not of the file.
+    override(open_recipe(config.recipe), parse_changes(changes))
+    table = TABLES[name]
+    rows = tuple(row for row in table.rows if row.side.partition(".")[0] in config.arms)
+    sides = {row.label: row.side for row in rows}
+    update = {
+        "set": (*config.set, *changes),
+        "seeds": tuple(range(seeds)),
+        "differences": tuple((row.side, sides[row.reference]) for row in rows if row.reference),
+    }
+    if scale == "small":
+        rows = tuple(map(_with_backbone, rows))
+    # The name of the table says more to a user than the place of its file in the package.
+    experiment = Experiment(Path(name), config.model_copy(update=update))
+    return Reproduction(replace(table, rows=rows), experiment)
+
+
+def _small(config: ExperimentConfig) -> ExperimentConfig:
+    """Return an experiment with the small recipes, and without the arms that have none."""
+    arms = {
+        name: arm.model_copy(update={"recipe": arm.recipe and SMALL[arm.recipe]})
+        for name, arm in config.arms.items()
+        if arm.recipe is None or arm.recipe in SMALL
+    }
+    return config.model_copy(update={"recipe": SMALL[config.recipe], "arms": arms})
+
+
+def _with_backbone(row: PaperRow) -> PaperRow:
+    """Return a row whose labels say which backbone the small recipes have."""
+
+    def say(label: str) -> str:
+        return _BACKBONE.sub(r"\1 (here R18)", label)
+
+    reference = None if row.reference is None else say(row.reference)
+    return replace(row, label=say(row.label), reference=reference)

@@ -1,0 +1,162 @@
+"""The paper's figures beside ours."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from postnms.evaluation.metrics import show
+from postnms.experiments.comparison import Comparison
+from postnms.experiments.intervals import Estimate
+from postnms.experiments.paper.printed import PaperRow, PaperTable
+from postnms.experiments.plan import Side
+from postnms.experiments.tables import in_words, mean_and_deviation, table
+
+Sign = Literal["yes", "no", "unclear", "-"]
+"""Whether a gain has the sign of the paper's. ``unclear``: its interval contains 0. ``-``: the
+paper has no gain or one of 0.0, or ours is not known."""
+HEADS = ("paper's gain", "our gain", "95 % interval", "same sign")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the paper beside ours."""
+
+    row: PaperRow
+    seeds: tuple[int, ...]
+    """The seeds that our figures are of."""
+    ours: Mapping[str, tuple[float | None, ...]]
+    """By the name of a figure, its value for each of the seeds, in per cent."""
+    paper_gain: float | None
+    """AP minus AP of the reference row as the paper prints them. None: it does not."""
+    gain: Estimate | None
+    """Our gain. None: there is no reference row, or runs are missing."""
+
+    @property
+    def sign(self) -> Sign:
+        """Whether our gain has the sign of the paper's."""
+        return same_sign(self.paper_gain, self.gain)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can hold of it."""
+        return {
+            "row": self.row.label,
+            "side": self.row.side,
+            "reference": self.row.reference,
+            "of_seeds": list(self.seeds),
+            "paper": dict(self.row.figures),
+            "ours": {name: list(values) for name, values in self.ours.items()},
+            "paper_gain": self.paper_gain,
+            "gain": None if self.gain is None else asdict(self.gain),
+            "same_sign": self.sign,
+        }
+
+
+def same_sign(paper: float | None, ours: Estimate | None) -> Sign:
+    """Compare the signs of a gain of the paper and of ours.
+
+    Example:
+        >>> same_sign(1.9, Estimate((1.0,), 1.0, 0.2, 1.8))
+        'yes'
+        >>> same_sign(1.9, Estimate((1.0,), 1.0, -0.2, 1.8))
+        'unclear'
+    """
+    if not paper or ours is None or ours.low is None or ours.high is None:
+        return "-"
+    if ours.low <= 0 <= ours.high:
+        return "unclear"
+    return "yes" if (ours.low > 0) == (paper > 0) else "no"
+
+
+def lines_of(comparison: Comparison, paper: PaperTable) -> list[Line]:
+    """Return the rows of a table beside ours, in the order of the table.
+
+    Raises:
+        UserError: as :meth:`Comparison.difference`.
+    """
+    rows = {row.label: row for row in paper.rows}
+    return [
+        _line(comparison, paper, row, None if row.reference is None else rows[row.reference])
+        for row in paper.rows
+    ]
+
+
+def _line(
+    comparison: Comparison, paper: PaperTable, row: PaperRow, reference: PaperRow | None
+) -> Line:
+    side = _side(row)
+    runs = comparison.of_side(side)
+    measured = [comparison.figures(run, side.row) for run in runs]
+    paper_gain = gain = None
+    if reference is not None:
+        gain = comparison.difference(side, _side(reference))
+        if "AP" in row.figures and "AP" in reference.figures:
+            paper_gain = round(row.figures["AP"] - reference.figures["AP"], 1)
+    return Line(
+        row,
+        tuple(run.run.seed for run in runs),
+        {name: tuple(part[name] for part in measured) for name in paper.columns},
+        paper_gain,
+        gain,
+    )
+
+
+def _side(row: PaperRow) -> Side:
+    arm, _, name = row.side.partition(".")
+    return Side(arm, name)
+
+
+def heads_of(paper: PaperTable) -> list[str]:
+    """Return the heads of the cells of :func:`cells_of`."""
+    figures = [text for name in paper.columns for text in (f"paper's {name}", f"our {name}")]
+    return ["row", *figures, *HEADS]
+
+
+def cells_of(line: Line) -> list[str]:
+    """Return a line as text: each figure of the paper and ours, then both gains and the sign."""
+    figures = [
+        text
+        for name, values in line.ours.items()
+        for text in (show(line.row.figures.get(name)), mean_and_deviation(values))
+    ]
+    ours = interval = "-"
+    if line.gain is not None:
+        ours = f"{line.gain.mean:+.2f}"
+        if line.gain.low is not None:
+            interval = f"{line.gain.low:+.2f} to {line.gain.high:+.2f}"
+    paper = "-" if line.paper_gain is None else f"{line.paper_gain:+.1f}"
+    return [line.row.label, *figures, paper, ours, interval, line.sign]
+
+
+def sentence(lines: Sequence[Line]) -> str:
+    """Return one sentence that says in how many rows the sign agrees with the paper's."""
+    asked = [line for line in lines if line.paper_gain]
+    counts = {sign: sum(line.sign == sign for line in asked) for sign in ("yes", "unclear", "no")}
+    text = (
+        f"The sign of the gain is the paper's in {counts['yes']} of {len(asked)} rows, unclear in "
+        f"{counts['unclear']} and another one in {counts['no']}"
+    )
+    left = len(asked) - sum(counts.values())
+    return f"{text}; {left} rows have no runs yet." if left else f"{text}."
+
+
+def section(paper: PaperTable, lines: Sequence[Line]) -> list[str]:
+    """Return the table in Markdown, and what has to be known to read it."""
+    note = (
+        "Ours: the mean over the seeds and their standard deviation. A gain is AP minus AP of a "
+        "reference row. Its sign is unclear if the interval contains 0. The paper's figures are "
+        f"those of COCO. {_references(lines)}"
+    )
+    shown = table(heads_of(paper), [cells_of(line) for line in lines])
+    return ["## The paper and these runs", shown, f"**{sentence(lines)}**", note]
+
+
+def _references(lines: Sequence[Line]) -> str:
+    """Return the sentence that says which row each row is compared with."""
+    rows: dict[str, list[str]] = {}
+    for line in lines:
+        if line.row.reference is not None:
+            rows.setdefault(line.row.reference, []).append(f'"{line.row.label}"')
+    if len(rows) == 1:
+        return f'The reference row is "{next(iter(rows))}".'
+    named = [f'"{reference}" for {in_words(labels)}' for reference, labels in rows.items()]
+    return f"The reference rows are {'; '.join(named)}."
