@@ -27,6 +27,7 @@ IN_SDIST = (
     "benchmarks/suppressors.py",
     "src/postnms/__init__.pyi",
     "src/postnms/data/__init__.pyi",
+    "src/postnms/experiments/paper/table1.yaml",
     "src/postnms/py.typed",
 )
 """Files that the sdist must have, one of each kind."""
@@ -37,6 +38,8 @@ import postnms
 root = Path(postnms.__file__).parent
 assert root.is_relative_to(sys.argv[1]), root
 assert all((root / name).is_file() for name in ("py.typed", "__init__.pyi", "data/__init__.pyi"))
+from postnms.experiments.paper.experiments import reproduction
+assert len(reproduction("table3").table.rows) == 11
 for module in pkgutil.walk_packages([str(root)], "postnms."):
     if not module.name.endswith("__main__") and "triton" not in module.name:
         importlib.import_module(module.name)

@@ -34,6 +34,12 @@ def test_by_default_all_suppressors_but_nms_are_replayed_that_need_no_column(tmp
     assert needed <= set(EXTRA_COLUMNS)
 
 
+def test_a_method_of_an_arm_that_heuristics_have_is_there_twice(tmp_path):
+    mine = {"stage": {"methods": ["soft_nms_linear"]}}
+    with pytest.raises(UserError, match=r"arms.stage.methods.0: soft_nms_linear is there twice"):
+        planned(tmp_path, arms=mine, differences=[], heuristics=HEURISTICS)
+
+
 def arms(**changes):
     return {"arms": {**FIELDS["arms"], **changes}}
 
@@ -116,6 +122,44 @@ MISTAKES = {  # Other fields, the last text of the file that is on the line, and
         "iou_guided_nms",
         "iou_guided_nms needs the columns iou, which not every recipe gives; name it in the field "
         "methods of the arms that have them",
+    ),
+    "a method of an arm": (
+        arms(stage={"methods": ["variance_votin"]}),
+        "variance_votin",
+        "arms.stage.methods.0: suppressor: no 'variance_votin' (did you mean 'variance_voting'?)",
+    ),
+    "a method of an arm twice": (
+        arms(stage={"methods": ["wbf", "wbf"]}),
+        "- wbf",
+        "arms.stage.methods.1: wbf is there twice",
+    ),
+    "a rescorer": (
+        arms(stage={"rescorers": ["sec"]}),
+        "- sec",
+        "arms.stage.rescorers.0: input should be 'sce' or 'contextual', got 'sec'",
+    ),
+    "a rescorer twice": (
+        arms(stage={"rescorers": ["sce", "sce"]}),
+        "rescorers",
+        "arms.stage.rescorers: expected each value once, got ('sce', 'sce')",
+    ),
+    "a name of an evaluation": (
+        arms(stage={"evaluations": {"a:b": []}}),
+        "a:b",
+        "arms.stage.evaluations.a:b: expected a name of letters",
+    ),
+    "a change of an evaluation": (
+        arms(stage={"evaluations": {"a": ["stage.fuson=[1, 0, 0]"]}}),
+        "a:",
+        "no such field (did you mean 'fusion'?)",
+    ),
+    "a row of an evaluation": (
+        {
+            **arms(stage={"evaluations": {"a": ["stage.fusion=[1, 0, 0]"]}}),
+            "differences": [["stage.a:post_nm", "bare.nms"]],
+        },
+        "stage.a:post_nm",
+        "differences.0.0: no row of the arm stage: 'a:post_nm' (did you mean 'a:post_nms'?)",
     ),
     "a method twice": (
         {"heuristics": {"arms": ["stage"], "methods": ["wbf", "wbf"]}},

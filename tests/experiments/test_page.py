@@ -11,7 +11,16 @@ from postnms.experiments.comparison import Comparison
 from postnms.experiments.finished import read_all_finished
 from postnms.experiments.page import MADE_BY
 from postnms.experiments.writing import check_page, write_page
-from tests.support.experiments import HEURISTICS, PLAIN, finish, finished_plan, planned
+from tests.support.experiments import (
+    HEURISTICS,
+    PLAIN,
+    finish,
+    finished_plan,
+    moved,
+    planned,
+    replay_by_hand,
+    write_data,
+)
 
 DIFFERENCES = [
     ["stage.post_nms", "bare.nms"],
@@ -23,7 +32,9 @@ DIFFERENCES = [
 def made(plan, path, command="postnms experiment mine.yaml"):
     """Write a page and return its text and its records."""
     write_page(path, Comparison(plan, read_all_finished(plan)), command)
-    records = {file.stem: json.loads(file.read_text()) for file in path.with_suffix("").iterdir()}
+    records = {
+        file.stem: json.loads(file.read_text()) for file in path.with_suffix("").glob("*.json")
+    }
     records.pop("summary")
     return path.read_text(), records
 
@@ -41,6 +52,34 @@ def page(tmp_path):
         tmp_path, heuristics=HEURISTICS, differences=DIFFERENCES, columns=["AP", "AR100"]
     )
     return plan, *made(plan, tmp_path / "docs" / "cells.md")
+
+
+def test_the_page_has_the_rows_of_the_candidates_of_an_arm_and_their_clusters(tmp_path):
+    fused = {"ori": ["stage.fusion=[1, 0, 0]"]}
+    arms = {"stage": {**PLAIN, "methods": ["wbf"], "evaluations": fused, "placement": True}}
+    data, truth, results = write_data(tmp_path)
+    plan = planned(tmp_path, data, arms=arms, differences=[["stage.wbf", "stage"]])
+    for run in plan.runs:
+        finish(plan, run, truth, results)
+        replay_by_hand(plan, run, truth, moved(results, run.seed), judged=True)
+    comparison = Comparison(plan, read_all_finished(plan))
+    text, _ = made(plan, tmp_path / "page.md")
+    names = [line[1] for line in rows(text, "All figures")]
+    assert names == ["NMS", "post-NMS", "`wbf`", "`ori:nms`", "`ori:post_nms`"]
+    aps = [run.figures("wbf")["AP"] for run in comparison.runs]
+    assert rows(text, "All figures")[2][2] == cell(aps)
+    summary = json.loads((tmp_path / "page/summary.json").read_text())
+    (placement,) = summary["placement"]
+    key, _, average, counts = rows(text, "Placement of the clusters of `stage`")
+    assert key[0] == "KeyIoU"
+    assert average[1] != average[2] != "-"
+    mean = sum(placement["clusters"]) / 2
+    assert counts[1] == counts[2]
+    assert counts[1].startswith(f"{mean:.0f} ± ")
+    histogram = placement["after"]["KeyIoU"]["histogram"]
+    assert sum(histogram) == sum(placement["clusters"])
+    assert "![KeyIoU, MaxIoU and AvgIoU](page/placement_stage.png)" in text
+    assert (tmp_path / "page/placement_stage.png").is_file()
 
 
 def over_seeds(records, arm, row, figure):

@@ -1,5 +1,6 @@
 """Experiments whose runs are written by hand, so that none of them has to be trained."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,7 +16,7 @@ from postnms.experiments.config import read_experiment
 from postnms.experiments.plan import make_plan, rows_of
 from postnms.files.atomic import hash_of, write_json
 from postnms.runs.folder import begin_run, write_results
-from postnms.structures import Candidates
+from postnms.structures import CLUSTER_OBJECTNESS, OBJECTNESS, REFINED, Candidates
 from postnms.suppression import choose
 from tests.support.coco import scene
 
@@ -90,8 +91,11 @@ def finish(plan, run, truth, results, commit="0123456789ab"):
     return rows
 
 
-def replay_by_hand(plan, run, truth, results):
-    """Write candidates of a run and their comparison, as ``dump`` and ``compare`` do."""
+def replay_by_hand(plan, run, truth, results, judged=False):
+    """Write candidates of a run and their comparison, as ``dump`` and ``compare`` do.
+
+    ``judged``: with columns of a stage, which moves all boxes by a pixel.
+    """
     boxes = torch.tensor([entry["bbox"] for entry in results])
     boxes[:, 2:] += boxes[:, :2]
     ids = [entry["id"] for entry in truth.images]
@@ -104,9 +108,13 @@ def replay_by_hand(plan, run, truth, results):
         torch.arange(len(results)),
         len(ids),
     )
+    if judged:
+        score = {OBJECTNESS: candidates.scores, CLUSTER_OBJECTNESS: candidates.scores}
+        extra = {REFINED: candidates.boxes + 1, **score}
+        candidates = dataclasses.replace(candidates, extra=extra)
     about = {"weights_sha256": hash_of(run.folder.weights), "split": "val"}
     with CandidateWriter(run.candidates, truth.categories, None, about) as writer:
-        writer.add(candidates, ids)
+        writer.add(candidates, ids, {"nms": choose("nms").suppressor(candidates)} if judged else {})
     study = open_study(run.candidates, plan.data)
     rows = compare(study, [choose(method) for method in plan.methods_of(run.arm)], bootstrap=0)
     described = [

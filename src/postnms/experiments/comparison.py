@@ -106,9 +106,9 @@ class Comparison:
     def best(self, arm: str) -> str | None:
         """Return the suppressor with the best mean AP on the candidates of the runs of an arm.
 
-        None: no suppressors are replayed on them, or not yet.
+        It is one of ``heuristics``. None: they are not replayed on them, or not yet.
         """
-        runs = [run for run in self.of_arm(arm) if run.suppressors]
+        runs = [run for run in self.of_arm(arm) if run.suppressors and self.plan.replays(arm)]
         return best_of(runs, self.plan.methods) if runs else None
 
     def named(self, side: Side) -> Side:

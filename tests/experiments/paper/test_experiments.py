@@ -99,7 +99,9 @@ def test_the_learned_rivals_of_table_2_have_these_settings():
     assert {name: (arms[name].set, arms[name].methods, arms[name].row) for name in PENDING} == {
         "iou_net": (("stage=null", "heads.iou={}"), (), "iou_guided_nms"),
         "softer": (
-            ("stage=null", "detector.box_loss=kl"), ("variance_voting",), "variance_voting"
+            ("stage=null", "detector.box_coding=edges", "detector.box_loss=kl"),
+            ("variance_voting",),
+            "variance_voting",
         ),
         "pisa": (("stage=null", "detector.pisa={}"), (), None),
     }  # fmt: skip
