@@ -85,6 +85,12 @@ CLUSTER_OBJECTNESS = "cluster_objectness"
 """Extra column of detectors with a stage: the stage's objectness of the box that represents the
 cluster of a key, in [0, 1]. A candidate that is no key has its own objectness here."""
 
+BOX_FEATURES = "box_features"
+"""Extra column that two-stage detectors give on request (``Selection.features``): the output of the
+last hidden layer of the box head for the proposal that the candidate comes from, (n, width).
+
+Its width is a setting of the detector, so :data:`EXTRA_COLUMNS` does not list it."""
+
 EXTRA_COLUMNS: dict[str, ExtraColumn] = {
     "iou": ExtraColumn(1),  # predicted IoU with the object (IoU-Net)
     "density": ExtraColumn(

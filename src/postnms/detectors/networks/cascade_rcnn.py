@@ -101,8 +101,10 @@ class CascadeRCNN(FramedNetwork):
         """Return boxes of the last head over the threshold, and with ``targets`` the losses."""
         truths = None if targets is None else truths_of(targets, self.classes)
         proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
+        hidden = selection.features
+        run = partial(self._run, features, images=images, keep_hidden=hidden)
         if truths is None:
-            predictions = self._run(features, proposals, images, checked=True)
+            predictions = run(proposals, checked=True)
             return self._select(predictions, images, selection), losses
         sample = box_head.sample_boxes(self._head(0), proposals, truths, images.generators)
         rows = sample.rows
@@ -111,7 +113,7 @@ class CascadeRCNN(FramedNetwork):
         for index in range(1, len(self.heads)):
             boxes = self._moved(index - 1, predictions, images)
             sample = box_head.match_boxes(self._head(index), boxes, truths)
-            predictions = self._predict(index, features, sample.boxes)
+            predictions = self._predict(index, features, sample.boxes, keep_hidden=hidden)
             losses |= self._losses(index, predictions, sample)
         if selection.origin == "sampled":
             return self._select(predictions, images, selection, rows), losses
@@ -121,11 +123,7 @@ class CascadeRCNN(FramedNetwork):
         # The mean over the heads needs pooled features, which are not kept of a sample.
         reused = most and self.scoring != "mean" and all(map(self._is_alike, self.heads))
         again = predict_proposals(
-            partial(self._run, features, images=images),
-            self.heads,
-            proposals,
-            most,
-            (predictions, rows) if reused else None,
+            run, self.heads, proposals, most, (predictions, rows) if reused else None
         )
         return self._select(again, images, selection), losses
 
@@ -135,23 +133,35 @@ class CascadeRCNN(FramedNetwork):
         boxes: list[Tensor],
         images: ImageBatch,
         *,
+        keep_hidden: bool,
         checked: bool = False,
     ) -> Predictions:
         """Send the boxes of each image through all heads; return the outputs of the last.
 
-        ``checked``: raise UserError if an output is not finite.
+        ``keep_hidden``: with its hidden features. ``checked``: raise UserError if an output is not
+        finite.
         """
         every = [self._predict(0, features, boxes)]
         for index in range(1, len(self.heads)):
             moved = self._moved(index - 1, every[-1], images)
-            every.append(self._predict(index, features, moved))
+            every.append(self._predict(index, features, moved, keep_hidden=keep_hidden))
         if checked:
             named = {f"box head {number}": one for number, one in enumerate(every, 1)}
             box_head.check_predictions(named, features)
         return every[-1]
 
-    def _predict(self, index: int, features: dict[str, Tensor], boxes: list[Tensor]) -> Predictions:
-        return box_head.run_head(self._head(index), features, self.levels, boxes)
+    def _predict(
+        self,
+        index: int,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        *,
+        keep_hidden: bool = False,
+    ) -> Predictions:
+        """Run one head. ``keep_hidden``: with its hidden features if it is the last head."""
+        keep_hidden = keep_hidden and index == len(self.heads) - 1
+        head = self._head(index)
+        return box_head.run_head(head, features, self.levels, boxes, keep_hidden=keep_hidden)
 
     def _losses(
         self, index: int, predictions: Predictions, sample: HeadSample

@@ -72,12 +72,13 @@ class FasterRCNN(FramedNetwork):
         """Return candidates over the score threshold, and with ``targets`` the four losses."""
         truths = None if targets is None else truths_of(targets, self.classes)
         proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
+        predict = partial(self._predict, features, keep_hidden=selection.features)
         if truths is None:
-            predictions = self._predict(features, proposals)
+            predictions = predict(proposals)
             box_head.check_predictions({"box head": predictions}, features)
             return self._select(predictions, images, selection), losses
         sample = box_head.sample_boxes(self.roi_heads, proposals, truths, images.generators)
-        predictions = self._predict(features, sample.boxes)
+        predictions = predict(sample.boxes)
         loss_classifier, loss_box = box_head.head_losses(
             predictions, sample, self.box_smooth_l1_beta
         )
@@ -88,7 +89,7 @@ class FasterRCNN(FramedNetwork):
         # truth, scored as in evaluation mode.
         most = 0 if selection.losses_only else most_proposals(self.rpn)
         again = predict_proposals(
-            partial(self._predict, features),
+            predict,
             self.roi_heads,
             proposals,
             most,
@@ -96,8 +97,12 @@ class FasterRCNN(FramedNetwork):
         )
         return self._select(again, images, selection), losses
 
-    def _predict(self, features: dict[str, Tensor], boxes: list[Tensor]) -> box_head.Predictions:
-        return box_head.run_head(self.roi_heads, features, self.levels, boxes)
+    def _predict(
+        self, features: dict[str, Tensor], boxes: list[Tensor], *, keep_hidden: bool
+    ) -> box_head.Predictions:
+        return box_head.run_head(
+            self.roi_heads, features, self.levels, boxes, keep_hidden=keep_hidden
+        )
 
     def _select(
         self,

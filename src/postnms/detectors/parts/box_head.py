@@ -28,7 +28,7 @@ from postnms.detectors.parts.deltas import decode, encode
 from postnms.devices import constant, repeated, rows_of
 from postnms.distributed.collectives import CountedLoss, mean_over_rows
 from postnms.ops.pooling.roi_align import pool_pyramid
-from postnms.structures import Candidates, Level, limit
+from postnms.structures import BOX_FEATURES, Candidates, Level, limit
 
 MIN_SIDE = 1e-2
 """Candidates with a shorter side, in pixels, are dropped, as torchvision does."""
@@ -69,14 +69,20 @@ def run_head(
     features: dict[str, Tensor],
     levels: Mapping[str, Level],
     boxes: list[Tensor],
+    *,
+    keep_hidden: bool = False,
 ) -> Predictions:
-    """Pool the boxes of each image from the feature pyramid and run the head on them."""
+    """Pool the boxes of each image from the feature pyramid and run the head on them.
+
+    With ``keep_hidden`` the output of ``head.box_head`` is among the further outputs, as the extra
+    column ``box_features``.
+    """
     maps = {name: features[name] for name in levels}
     strides = [level.stride for level in levels.values()]
     cells = head.box_roi_pool.output_size[0]
     samples = head.box_roi_pool.sampling_ratio
     pooled = pool_pyramid(maps, torch.cat(boxes), image_of(boxes), strides, cells, samples)
-    return Predictions(boxes, pooled, *score_pooled(head, pooled))
+    return Predictions(boxes, pooled, *score_pooled(head, pooled, keep_hidden=keep_hidden))
 
 
 def check_predictions(
@@ -90,14 +96,20 @@ def check_predictions(
     check_named_outputs(outputs, features)
 
 
-def score_pooled(head: RoIHeads, pooled: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def score_pooled(
+    head: RoIHeads, pooled: Tensor, *, keep_hidden: bool = False
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Return the logits, the deltas and the further outputs of pooled boxes, all float32.
 
     ``head.box_predictor`` returns logits and deltas, and may return a dict of further outputs by
-    the name of an extra column as a third value.
+    the name of an extra column as a third value. ``keep_hidden`` is that of :func:`run_head`.
     """
-    logits, deltas, *further = head.box_predictor(head.box_head(pooled))
+    hidden = head.box_head(pooled)
+    logits, deltas, *further = head.box_predictor(hidden)
     extra = further[0] if further else {}
+    if keep_hidden:
+        # One row of features serves every class.
+        extra = {**extra, BOX_FEATURES: hidden.flatten(1)[:, None]}
     return logits.float(), deltas.float(), {name: value.float() for name, value in extra.items()}
 
 
