@@ -53,6 +53,8 @@ TWO_STAGE = {
     "box_batch_size_per_image": 64,
     "box_positive_fraction": 0.5,
     "box_smooth_l1_beta": 0.0,
+    "box_coding": "edges",
+    "box_loss": "kl",
     "box_head_width": 32,
     "box_score_thresh": 0.1,
     "box_nms_thresh": 0.45,
@@ -287,6 +289,8 @@ def test_a_user_can_change_every_field_of_a_detector_from_the_command_line(confi
     detector = {"kind": config.model_fields["kind"].default}
     if config is TorchvisionConfig:  # Options and a frozen norm belong to this model and weights.
         detector |= {name: VALUES[config][name] for name in ("model", "weights")}
+    if issubclass(config, TwoStageConfig):  # The loss of variances needs it.
+        detector |= {"box_coding": VALUES[config]["box_coding"]}
     plain = override(PLAIN, {"detector": detector})
     for name, value in VALUES[config].items():
         text = value if isinstance(value, str) else json.dumps(value)

@@ -28,6 +28,7 @@ from postnms.detectors.parts import box_head
 from postnms.detectors.parts.backbone import build_backbone, build_transform, levels_of
 from postnms.detectors.parts.box_head import HeadSample, Predictions
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
+from postnms.detectors.parts.edges import EdgeCoder, EdgePredictor
 from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.detectors.parts.proposal_scores import is_alike, predict_proposals
 from postnms.detectors.parts.proposals import build_rpn, most_proposals, propose
@@ -37,7 +38,7 @@ from postnms.structures import Candidates, Targets
 Scoring = Literal["last", "mean"]
 LossWeight = Annotated[float, Field(ge=0)]
 HEAD_DELTA_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
-"""Weights of the box deltas (dx, dy, dw, dh) of each head."""
+"""Weights of the box deltas (dx, dy, dw, dh) of each head. Deltas of edges have the first one."""
 
 
 class CascadeRCNNConfig(TwoStageConfig):
@@ -70,6 +71,7 @@ class CascadeRCNN(FramedNetwork):
     """Features and candidates of a Cascade R-CNN."""
 
     class_layers = ("heads.*.box_predictor.cls_score",)
+    added_layers = ("heads.*.box_predictor.bbox_pred_std",)
 
     def __init__(
         self,
@@ -224,7 +226,7 @@ def build_cascade_rcnn(config: CascadeRCNNConfig, num_classes: int) -> CascadeRC
         RoIHeads(
             MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2),
             TwoMLPHead(config.backbone.fpn_channels * 7**2, config.box_head_width),
-            AgnosticPredictor(config.box_head_width, num_classes + 1),
+            _build_predictor(config, num_classes + 1),
             threshold,
             threshold,
             config.box_batch_size_per_image,
@@ -236,6 +238,9 @@ def build_cascade_rcnn(config: CascadeRCNNConfig, num_classes: int) -> CascadeRC
         )
         for threshold, weights in zip(config.iou_thresholds, HEAD_DELTA_WEIGHTS, strict=True)
     ]
+    if config.box_coding == "edges":
+        for head, (weight, *_) in zip(heads, HEAD_DELTA_WEIGHTS, strict=True):
+            head.box_coder = EdgeCoder(weight)
     frame = Frame(
         levels_of(config.backbone, range(2, 6)),
         ClassOutputs(tuple(range(1, num_classes + 1)), num_classes + 1),
@@ -253,3 +258,11 @@ def build_cascade_rcnn(config: CascadeRCNNConfig, num_classes: int) -> CascadeRC
         config.rpn_smooth_l1_beta,
         config.box_smooth_l1_beta,
     )
+
+
+def _build_predictor(config: CascadeRCNNConfig, outputs: int) -> nn.Module:
+    """Return the last layers of a head, for ``outputs`` outputs of the classifier."""
+    if config.box_coding == "centre":
+        return AgnosticPredictor(config.box_head_width, outputs)
+    has_variance = config.box_loss == "kl"
+    return EdgePredictor(config.box_head_width, outputs, 1, has_variance=has_variance)

@@ -21,6 +21,7 @@ from postnms.detectors.network import Selection
 from postnms.detectors.parts import box_head
 from postnms.detectors.parts.backbone import build_backbone, build_transform, levels_of
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
+from postnms.detectors.parts.edges import EdgeCoder, EdgePredictor
 from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.detectors.parts.proposal_scores import is_alike, predict_proposals
 from postnms.detectors.parts.proposals import build_rpn, most_proposals, propose
@@ -59,6 +60,8 @@ class FasterRCNN(FramedNetwork):
         super().__init__(transform, backbone, frame)
         self.rpn = rpn
         self.roi_heads = roi_heads
+        if isinstance(roi_heads.box_predictor, EdgePredictor):
+            self._name_edge_layers(roi_heads.box_predictor)
         self.rpn_smooth_l1_beta = rpn_smooth_l1_beta
         self.box_smooth_l1_beta = box_smooth_l1_beta
 
@@ -97,6 +100,11 @@ class FasterRCNN(FramedNetwork):
         )
         return self._select(again, images, selection), losses
 
+    def _name_edge_layers(self, predictor: EdgePredictor) -> None:
+        names = [f"roi_heads.box_predictor.{name}" for name, _ in predictor.named_children()]
+        self.class_layers = tuple(names)
+        self.added_layers = tuple(name for name in names if name.endswith("bbox_pred_std"))
+
     def _predict(
         self, features: dict[str, Tensor], boxes: list[Tensor], *, keep_hidden: bool
     ) -> box_head.Predictions:
@@ -122,7 +130,7 @@ def build_faster_rcnn(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
     roi_heads = RoIHeads(
         MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2),
         TwoMLPHead(config.backbone.fpn_channels * 7**2, config.box_head_width),
-        FastRCNNPredictor(config.box_head_width, num_classes + 1),
+        _build_predictor(config, num_classes + 1),
         config.box_fg_iou_thresh,
         config.box_bg_iou_thresh,
         config.box_batch_size_per_image,
@@ -132,6 +140,8 @@ def build_faster_rcnn(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
         config.box_nms_thresh,
         config.box_detections_per_img,
     )
+    if config.box_coding == "edges":
+        roi_heads.box_coder = EdgeCoder()
     frame = Frame(
         levels_of(config.backbone, range(2, 6)),
         ClassOutputs(tuple(range(1, num_classes + 1)), num_classes + 1),
@@ -147,3 +157,11 @@ def build_faster_rcnn(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
         config.rpn_smooth_l1_beta,
         config.box_smooth_l1_beta,
     )
+
+
+def _build_predictor(config: FasterRCNNConfig, outputs: int) -> nn.Module:
+    """Return the last layers of the box head, for ``outputs`` outputs of the classifier."""
+    if config.box_coding == "centre":
+        return FastRCNNPredictor(config.box_head_width, outputs)
+    has_variance = config.box_loss == "kl"
+    return EdgePredictor(config.box_head_width, outputs, outputs, has_variance=has_variance)
