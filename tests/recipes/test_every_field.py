@@ -16,6 +16,7 @@ from postnms.detectors import (
     TorchvisionConfig,
 )
 from postnms.detectors.config import PyramidConfig, TwoStageConfig
+from postnms.detectors.parts.pisa import PISAConfig
 from postnms.experiments.config import ArmConfig, ExperimentConfig, HeuristicsConfig
 from postnms.recipes import (
     DataConfig,
@@ -79,7 +80,22 @@ AUGMENTATION = {
     "scale": [0.5, 2.0],
     "crop": 0.5,
 }
-FASTER = {**TWO_STAGE, "box_fg_iou_thresh": 0.6, "box_bg_iou_thresh": 0.4}
+PISA = {
+    "positive_k": 1.0,
+    "positive_bias": 0.1,
+    "negative_k": 1.5,
+    "negative_bias": 0.2,
+    "negative_iou_threshold": 0.4,
+    "negative_score_threshold": 0.1,
+    "carl_k": 2.0,
+    "carl_bias": 0.3,
+}
+FASTER = {
+    **TWO_STAGE,
+    "box_fg_iou_thresh": 0.6,
+    "box_bg_iou_thresh": 0.4,
+    "pisa": PISA,
+}
 DATA = {
     "train_annotations": "a.json",
     "train_images": "train",
@@ -194,6 +210,7 @@ VALUES = {
         "options": {"score_thresh": 0.01, "topk_candidates": 60},
     },
     ScenesConfig: SCENES,
+    PISAConfig: PISA,
     AugmentationConfig: AUGMENTATION,
     DataConfig: DATA,
     StageConfig: STAGE,

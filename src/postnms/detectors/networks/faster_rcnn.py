@@ -23,6 +23,7 @@ from postnms.detectors.parts.backbone import build_backbone, build_transform, le
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
 from postnms.detectors.parts.edges import EdgeCoder, EdgePredictor
 from postnms.detectors.parts.frame import Frame, FramedNetwork
+from postnms.detectors.parts.pisa import PISAConfig, pisa_losses
 from postnms.detectors.parts.proposal_scores import is_alike, predict_proposals
 from postnms.detectors.parts.proposals import build_rpn, most_proposals, propose
 from postnms.distributed.collectives import CountedLoss
@@ -37,6 +38,9 @@ class FasterRCNNConfig(TwoStageConfig):
     """A proposal is positive for the box head from this IoU with an object on."""
     box_bg_iou_thresh: Fraction = 0.5
     """A proposal is negative for the box head below this IoU with every object."""
+    pisa: PISAConfig | None = None
+    """Settings of PISA, with which some samples of the box head matter more in training. None: all
+    samples are equal."""
 
 
 class FasterRCNN(FramedNetwork):
@@ -56,6 +60,7 @@ class FasterRCNN(FramedNetwork):
         roi_heads: RoIHeads,
         rpn_smooth_l1_beta: float = TORCHVISION_BETA,
         box_smooth_l1_beta: float = TORCHVISION_BETA,
+        pisa: PISAConfig | None = None,
     ) -> None:
         super().__init__(transform, backbone, frame)
         self.rpn = rpn
@@ -64,6 +69,7 @@ class FasterRCNN(FramedNetwork):
             self._name_edge_layers(roi_heads.box_predictor)
         self.rpn_smooth_l1_beta = rpn_smooth_l1_beta
         self.box_smooth_l1_beta = box_smooth_l1_beta
+        self.pisa = pisa
 
     def candidates(
         self,
@@ -82,10 +88,7 @@ class FasterRCNN(FramedNetwork):
             return self._select(predictions, images, selection), losses
         sample = box_head.sample_boxes(self.roi_heads, proposals, truths, images.generators)
         predictions = predict(sample.boxes)
-        loss_classifier, loss_box = box_head.head_losses(
-            predictions, sample, self.box_smooth_l1_beta
-        )
-        losses |= {"loss_classifier": loss_classifier, "loss_box_reg": loss_box}
+        losses |= self._losses(predictions, sample, truths, images)
         if selection.origin == "sampled":
             return self._select(predictions, images, selection, sample.rows), losses
         # The stage learns from the boxes that it will meet: the proposals without injected ground
@@ -111,6 +114,22 @@ class FasterRCNN(FramedNetwork):
         return box_head.run_head(
             self.roi_heads, features, self.levels, boxes, keep_hidden=keep_hidden
         )
+
+    def _losses(
+        self,
+        predictions: box_head.Predictions,
+        sample: box_head.HeadSample,
+        truths: list[dict[str, Tensor]],
+        images: ImageBatch,
+    ) -> dict[str, CountedLoss]:
+        beta = self.box_smooth_l1_beta
+        if self.pisa is None:
+            classifier, location = box_head.head_losses(predictions, sample, beta)
+        else:
+            classifier, location = pisa_losses(
+                self.roi_heads, predictions, sample, truths, images, self.pisa, beta
+            )
+        return {"loss_classifier": classifier, "loss_box_reg": location}
 
     def _select(
         self,
@@ -156,6 +175,7 @@ def build_faster_rcnn(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
         roi_heads,
         config.rpn_smooth_l1_beta,
         config.box_smooth_l1_beta,
+        config.pisa,
     )
 
 

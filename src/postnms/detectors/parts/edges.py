@@ -35,7 +35,7 @@ class EdgeCoder(BoxCoder):
     """
 
     def __init__(self, weight: float = EDGE_WEIGHT) -> None:
-        super().__init__((weight,) * 4)
+        super().__init__((weight, weight, weight, weight))
 
     def encode_single(self, reference_boxes: Tensor, proposals: Tensor) -> Tensor:
         """Return the deltas (n, 4) that move each box ``proposals`` onto its true box."""
