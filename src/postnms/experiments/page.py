@@ -41,6 +41,7 @@ def markdown(page: Page) -> str:
     comparison, summary = page.comparison, page.summary
     config = comparison.plan.experiment.config
     parts = [f"{page.made_by}\n# {one_line(config.title)}"]
+    parts += sections.in_short(summary)
     parts += [config.text.strip()] if config.text.strip() else []
     parts += [_about(page), *_missing(comparison), *_warnings(page.records)]
     parts += page.first

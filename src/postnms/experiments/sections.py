@@ -7,7 +7,16 @@ from postnms.experiments.comparison import Comparison
 from postnms.experiments.config import BEST, BEST_ROW
 from postnms.experiments.plan import Side
 from postnms.experiments.summary import Summary
-from postnms.experiments.tables import cells, heads, in_words, mean, one_line, spread, table
+from postnms.experiments.tables import (
+    cells,
+    heads,
+    in_words,
+    interval,
+    mean,
+    one_line,
+    spread,
+    table,
+)
 from postnms.structures import NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW
 from postnms.suppression.registry import SUPPRESSORS
 
@@ -40,6 +49,27 @@ def differences(summary: Summary) -> str:
         ]
         rows.append([*sides, *cells(seeds, difference.seeds, difference.estimate, "+.2f")])
     return table(["AP of", "minus AP of", *heads(seeds)], rows)
+
+
+def in_short(summary: Summary) -> list[str]:
+    """Return the sentence on the first arm that differences are asked for, if there is one.
+
+    It has all differences between the row that counts of this arm and another side.
+    """
+    if not summary.differences:
+        return []
+    first = summary.differences[0].asked[0]
+    said = []
+    for difference in summary.differences:
+        estimate = difference.estimate
+        if difference.asked[0] == first and estimate is not None:
+            asked, side = difference.asked[1], difference.sides[1]
+            other = f"`{side.arm}` ({_row(asked, side)})"
+            said.append(f"{other} {estimate.mean:+.2f} ({interval(estimate, '+.2f')})")
+    if not said:
+        return []
+    left = f"`{first.arm}` ({_row(first, summary.differences[0].sides[0])})"
+    return [f"**AP of {left} minus that of {in_words(said)}.**"]
 
 
 def _row(asked: Side, side: Side) -> str:

@@ -61,6 +61,13 @@ def mean(values: Sequence[float | None], digits: int = 1) -> str:
     return show(statistics.fmean(known) if len(known) == len(values) else None, digits)
 
 
+def interval(estimate: Estimate, form: str) -> str:
+    """Return an interval, ``-`` if there is none. ``form`` is a format specification of Python."""
+    if estimate.low is None or estimate.high is None:
+        return "-"
+    return f"{estimate.low:{form}} to {estimate.high:{form}}"
+
+
 def cells(
     seeds: Sequence[int], found: Sequence[int], estimate: Estimate | None, form: str
 ) -> list[str]:
@@ -85,8 +92,7 @@ def cells(
     mean_of_all, between = "-", "-"
     if estimate is not None:
         mean_of_all = f"**{_number(estimate.mean, form)}**"
-        if estimate.low is not None and estimate.high is not None:
-            between = f"{estimate.low:{form}} to {estimate.high:{form}}"
+        between = interval(estimate, form)
     return [*(each if len(each) > 1 else []), mean_of_all, between]
 
 
