@@ -69,7 +69,7 @@ def in_short(summary: Summary) -> list[str]:
     if not said:
         return []
     left = f"`{first.arm}` ({_row(first, summary.differences[0].sides[0])})"
-    return [f"**AP of {left} minus that of {in_words(said)}.**"]
+    return [f"AP of {left} minus that of {in_words(said)}."]
 
 
 def _row(asked: Side, side: Side) -> str:
