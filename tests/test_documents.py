@@ -3,7 +3,6 @@ are those of the records."""
 
 import json
 import re
-import statistics
 
 import pytest
 import torch
