@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from postnms.rescoring.recurrent import tanh
 from postnms.rescoring.sequences import Sequences
 
-MOST_NUMBERS = 1 << 21
+MOST_NUMBERS = 1 << 19
 """Largest number of hidden numbers of the attention that are in memory together, unless one row of
 a sequence needs more. The limit does not hold for training, which keeps them."""
 

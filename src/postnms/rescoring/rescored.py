@@ -14,7 +14,7 @@ from postnms.errors import UserError, shown
 from postnms.rescoring.image_sizes import image_sizes
 from postnms.rescoring.rescorer import Rescorer
 
-IMAGES_AT_ONCE = 16
+IMAGES_AT_ONCE = 32
 """Number of images whose candidates, with their features, are in memory together."""
 
 
