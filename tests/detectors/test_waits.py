@@ -8,6 +8,7 @@ import torch
 from postnms.clustering import cluster
 from postnms.detectors import Detector
 from postnms.detectors.image_batch import check_images
+from postnms.detectors.parts.pisa import PISAConfig
 from postnms.structures import Candidates, Detections, Targets, move, take
 from tests.support.detectors import CASES, EXAMPLE, TARGETS, TWO, build
 from tests.support.fake_device import GPU, fake_device, to_gpu
@@ -134,6 +135,18 @@ def test_the_losses_wait_no_more_often_than_the_page_on_performance_says(name, d
     given, targets = [to_gpu(image) for image in TWO], move(TARGETS, GPU)
     found = waits_of(device, lambda: detector(given, targets))
     assert 0 < found.total() <= MOST_OF_LOSSES[name], found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"box_coding": "edges", "box_loss": "kl"}, {"pisa": PISAConfig()}],
+    ids=["kl", "pisa"],
+)
+def test_other_losses_of_the_box_head_wait_no_more_often(changes, device):
+    detector = to_gpu(build("faster_rcnn", **changes).train())
+    given, targets = [to_gpu(image) for image in TWO], move(TARGETS, GPU)
+    found = waits_of(device, lambda: detector(given, targets))
+    assert 0 < found.total() <= MOST_OF_LOSSES["faster_rcnn"], found
 
 
 def some_candidates(score=0.5):
