@@ -66,7 +66,7 @@ def main() -> None:
     recipe = read_recipe(run)
     categories = read_categories(run)
     assert isinstance(recipe.detector, FasterRCNNConfig)
-    network, stage = read_weights(run.newest_weights)
+    network, stage, _ = read_weights(run.newest_weights)
     model = torchvision_model(recipe.detector, len(categories))
     model.load_state_dict(network)
     detector = from_torchvision(model, recipe.stage)

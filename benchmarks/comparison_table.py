@@ -1,7 +1,7 @@
 """Print the table of a recorded comparison of suppressors, in Markdown.
 
 ``python benchmarks/comparison_table.py compare.json`` prints a row for each suppressor, as
-``docs/results/suppressors.md`` has them. With ``--sweep FIELD`` it prints AP by the values of a
+``docs/benchmarks/suppressors.md`` has them. With ``--sweep FIELD`` it prints AP by the values of a
 setting, for two files if two are given.
 """
 

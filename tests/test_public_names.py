@@ -19,6 +19,7 @@ FACES = (
     "postnms.data",
     "postnms.evaluation",
     "postnms.candidate_files",
+    "postnms.rescoring",
     "postnms.recipes",
     "postnms.prediction",
     "postnms.training",

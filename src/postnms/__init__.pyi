@@ -23,6 +23,7 @@ from .prediction import Prediction as Prediction
 from .prediction import load as load
 from .recipes import Recipe as Recipe
 from .recipes import get_recipe as get_recipe
+from .rivals import HeadsConfig as HeadsConfig
 from .stage import PostNMSStage as PostNMSStage
 from .stage import StageConfig as StageConfig
 from .structures import Candidates as Candidates

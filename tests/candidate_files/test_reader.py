@@ -1,5 +1,7 @@
 """Reading files of candidates: what was written comes back, and broken files are named."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from safetensors.torch import save_file
 from postnms.candidate_files.columns import FORMAT_OF_ANY_IDS
 from postnms.candidate_files.reader import open_candidates
 from postnms.errors import UserError
+from postnms.structures import take
 from tests.support.candidate_files import CATEGORIES, assert_equal, change, whole, write
 
 
@@ -48,6 +51,25 @@ def test_however_images_are_batched_and_read_the_whole_is_the_same(
     file = open_candidates(path)
     assert_equal(read_whole(file, images), written)
     assert_equal(file.row("nms"), row)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 7), (1, 3), (4, 5), (6, 7), (3, 3), (0, 0)])
+def test_a_part_has_the_candidates_and_rows_of_some_images(tmp_path, start, stop):
+    written, row = write(tmp_path / "a.safetensors")
+    mine, rows = open_candidates(tmp_path / "a.safetensors").part(start, stop)
+    assert list(rows) == ["nms", "post_nms"]
+    for part, all_of_it in ((mine, written), (rows["nms"], row), (rows["post_nms"], row)):
+        chosen = take(all_of_it, (all_of_it.image >= start) & (all_of_it.image < stop))
+        moved = replace(chosen, image=chosen.image - start, num_images=stop - start)
+        assert_equal(part, moved)
+
+
+def test_a_broken_value_is_named_in_a_part(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write(path)
+    change(path, "rows.nms.scores", lambda scores: scores.fill_(float("inf")))
+    with pytest.raises(UserError, match=r"a\.safetensors: row 'nms': Detections\.scores"):
+        open_candidates(path).part(0, 1)
 
 
 def test_a_row_that_is_not_there_and_a_chunk_of_nothing(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from postnms.candidate_files.reader import open_candidates
-from postnms.candidate_files.truth import open_truth
+from postnms.candidate_files.truth import open_images, open_truth
 from postnms.candidate_files.writer import CandidateWriter
 from postnms.data.config import DataConfig
 from postnms.data.dataset import Category
@@ -40,6 +40,12 @@ def test_the_truth_must_be_of_the_images(study, tmp_path):
     (tmp_path / "other.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"annotations: expected a list, got nothing"):
         open_truth(file, tmp_path / "other.json")
+    images = open_images(file, tmp_path / "other.json")
+    assert ([entry["id"] for entry in images.images], images.annotated) == (
+        [*file.image_ids],
+        False,
+    )
+    assert images.categories == file.categories
 
 
 def test_the_truth_has_the_labels_of_the_candidates(study, tmp_path):

@@ -23,6 +23,7 @@ from postnms.data.loader import DetectionData
 from postnms.data.scenes.generator import ScenesConfig, write_scenes
 from postnms.data.targets import group_by_image, targets_of
 from postnms.errors import UserError
+from postnms.rescoring import load_rescorer
 from tests.fuzz.cases import WrongResultError
 
 FOLDERS = ("data_yaml", "yolo_labels", "voc_xml", "metadata_lines", "data_card")
@@ -172,6 +173,20 @@ def read_study(path, undamaged):
     for row in rows:
         for figure in row.figures.values():
             require(figure is None or 0 <= figure <= 100, "a figure")
+
+
+def read_rescorer(path, undamaged):
+    """Load a rescorer and use it. One that is accepted is the one that was written."""
+    candidates = open_candidates(undamaged.with_name("c.safetensors"))
+    given, _ = candidates.part(0, len(candidates))
+    scores = []
+    for file in (path, undamaged):
+        rescorer = load_rescorer(file)
+        rescorer.check_fits(candidates)
+        detections = rescorer(given, torch.full((len(candidates), 2), 64.0))
+        check_structure(detections, len(candidates), len(candidates.categories))
+        scores.append(detections.scores)
+    require(torch.equal(*scores), "other weights than were saved")
 
 
 def read_image(path, undamaged):

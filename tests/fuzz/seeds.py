@@ -29,6 +29,7 @@ from tests.fuzz.models import LABELS, tiny_model, tiny_optimizer
 from tests.support.builders import random_candidates
 from tests.support.data_folders import write_image_folder, write_voc, write_yolo
 from tests.support.experiments import HEURISTICS, write_experiment
+from tests.support.rescoring import found, tiny_rescorer, write_dump
 from tests.support.runs import run, tiny
 from tests.support.studies import small_study
 
@@ -60,6 +61,7 @@ def write_seeds(folder):
     write_data_folders(folder)
     write_results(folder)
     write_candidates(folder / "candidates")
+    write_rescorers(folder / "rescorer")
     (folder / "study").mkdir()
     small_study(folder / "study")
     for name in MODES:
@@ -216,6 +218,13 @@ def write_candidates(folder):
             found = random_candidates(12, seed=first)
             rows = {name: get_suppressor(name)(found) for name in ("nms", "soft_nms_linear")}
             writer.add(found, [10 + first, 11 + first], rows, dict.fromkeys(rows, 0.5))
+
+
+def write_rescorers(folder):
+    """Write a rescorer of each kind, and candidates that both can be used on."""
+    for kind in ("contextual", "sce"):
+        tiny_rescorer(kind).save(make(folder) / f"{kind}.safetensors")
+    write_dump(folder / "c.safetensors", [found([3, 2])])
 
 
 def write_run(folder):

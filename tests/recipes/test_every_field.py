@@ -25,6 +25,7 @@ from postnms.recipes import (
     override,
     parse_changes,
 )
+from postnms.rivals import DensityHeadConfig, HeadsConfig, IoUHeadConfig
 from postnms.stage import StageConfig
 from postnms.suppression import Suppressor
 
@@ -153,6 +154,16 @@ TRAINING = {
     "trackers": ["mlflow"],
 }
 EVALUATION = {"batch_size": 3, "bootstrap": 5}
+IOU_HEAD = {
+    "width": 8,
+    "loss_weight": 1.0,
+    "refine_steps": 2,
+    "refine_rate": 0.25,
+    "refine_tolerance": 0.01,
+    "refine_drop": 0.1,
+}
+DENSITY_HEAD = {"width": 8, "loss_weight": 0.5}
+HEADS = {"iou": IOU_HEAD, "density": DENSITY_HEAD, "samples": 8, "draws": 2}
 ARM = {
     "recipe": "finetune",
     "set": ["stage=null"],
@@ -197,12 +208,17 @@ VALUES = {
     StageConfig: STAGE,
     TrainingConfig: TRAINING,
     EvaluationConfig: EVALUATION,
+    IoUHeadConfig: IOU_HEAD,
+    DensityHeadConfig: DENSITY_HEAD,
+    HeadsConfig: HEADS,
     Recipe: {
         "name": "mine",
         "seed": 3,
         "data": DATA,
         "detector": {"kind": "faster_rcnn", **FASTER},
         "stage": {**STAGE, "candidates": "proposals"},
+        "heads": HEADS,
+        "suppressors": ["soft_nms_linear"],
         # A frozen detector has no finishing phase.
         "training": {**TRAINING, "finish_iterations": 0},
         "evaluation": EVALUATION,

@@ -4,7 +4,7 @@ from postnms.candidate_files.coco_import import import_results
 from postnms.candidate_files.dump import dump_candidates
 from postnms.candidate_files.reader import CandidateFile, open_candidates
 from postnms.candidate_files.replays import Replayed, replay
-from postnms.candidate_files.truth import open_truth
+from postnms.candidate_files.truth import open_images, open_truth
 from postnms.candidate_files.writer import CandidateWriter
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "dump_candidates",
     "import_results",
     "open_candidates",
+    "open_images",
     "open_truth",
     "replay",
 ]

@@ -100,17 +100,23 @@ class CandidateFile:
         with _open(self.path) as file:
             for start in range(0, len(self), images):
                 ids = self.image_ids[start : start + images]
-                offsets = self.offsets[start : start + len(ids) + 1]
-                rows = slice(int(offsets[0]), int(offsets[-1]))
-                extra = {name: file.get_slice(f"extra.{name}")[rows].clone() for name in self.extra}
-                columns = _read(file, "", offsets)
-                try:
-                    candidates = Candidates(**columns, num_images=len(ids), extra=extra)
-                except ValueError as error:
-                    raise UserError(
-                        f"{self.path}: images {shown(ids[0])} to {shown(ids[-1])}: {error}"
-                    ) from error
-                yield ids, candidates
+                yield ids, self._candidates(file, start, start + len(ids))
+
+    def part(self, start: int, stop: int) -> tuple[Candidates, dict[str, Detections]]:
+        """Return the candidates and all rows of the images ``start`` to ``stop - 1``.
+
+        Positions are those in ``image_ids``, with 0 <= ``start`` <= ``stop`` <= the number of
+        images. The columns ``image`` count within the part.
+
+        Raises UserError as :meth:`chunks` and :meth:`row` do.
+        """
+        with _open(self.path) as file:
+            rows = {}
+            for name in self.rows:
+                prefix = f"rows.{name}."
+                offsets = file.get_slice(prefix + "offsets")[start : stop + 1]
+                rows[name] = self._detections(name, _read(file, prefix, offsets), stop - start)
+            return self._candidates(file, start, stop), rows
 
     def row(self, name: str) -> Detections:
         """Return the detections of one row for all images.
@@ -123,8 +129,26 @@ class CandidateFile:
             raise UserError(f"{self.path}: no row {shown(name)} ({valid})")
         with _open(self.path) as file:
             columns = _read(file, f"rows.{name}.", file.get_tensor(f"rows.{name}.offsets"))
+        return self._detections(name, columns, len(self))
+
+    def _candidates(self, file: Any, start: int, stop: int) -> Candidates:
+        """Read the candidates of some images from the open file."""
+        offsets = self.offsets[start : stop + 1]
+        rows = slice(int(offsets[0]), int(offsets[-1]))
+        extra = {name: file.get_slice(f"extra.{name}")[rows].clone() for name in self.extra}
+        columns = _read(file, "", offsets)
         try:
-            return Detections(**columns, num_images=len(self))
+            return Candidates(**columns, num_images=stop - start, extra=extra)
+        except ValueError as error:
+            ids = self.image_ids[start:stop]
+            raise UserError(
+                f"{self.path}: images {shown(ids[0])} to {shown(ids[-1])}: {error}"
+            ) from error
+
+    def _detections(self, name: str, columns: dict[str, Any], images: int) -> Detections:
+        """Return the columns of a row, of so many images, as detections."""
+        try:
+            return Detections(**columns, num_images=images)
         except ValueError as error:
             raise UserError(f"{self.path}: row {shown(name)}: {error}") from error
 

@@ -28,9 +28,18 @@ def open_truth(file: CandidateFile, data: Path | None, split: str | None = None)
     Raises:
         UserError: the annotations are those of other images or classes, or there are none.
     """
-    truth = _built_in(file, split) if data is None else _in_data(file, data, split)
+    truth = open_images(file, data, split)
     if not truth.annotated:
         raise UserError(f"{truth.source}: annotations: expected a list, got nothing")
+    return truth
+
+
+def open_images(file: CandidateFile, data: Path | None, split: str | None = None) -> Truth:
+    """Return what :func:`open_truth` does, but for a split without annotations too.
+
+    Such a truth lists the images of a test split, and has no objects.
+    """
+    truth = _built_in(file, split) if data is None else _in_data(file, data, split)
     used = {entry["category_id"] for entry in truth.annotations}
     counted = [c for c in truth.categories if c in file.categories or c.id in used]
     truth = dataclasses.replace(truth, categories=tuple(counted))

@@ -22,9 +22,11 @@ from postnms.cli.experiment import experiment
 from postnms.cli.predict import predict
 from postnms.cli.recipes import list_recipes, show_recipe
 from postnms.cli.reproduce import reproduce
+from postnms.cli.rescore import rescore
 from postnms.cli.scenes import scenes
 from postnms.cli.suppressors import suppressors
 from postnms.cli.train import check_resume, train
+from postnms.cli.train_rescorer import train_rescorer
 from postnms.cli.tune import tune_fusion
 from postnms.errors import UserError
 
@@ -46,6 +48,8 @@ app.command("import-candidates")(import_candidates)
 app.command("suppressors")(suppressors)
 app.command("compare")(compare)
 app.command("tune-fusion")(tune_fusion)
+app.command("train-rescorer")(train_rescorer)
+app.command("rescore")(rescore)
 app.command("analyse")(analyse)
 app.command("benchmark")(benchmark)
 recipes.command("list")(list_recipes)
@@ -61,6 +65,7 @@ OPTIONS = {
     "only": "--only",
     "out": "--out",
     "min_score": "--min-score",
+    "name": "--name",
     "overlap": "--overlap",
     "page": "--page",
     "row": "--row",

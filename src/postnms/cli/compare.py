@@ -107,10 +107,15 @@ def open_named_study(file: Path, data: Path | None, split: str | None) -> "Study
     from postnms.analysis.study import open_study
 
     study = open_study(file, data, split)
+    say_other_annotations(study)
+    return study
+
+
+def say_other_annotations(study: "Study") -> None:
+    """Say so if the annotations have changed since the candidates were made."""
     if study.has_other_annotations:
         name = study.candidates.path.name
         say(f"note: {study.truth.source} is not the file that {name} was made with")
-    return study
 
 
 def about_study(study: "Study") -> dict[str, Any]:

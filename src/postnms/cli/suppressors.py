@@ -38,8 +38,9 @@ def read_choices(names: str, file: "CandidateFile") -> "list[Choice]":
     Raises UserError if the file lacks a column that one of them needs.
     """
     from postnms.suppression import choose
+    from postnms.suppression.registry import split_names
 
-    choices = {name: choose(name) for name in _split_names(names)}
+    choices = {name: choose(name) for name in split_names(names)}
     for choice in choices.values():
         choice.suppressor.check_columns(file.extra)
     return list(choices.values())
@@ -55,16 +56,3 @@ def every_choice(file: "CandidateFile") -> "list[Choice]":
         why = "left out, since the candidates lack their columns or scores in [0, 1]"
         say(f"{why}: {', '.join(sorted(missing))}")
     return choices
-
-
-def _split_names(text: str) -> list[str]:
-    """Split at commas, but not at those within brackets, as in ``wbf:model_weights=[1,2]``."""
-    names = [""]
-    depth = 0
-    for letter in text:
-        depth += (letter == "[") - (letter == "]")
-        if letter == "," and not depth:
-            names.append("")
-        else:
-            names[-1] += letter
-    return [name.strip() for name in names]

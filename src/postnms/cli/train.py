@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from postnms.recipes import Recipe
     from postnms.runs.folder import RunFolder
 
-Freeze = Literal["none", "detector"]
+Freeze = Literal["none", "detector", "detector_and_stage"]
 RUNS = Path("runs")
 """Where new runs without ``--out`` are, in the present folder."""
 
@@ -49,7 +49,10 @@ def train(
     ] = None,
     freeze: Annotated[
         Freeze | None,
-        typer.Option(help="'detector': train only the stage. 'none': train everything."),
+        typer.Option(
+            help="'detector': train only the stage and the heads. 'detector_and_stage': train only "
+            "the heads. 'none': train everything."
+        ),
     ] = None,
     changes: Changes = None,
     resume: Annotated[

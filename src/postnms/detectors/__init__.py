@@ -1,8 +1,9 @@
 """A network that gives candidates, and the pipeline around it."""
 
+from postnms.detectors.attach import attach
 from postnms.detectors.build import AnyDetectorConfig, build_detector
 from postnms.detectors.config import BackboneConfig, DetectorConfig
-from postnms.detectors.detector import Detector, attach
+from postnms.detectors.detector import Detector
 from postnms.detectors.image_batch import ImageBatch, prepare_images
 from postnms.detectors.modes import as_at_test
 from postnms.detectors.network import Network, Selection

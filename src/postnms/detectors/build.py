@@ -1,12 +1,13 @@
 """From settings to a detector."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from postnms.detectors.attach import attach
 from postnms.detectors.config import DetectorConfig
-from postnms.detectors.detector import Detector, attach
+from postnms.detectors.detector import Detector
 from postnms.detectors.networks.cascade_rcnn import CascadeRCNNConfig, build_cascade_rcnn
 from postnms.detectors.networks.faster_rcnn import FasterRCNNConfig, build_faster_rcnn
 from postnms.detectors.networks.retinanet import RetinaNetConfig, build_retinanet
@@ -16,6 +17,7 @@ from postnms.detectors.torchvision.build import (
     build_torchvision,
     load_torchvision_weights,
 )
+from postnms.rivals import HeadsConfig
 from postnms.stage import StageConfig
 
 NETWORKS: dict[type[DetectorConfig], Callable[[Any, int], FramedNetwork]] = {
@@ -38,6 +40,8 @@ def build_detector(
     stage: StageConfig | None,
     num_classes: int,
     *,
+    heads: HeadsConfig | None = None,
+    suppressors: Sequence[str] = (),
     frozen: bool = False,
     exact_weights: bool = False,
 ) -> Detector:
@@ -47,7 +51,10 @@ def build_detector(
         config: settings of the network, such as :class:`postnms.FasterRCNNConfig`.
         stage: settings of the stage. None: the bare detector.
         num_classes: number of classes, without a background class.
-        frozen: train only the stage. Weights that the settings name must then fit exactly.
+        heads: settings of learned rivals that look at every candidate. None: there are none.
+        suppressors: further suppressors, as in :class:`postnms.Detector`.
+        frozen: train only the stage and the heads. Weights that the settings name must then fit
+            exactly.
         exact_weights: weights of the whole detector that the settings name must fit exactly.
             Otherwise those of other classes are taken except for the layers of the classes, which a
             logged warning names.
@@ -65,6 +72,6 @@ def build_detector(
     if isinstance(config, TorchvisionConfig):
         # A layer that starts anew would stay random in a frozen network.
         load_torchvision_weights(network, config, exact=exact_weights or frozen)
-    detector = attach(network, stage, frozen=frozen)
+    detector = attach(network, stage, heads=heads, suppressors=suppressors, frozen=frozen)
     detector.clustering = None if config.clustering == "auto" else config.clustering
     return detector

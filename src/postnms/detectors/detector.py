@@ -1,6 +1,7 @@
 """The pipeline of a detector with its post-NMS stage, on one screen.
 
-images -> features -> candidates -> clusters -> the rows of plain NMS and of the stage.
+images -> features -> candidates -> clusters -> the rows of plain NMS, of its rivals and of the
+stage.
 
 B: images of the batch.
 """
@@ -30,6 +31,7 @@ from postnms.detectors.torchvision.dicts import targets_of_dicts
 from postnms.distributed.collectives import CountedLoss, settle
 from postnms.ops.clustering import preferred_backend
 from postnms.orders import cut_images
+from postnms.rivals import CandidateHeads
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import (
     NMS_ROW,
@@ -38,20 +40,30 @@ from postnms.structures import (
     Detections,
     Targets,
     derive,
+    no_candidates,
 )
+from postnms.suppression import Suppressor
+from postnms.suppression.registry import choose_each
 
 
 class Detector(nn.Module):
-    """A network that gives candidates, plain NMS on them, and the stage.
+    """A network that gives candidates, plain NMS on them, rivals of it, and the stage.
 
     Args:
         network: a module with the members of :class:`postnms.Network`.
         stage: None: the bare detector.
-        frozen: train only the stage. The network stays in evaluation mode without gradients, and
-            the stage learns from the candidates that the network gives in evaluation mode.
+        heads: learned rivals that look at every candidate. None: there are none.
+        suppressors: further suppressors of the network's candidates, as ``postnms compare`` takes
+            them. Each gives a row of its name, without its settings. Its limit of detections is
+            that of the network.
+        frozen: train only the stage and the heads. The network stays in evaluation mode without
+            gradients, and the stage learns from the candidates that the network gives in evaluation
+            mode.
         dict_labels: the label of each class 0..K-1 in torchvision's dicts, which targets may be and
             :meth:`Output.to_torchvision` gives. None: 0..K-1. :func:`postnms.from_torchvision`
             takes the labels of the model: 1..K where label 0 is the background.
+
+    Raises ValueError if two rows have one name, or if there is nothing to train.
     """
 
     def __init__(
@@ -59,6 +71,8 @@ class Detector(nn.Module):
         network: Network,
         stage: PostNMSStage | None = None,
         *,
+        heads: CandidateHeads | None = None,
+        suppressors: Sequence[str] = (),
         frozen: bool = False,
         dict_labels: Sequence[int] | None = None,
     ) -> None:
@@ -67,41 +81,59 @@ class Detector(nn.Module):
             raise TypeError(f"network: expected a torch.nn.Module, got {type(network).__name__}")
         self.network: Network = network
         self.stage = stage
+        self.heads = heads
+        self.suppressors = _suppressors(suppressors, network.max_detections)
         self.frozen = False
+        self.stage_frozen = False
         self.dict_labels = tuple(range(network.num_classes) if dict_labels is None else dict_labels)
         self.clustering: str | None = None
         """Backend of :func:`postnms.cluster_nms`. None: the fastest one for the device."""
         self.memory: FeatureMemory | None = None
         """What a frozen network gives for the training images. None: nothing is kept."""
+        names = self.row_names
+        if len(set(names)) != len(names):
+            raise ValueError(f"suppressors: expected rows of different names, got {list(names)}")
         if frozen:
             self.freeze()
 
     @property
     def row_names(self) -> tuple[str, ...]:
         """Names of the rows that this detector gives, in their order."""
-        return (NMS_ROW,) if self.stage is None else (NMS_ROW, *self.stage.row_names)
+        of_heads = () if self.heads is None else self.heads.row_names
+        of_stage = () if self.stage is None else self.stage.row_names
+        return (NMS_ROW, *self.suppressors, *of_heads, *of_stage)
 
-    def freeze(self) -> None:
-        """Train only the stage from now on, as with ``frozen``.
+    def freeze(self, *, stage: bool = False) -> None:
+        """Train only the stage and the heads from now on, as with ``frozen``.
 
-        Raises ValueError if there is no stage, or if it is trained on what the network samples.
+        ``stage``: leave the stage as it is too, and train only the heads.
+
+        Raises ValueError if nothing is left to train, or if the stage is trained on what the
+        network samples.
         """
-        if self.stage is None:
+        if self.stage is None and self.heads is None:
             raise ValueError(
                 "frozen: expected a stage, without one there is nothing to train; got stage None"
             )
-        if self.stage.config.candidates == "sampled":
+        if stage and self.heads is None:
+            raise ValueError("frozen: expected heads, without them there is nothing to train")
+        if self.stage is not None and self.stage.config.candidates == "sampled":
             raise ValueError(
                 "stage.candidates: expected 'proposals' for a frozen network, got 'sampled'"
             )
         self.frozen = True
         self.get_submodule("network").requires_grad_(False).eval()
+        self.stage_frozen = stage and self.stage is not None
+        if self.stage is not None and stage:
+            self.stage.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode, as for any module. A frozen network stays in evaluation mode."""
+        """Set the mode, as for any module. What is frozen stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.get_submodule("network").eval()
+        if self.stage is not None and self.stage_frozen:
+            self.stage.eval()
         return self
 
     def forward(
@@ -147,16 +179,34 @@ class Detector(nn.Module):
         with preferred_backend(self.clustering):
             if self.memory is not None and truth is not None and not detect:
                 features, candidates = self.memory.recall(images, batch, self._frozen_outputs)
-                return Output(self._join_losses(features, candidates, {}, truth))
+                return Output(self._join_losses(features, batch, candidates, {}, truth))
             return self._run(batch, truth, detect=detect)
 
+    @property
+    def _trained_stage(self) -> PostNMSStage | None:
+        """The stage, if it is trained."""
+        return None if self.stage_frozen else self.stage
+
     def _frozen_outputs(self, batch: ImageBatch) -> tuple[dict[str, Tensor], Candidates]:
-        """Return what the stage is trained on, as a frozen network gives it."""
-        assert self.stage is not None
+        """Return what the stage and the heads are trained on, as a frozen network gives it."""
         features = self.network.features(batch)
-        selection = _selection(self.stage.config)
-        candidates, _ = self.network.candidates(features, batch, None, selection)
-        return {name: features[name] for name in self.stage.levels}, candidates
+        candidates, _ = self._candidates_to_train_on(features, batch, None)
+        return {name: features[name] for name in self.network.levels}, candidates
+
+    def _candidates_to_train_on(
+        self, features: dict[str, Tensor], batch: ImageBatch, targets: Targets | None
+    ) -> tuple[Candidates, Mapping[str, Tensor | CountedLoss]]:
+        """Return what the stage learns from, and with ``targets`` the losses of the network.
+
+        Without targets a network gives the candidates of evaluation mode and no losses.
+        """
+        stage = self._trained_stage
+        if stage is not None:
+            selection = _selection(stage.config)
+            return self.network.candidates(features, batch, targets, selection)
+        if targets is None:
+            return no_candidates(len(batch.sizes), batch.pixels.device), {}
+        return self.network.candidates(features, batch, targets, Selection(losses_only=True))
 
     def _run(self, batch: ImageBatch, truth: Targets | None, *, detect: bool) -> Output:
         """Compute losses if there is a truth in the network's pixels, and detections if asked."""
@@ -173,49 +223,58 @@ class Detector(nn.Module):
 
         The targets are in pixels of the network's input.
         """
-        device = batch.pixels.device
-        if self.stage is None:
-            only = Selection(losses_only=True)
-            return settle(self.network.candidates(features, batch, targets, only)[1], device)
-        # Without targets a frozen network gives the candidates of evaluation mode and no losses.
         trained_on = None if self.frozen else targets
-        selection = _selection(self.stage.config)
-        candidates, losses = self.network.candidates(features, batch, trained_on, selection)
-        return self._join_losses(features, candidates, losses, targets)
+        candidates, losses = self._candidates_to_train_on(features, batch, trained_on)
+        return self._join_losses(features, batch, candidates, losses, targets)
 
     def _join_losses(
         self,
         features: dict[str, Tensor],
+        batch: ImageBatch,
         candidates: Candidates,
         losses: Mapping[str, Tensor | CountedLoss],
         targets: Targets,
     ) -> dict[str, Tensor]:
-        """Return the losses of the network times alpha, and those of the stage."""
-        assert self.stage is not None
-        clusters = cluster(candidates, self.network.nms_threshold)
-        # One collective serves the losses of the network and those of the stage.
-        of_stage = self.stage.counted_losses(features, clusters, targets)
-        settled = settle({**losses, **of_stage}, clusters.keys.device)
-        alpha = self.stage.config.alpha
-        return {name: loss if name in of_stage else alpha * loss for name, loss in settled.items()}
+        """Return the losses of the network times alpha, and those of the stage and the heads."""
+        further: dict[str, CountedLoss] = {}
+        alpha = 1.0
+        if (stage := self._trained_stage) is not None:
+            clusters = cluster(candidates, self.network.nms_threshold)
+            further |= stage.counted_losses(features, clusters, targets)
+            alpha = stage.config.alpha
+        if self.heads is not None:
+            further |= self.heads.counted_losses(features, batch.sizes, targets, batch.generators)
+        # One collective serves all losses.
+        settled = settle({**losses, **further}, batch.pixels.device)
+        return {name: loss if name in further else alpha * loss for name, loss in settled.items()}
 
     def detect(
         self, features: dict[str, Tensor], batch: ImageBatch
     ) -> tuple[dict[str, Detections], Tensor]:
         """Return all rows of the same candidates, in pixels of the network's input, and the cut."""
-        return self.suppress(features, batch, self.network.candidates(features, batch)[0])
+        candidates = self._judged(features, self.network.candidates(features, batch)[0])
+        return self.suppress(features, batch, candidates)
+
+    def _judged(self, features: dict[str, Tensor], candidates: Candidates) -> Candidates:
+        """Return the candidates with the columns of the heads."""
+        return candidates if self.heads is None else self.heads.judge(features, candidates)
 
     def suppress(
         self, features: dict[str, Tensor], batch: ImageBatch, candidates: Candidates
     ) -> tuple[dict[str, Detections], Tensor]:
         """Return all rows of the given candidates: the pipeline from the clusters on.
 
-        The second result is ``cut`` of :class:`Output`.
+        The candidates have the columns of the heads. The second result is ``cut`` of
+        :class:`Output`.
         """
         clusters = cluster(candidates, self.network.nms_threshold)
         most = self.network.max_detections
         cut = cut_images(candidates.image[clusters.keys], candidates.num_images, most)
         rows = {NMS_ROW: keep_keys(clusters, most)[0]}
+        rows |= {name: suppressor(candidates) for name, suppressor in self.suppressors.items()}
+        if self.heads is not None:
+            threshold = self.network.nms_threshold
+            rows |= self.heads.rows(features, batch.sizes, candidates, threshold, most)
         if self.stage is not None:
             rows |= self.stage.rows(features, batch.sizes, clusters, most)
         return rows, cut
@@ -234,13 +293,14 @@ class Detector(nn.Module):
         check_images(images)
         batch = self.network.prepare(images)
         features = self.network.features(batch)
-        own, _ = self.network.candidates(features, batch)
+        own = self._judged(features, self.network.candidates(features, batch)[0])
         begin = time.perf_counter()
         rows, _ = self.suppress(features, batch, own)
         if batch.pixels.device.type != "cpu":
             torch.accelerator.synchronize()
         milliseconds = 1000 * (time.perf_counter() - begin)
-        candidates, _ = self.network.candidates(features, batch, None, selection)
+        asked, _ = self.network.candidates(features, batch, None, selection)
+        candidates = self._judged(features, asked)
         if self.stage is not None:
             clusters = cluster(candidates, self.network.nms_threshold)
             judged = self.stage.judge(features, batch.sizes, clusters)
@@ -257,28 +317,13 @@ def _selection(config: StageConfig) -> Selection:
     return Selection(config.candidates, config.max_candidates, config.score_threshold)
 
 
-def attach(
-    network: Network,
-    stage: StageConfig | None = StageConfig(),
-    *,
-    frozen: bool = False,
-    dict_labels: Sequence[int] | None = None,
-) -> Detector:
-    """Put a new stage on any network, on the network's device.
+def _suppressors(texts: Sequence[str], max_detections: int) -> dict[str, Suppressor]:
+    """Return suppressors by their names, with a limit of detections unless they have their own.
 
-    Args:
-        network: a module with the members of :class:`postnms.Network`.
-        stage: settings of the stage. None: the bare detector.
-        frozen: train only the stage.
-        dict_labels: the label of each class in torchvision's dicts, as in :class:`Detector`.
-
-    Raises ValueError for a frozen network without a stage.
+    Raises UserError for a text that names no suppressor, and ValueError for two of one name.
     """
-    built = None
-    if stage is not None:
-        built = PostNMSStage(stage, network.levels, network.num_classes)
-    detector = Detector(network, built, frozen=frozen, dict_labels=dict_labels)
-    first = next(detector.get_submodule("network").parameters(), None)
-    if built is not None and first is not None:
-        built.to(first.device)
-    return detector
+    limit = {"max_detections": max_detections}
+    return {
+        choice.family: choice.suppressor.model_copy(update={**limit, **choice.settings})
+        for choice in choose_each(texts)
+    }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from postnms.detectors.torchvision.dicts import to_dicts
+from postnms.rivals.attached import IOU_NET_ROW
 from postnms.structures import (
     NMS_ROW,
     POST_NMS_ROW,
@@ -20,6 +21,8 @@ from postnms.suppression.registry import SUPPRESSORS
 
 ROW_TITLES = {
     NMS_ROW: "NMS",
+    **{name: name for name in SUPPRESSORS if name != NMS_ROW},
+    IOU_NET_ROW: "IoU-Net",
     POST_NMS_ROW: "post-NMS",
     SECOND_NMS_ROW: "post-NMS, second NMS",
     **{suppressed_row(name): f"post-NMS, {name}" for name in SUPPRESSORS},
@@ -36,7 +39,7 @@ class Output:
     rows: dict[str, Detections] = field(default_factory=dict)
     """Detections by row, in pixels of the images as given: ``nms``, and with a stage ``post_nms``.
     With a second NMS there is ``post_nms_second_nms``, and with a suppressor on the moved boxes
-    ``post_nms+`` and its name."""
+    ``post_nms+`` and its name. Further suppressors and heads give rows of their own."""
     cut: Tensor | None = None
     """(B,) bool: NMS kept more boxes of the image than the network's ``max_detections``, and the
     rows have the best of them. None without detections."""
@@ -63,7 +66,7 @@ class Trace:
 
     candidates: Candidates
     """The boxes before suppression. With a stage they have the extra columns ``refined_boxes``,
-    ``stage_objectness`` and ``cluster_objectness``."""
+    ``stage_objectness`` and ``cluster_objectness``, with heads ``iou`` and ``density``."""
     rows: dict[str, Detections]
     """As in :class:`Output`."""
     milliseconds: dict[str, float]

@@ -50,8 +50,9 @@ class ArmConfig(Config):
     """Changes of the recipe as ``--set`` takes them. They come after those of the experiment."""
     start_from: str | None = None
     """Arm whose run of the same seed has the initial weights. None: those of the recipe."""
-    freeze: Literal["none", "detector"] | None = None
-    """``detector``: train only the stage. None: as the recipe says."""
+    freeze: Literal["none", "detector", "detector_and_stage"] | None = None
+    """``detector``: train only the stage and the heads. ``detector_and_stage``: only the heads.
+    None: as the recipe says."""
     row: str | None = None
     """The row of the arm that counts: it stands for the arm in the results and in differences. A
     row of its runs, for example ``post_nms``, ``best`` for the one with the best mean AP over the

@@ -279,13 +279,20 @@ def _check_row(
     check_known(experiment, where, row, valid[arm], f"row of the arm {arm}:")
 
 
+_TRAINED = {
+    "none": "everything is trained",
+    "detector": "only the stage and the heads are trained",
+    "detector_and_stage": "only the heads are trained",
+}
+"""What an arm trains, by its field ``freeze``."""
+
+
 def describe_arm(arm: ArmConfig) -> str:
     """Return in Markdown how an arm differs from the recipe of its experiment."""
     parts = [] if arm.recipe is None else [f"recipe `{arm.recipe}`"]
     if arm.start_from is not None:
         parts.append(f"starts from the weights of `{arm.start_from}` of the same seed")
     if arm.freeze is not None:
-        frozen = arm.freeze == "detector"
-        parts.append("only the stage is trained" if frozen else "everything is trained")
+        parts.append(_TRAINED[arm.freeze])
     parts += [f"`{text}`" for text in arm.set]
     return "; ".join(parts) or "nothing"

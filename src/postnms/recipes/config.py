@@ -6,17 +6,30 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from postnms.config import Config, Fraction, Positive, json_or_text, nearest
 from postnms.data.config import DataConfig
 from postnms.detectors import AnyDetectorConfig, FasterRCNNConfig
 from postnms.errors import UserError, shown, shown_name
 from postnms.recipes.lengths import Length, LengthOrNone
+from postnms.rivals import HeadsConfig
 from postnms.stage import StageConfig
+from postnms.suppression.registry import choose_each, split_names
 
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+
+
+def _of_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(split_names(value))
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _known(texts: tuple[str, ...]) -> tuple[str, ...]:
+    choose_each(texts)
+    return texts
 
 
 class TrainingConfig(Config):
@@ -33,8 +46,9 @@ class TrainingConfig(Config):
     """Whether the weights that the run starts from must fit exactly. Off: where they are of other
     classes, the layers of the classes start anew. Those of a backbone, and all weights of a frozen
     detector, must fit exactly in any case."""
-    freeze: Literal["none", "detector"] = "none"
-    """``detector``: train only the stage, on a detector that stays as it is."""
+    freeze: Literal["none", "detector", "detector_and_stage"] = "none"
+    """``detector``: train only the stage and the heads, on a detector that stays as it is.
+    ``detector_and_stage``: train only the heads."""
     feature_memory: Literal["memory", "file", "none"] = "memory"
     """Where a frozen detector keeps what it gives for each training image, so that later epochs
     cost what the stage costs. ``file``: in a memory-mapped file in the run folder. It is not in use
@@ -129,6 +143,10 @@ class Recipe(Config):
     detector: AnyDetectorConfig = FasterRCNNConfig()
     stage: StageConfig | None = StageConfig()
     """None: the bare detector."""
+    heads: HeadsConfig = HeadsConfig()
+    suppressors: Annotated[tuple[str, ...], BeforeValidator(_of_text), AfterValidator(_known)] = ()
+    """Further suppressors of the detector's own candidates, as ``postnms compare`` takes them: a
+    list, or a text with commas. Each gives a row of results of its name, without its settings."""
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
 
@@ -136,20 +154,26 @@ class Recipe(Config):
     def _something_is_trained(self) -> "Recipe":
         if self.training.finish_iterations != 0:
             self._check_finish()
-        if self.training.freeze == "none":
+        freeze = self.training.freeze
+        if freeze == "none":
             return self
-        if self.stage is None:
+        if self.stage is None and self.heads.is_empty:
             raise ValueError(
-                "training.freeze: 'detector' leaves nothing to train without a stage; "
+                f"training.freeze: {freeze!r} leaves nothing to train without a stage; "
                 "got stage null"
             )
-        if self.stage.candidates == "sampled":
+        if freeze == "detector_and_stage" and self.heads.is_empty:
             raise ValueError(
-                "training.freeze: 'detector' needs stage.candidates 'proposals', got 'sampled'"
+                f"training.freeze: {freeze!r} leaves nothing to train without heads; "
+                "set heads.iou or heads.density"
+            )
+        if self.stage is not None and self.stage.candidates == "sampled":
+            raise ValueError(
+                f"training.freeze: {freeze!r} needs stage.candidates 'proposals', got 'sampled'"
             )
         if self.training.start_from is None and not self.detector.has_weights:
             raise ValueError(
-                "training.freeze: 'detector' needs its weights, training.start_from; "
+                f"training.freeze: {freeze!r} needs its weights, training.start_from; "
                 "got random ones"
             )
         return self
@@ -161,7 +185,7 @@ class Recipe(Config):
             raise ValueError(f"{name}: leave nothing to train without a stage; got stage null")
         if self.stage.candidates == "sampled":
             raise ValueError(f"{name}: need stage.candidates 'proposals', got 'sampled'")
-        if self.training.freeze == "detector":
+        if self.training.freeze != "none":
             raise ValueError(
                 f"{name}: expected 0 for a frozen detector, whose stage is trained alone from the "
                 f"start; got {self.training.finish_iterations!r}"

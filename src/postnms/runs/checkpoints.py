@@ -11,7 +11,7 @@ Training keeps the last two checkpoints. If the newer one is damaged, the older 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -113,16 +113,22 @@ def result_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return _below(f"{AVERAGE}module.", tensors) or own_state(tensors)
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Read the weights of a network and of its stage.
+class DetectorWeights(NamedTuple):
+    """The weights of the parts of a detector, a state dict each."""
+
+    network: dict[str, Tensor]
+    stage: dict[str, Tensor]
+    """Empty without a stage."""
+    heads: dict[str, Tensor]
+    """Empty without heads."""
+
+
+def read_weights(path: Path) -> DetectorWeights:
+    """Read the weights of a network, of its stage and of its heads.
 
     Args:
         path: the weights or a checkpoint of a run, or a file with the plain state dict of a
             detector or of a network alone.
-
-    Returns:
-        The state dict of the network.
-        The state dict of the stage, which is empty if the file has no stage.
 
     Raises:
         UserError: the file is missing, or it does not hold a state dict.
@@ -132,8 +138,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     else:
         own = read_state_dict(path, "training.start_from")
         if not any(name.startswith("network.") for name in own):
-            return own, {}
-    return _below("network.", own), _below("stage.", own)
+            return DetectorWeights(own, {}, {})
+    return DetectorWeights(*(_below(f"{part}.", own) for part in DetectorWeights._fields))
 
 
 def training_state(

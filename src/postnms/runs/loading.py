@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from postnms.data.dataset import Category
 from postnms.detectors import Detector, build_detector
@@ -46,7 +47,7 @@ def start_from(
     warning is logged that names them. The classes of a run are compared by their names. Those of a
     state dict alone are not known, so only their number counts. All other layers of the network
     must fit. The stage takes over the weights of the run's stage if both have one, else it keeps
-    its random ones.
+    its random ones. So do the heads.
 
     Args:
         detector: the detector, which is changed in place.
@@ -70,7 +71,7 @@ def start_from(
             f"{folder.labels}: the run was trained on other classes than those of the data"
         )
     source = folder.newest_weights if where.is_dir() else where
-    weights, stage = read_weights(source)
+    weights, *further = read_weights(source)
     notes = []
     if isinstance(network, FramedNetwork) and not exact:
         layers, count = network.class_layers, network.classes.count
@@ -79,21 +80,30 @@ def start_from(
         )
     else:
         load_weights(network, weights, str(source))
-    if stage and detector.stage is not None:
-        load_weights(detector.stage, stage, f"{source}: stage")
-    elif stage:
-        notes.append(f"unused: the stage ({len(stage)} tensors)")
+    for name, tensors in zip(("stage", "heads"), further, strict=True):
+        part: nn.Module | None = getattr(detector, name)
+        if tensors and part is not None:
+            load_weights(part, tensors, f"{source}: {name}")
+        elif tensors:
+            notes.append(f"unused: the {name} ({len(tensors)} tensors)")
     if any(notes) and is_first_process():
         logger.warning("%s: %s", source, "; ".join(filter(None, notes)))
 
 
 def build_run_detector(recipe: Recipe, num_classes: int) -> Detector:
     """Build the detector of a recipe with random heads, in the memory layout that it says."""
-    frozen = recipe.training.freeze == "detector"
-    exact = recipe.training.exact_weights
+    freeze = recipe.training.freeze
     detector = build_detector(
-        recipe.detector, recipe.stage, num_classes, frozen=frozen, exact_weights=exact
+        recipe.detector,
+        recipe.stage,
+        num_classes,
+        heads=recipe.heads,
+        suppressors=recipe.suppressors,
+        frozen=freeze != "none",
+        exact_weights=recipe.training.exact_weights,
     )
+    if freeze == "detector_and_stage":
+        detector.freeze(stage=True)
     layout = torch.channels_last if recipe.training.channels_last else torch.contiguous_format
     return detector.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
 

@@ -1,6 +1,6 @@
 """All suppressors by name, and how a user chooses one with other settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,30 @@ def choose(text: str) -> Choice:
             raise UserError(f"suppressor {text!r}: {full_name(field)} is set twice")
         changes[full_name(field)] = json_or_text(value)
     return Choice(text, family, changes, _with_fields(family, SUPPRESSORS[family], changes))
+
+
+def split_names(text: str) -> list[str]:
+    """Split the texts of suppressors at commas, but not within ``wbf:model_weights=[1,2]``."""
+    names = [""]
+    depth = 0
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and not depth:
+            names.append("")
+        else:
+            names[-1] += letter
+    return [name.strip() for name in names]
+
+
+def choose_each(texts: Sequence[str]) -> list[Choice]:
+    """Read several suppressors, each of which gives a row that is named after its family.
+
+    Raises UserError as :func:`choose`, and ValueError if two rows would have one name.
+    """
+    chosen = [choose(text) for text in texts]
+    if len({choice.family for choice in chosen}) != len(chosen):
+        raise ValueError(f"suppressors: expected different names, got {list(texts)}")
+    return chosen
 
 
 def get_suppressor(text: str) -> Suppressor:

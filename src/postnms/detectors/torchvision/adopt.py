@@ -18,7 +18,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
-from postnms.detectors.detector import Detector, attach
+from postnms.detectors.attach import attach
+from postnms.detectors.detector import Detector
 from postnms.detectors.modes import as_at_test
 from postnms.detectors.networks.faster_rcnn import FasterRCNN
 from postnms.detectors.networks.fcos import FCOS
@@ -29,6 +30,7 @@ from postnms.detectors.parts.classes import ClassOutputs
 from postnms.detectors.parts.dense_head import DenseSettings
 from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.errors import UserError
+from postnms.rivals import HeadsConfig
 from postnms.stage import StageConfig
 from postnms.structures import Level
 
@@ -46,6 +48,8 @@ def from_torchvision(
     stage: StageConfig | None = StageConfig(),
     *,
     labels: Sequence[int] | None = None,
+    heads: HeadsConfig | None = None,
+    suppressors: Sequence[str] = (),
     frozen: bool = False,
 ) -> Detector:
     """Put the stage on a detector of torchvision.
@@ -61,12 +65,14 @@ def from_torchvision(
         labels: the model's label of each class 0..K-1. None: all of its labels, without the
             background class of a Faster R-CNN or SSD. They are also the labels of targets that are
             given as torchvision's dicts, and of :meth:`postnms.Output.to_torchvision`.
-        frozen: train only the stage. The model's parameters then require no gradient.
+        heads: settings of learned rivals that look at every candidate. None: there are none.
+        suppressors: further suppressors, as in :class:`postnms.Detector`.
+        frozen: train only the stage and the heads. The model's parameters then require no gradient.
 
     Raises:
         UserError: the model is of another class, lacks a part, has a setting that is not supported,
             or does not have the labels. Or the stage does not fit its levels.
-        ValueError: ``frozen`` without a stage, or with ``candidates="sampled"``.
+        ValueError: ``frozen`` without a stage and heads, or with ``candidates="sampled"``.
 
     Example:
         >>> from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
@@ -79,7 +85,14 @@ def from_torchvision(
         (3, ('nms', 'post_nms'))
     """
     network = network_of(model, labels)
-    return attach(network, stage, frozen=frozen, dict_labels=network.classes.of_class)
+    return attach(
+        network,
+        stage,
+        heads=heads,
+        suppressors=suppressors,
+        frozen=frozen,
+        dict_labels=network.classes.of_class,
+    )
 
 
 def network_of(model: nn.Module, labels: Sequence[int] | None = None) -> FramedNetwork:

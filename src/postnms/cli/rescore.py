@@ -1,0 +1,71 @@
+"""``postnms rescore``: a file of candidates with one more row, that of a trained rescorer."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from postnms.cli.compare import say_other_annotations
+from postnms.cli.console import command_line, progress_bar, say
+from postnms.cli.options import Annotations, AnySplit, Candidates, CandidatesOut
+from postnms.errors import UserError
+
+
+def rescore(
+    rescorer: Annotated[
+        Path, typer.Argument(metavar="RESCORER", help="File that 'train-rescorer' has written.")
+    ],
+    file: Candidates,
+    out: CandidatesOut,
+    data: Annotations = None,
+    split: AnySplit = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the new row; default: the kind of the rescorer.")
+    ] = None,
+) -> None:
+    """Write candidates again with one more row: their detections with learned scores.
+
+    'postnms compare' then shows the row beside all suppressors. The sizes of the images come from
+    --data.
+    """
+    from postnms.analysis.study import Study
+    from postnms.candidate_files import open_candidates, open_images
+    from postnms.files.atomic import hash_of
+    from postnms.rescoring import load_rescorer
+    from postnms.rescoring import rescore as write_rescored
+    from postnms.runs.provenance import provenance
+
+    check_replaces(out, open_candidates, "file of candidates")
+    trained = load_rescorer(rescorer)
+    candidates = open_candidates(file)
+    study = Study(candidates, open_images(candidates, data, split), data)
+    say_other_annotations(study)
+    _say_trained_on(trained.provenance.get("candidates"), candidates.provenance)
+    about = {"rescorer": rescorer.name, "rescorer_sha256": hash_of(rescorer)}
+    seed = trained.provenance.get("seed", 0)
+    facts = {**about, **provenance(seed if type(seed) is int else 0, data, command_line())}
+    with progress_bar("images", len(candidates)) as done:
+        spent = write_rescored(
+            trained, candidates, study.truth, out, name=name, provenance=facts, done=done
+        )
+    say(f"row {name or trained.kind}: {spent:.2f} ms an image; in {out}")
+
+
+def check_replaces(file: Path, read: Callable[[Path], object], kind: str) -> None:
+    """Refuse to replace a file of another kind, such as an input or the weights of a run."""
+    if not file.exists():
+        return
+    try:
+        read(file)
+    except UserError as error:
+        raise UserError(
+            f"{file}: is there and is no {kind}; name another", argument="out"
+        ) from error
+
+
+def _say_trained_on(trained: object, facts: dict[str, object]) -> None:
+    """Say so if the annotations are those that the rescorer was trained with."""
+    own = facts.get("annotations_sha256")
+    if isinstance(trained, dict) and own is not None and own == trained.get("annotations_sha256"):
+        say("note: the rescorer was trained on these images: their figures are too good")

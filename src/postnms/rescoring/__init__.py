@@ -1,0 +1,16 @@
+"""Learned re-scoring of files of candidates: contextual rescoring, Sequential Context Encoding."""
+
+from postnms.rescoring.config import ContextualConfig, SCEConfig
+from postnms.rescoring.rescored import rescore
+from postnms.rescoring.rescorer import Rescorer, build_network, load_rescorer
+from postnms.rescoring.training import train_rescorer
+
+__all__ = [
+    "ContextualConfig",
+    "Rescorer",
+    "SCEConfig",
+    "build_network",
+    "load_rescorer",
+    "rescore",
+    "train_rescorer",
+]

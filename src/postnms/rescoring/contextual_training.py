@@ -1,0 +1,77 @@
+"""Training of contextual rescoring on a file of candidates.
+
+B: images of the file, d: detections of all of them after suppression.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from postnms.candidate_files.reader import CandidateFile
+from postnms.candidate_files.replays import IMAGES_AT_ONCE, join_chunks
+from postnms.config import Progress
+from postnms.data.dataset import Truth
+from postnms.data.targets import group_by_image, targets_of
+from postnms.rescoring.config import ContextualConfig
+from postnms.rescoring.contextual import ContextualNetwork
+from postnms.rescoring.quality import quality_of
+from postnms.rescoring.steps import take_step
+from postnms.structures import Detections, derive, take
+
+
+def train_contextual(
+    network: ContextualNetwork,
+    file: CandidateFile,
+    truth: Truth,
+    sizes: Tensor,
+    config: ContextualConfig,
+    generator: torch.Generator,
+    done: Progress,
+) -> None:
+    """Train a network in place: the squared error of the new scores against the quality.
+
+    Memory holds the detections of all images after suppression, about 50 bytes each.
+
+    Args:
+        network: the network.
+        file: the candidates to train on.
+        truth: the annotations of their images.
+        sizes: (B, 2) height and width of each image in pixels.
+        config: the settings of the training.
+        generator: decides the order of the images.
+        done: called after every step with the number of its images.
+
+    Raises:
+        UserError: the training diverges.
+    """
+    detections, quality, counted = _material(network, file, truth)
+    counts = detections.image.bincount(minlength=len(file))
+    starts = counts.cumsum(0) - counts
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
+    for _ in range(config.epochs):
+        for images in torch.randperm(len(file), generator=generator).split(config.batch_size):
+            image = torch.arange(len(images)).repeat_interleave(counts[images])
+            within = torch.arange(len(image)) - (counts[images].cumsum(0) - counts[images])[image]
+            rows = starts[images][image] + within
+            batch = derive(take(detections, rows), image=image, num_images=len(images))
+            used = counted[rows]
+            if bool(used.any()):
+                scores = network.logits(batch, sizes[images]).sigmoid()
+                loss = functional.mse_loss(scores[used], quality[rows][used])
+                take_step(optimizer, loss)
+            done(len(images))
+
+
+def _material(
+    network: ContextualNetwork, file: CandidateFile, truth: Truth
+) -> tuple[Detections, Tensor, Tensor]:
+    """Return the detections of all images, their quality, and whether they are trained on."""
+    parts, qualities, used = [], [], []
+    by_image = group_by_image(truth)
+    for ids, candidates in file.chunks(IMAGES_AT_ONCE):
+        detections = network.suppressed(candidates)
+        quality, counted = quality_of(detections, targets_of(truth, ids, by_image))
+        parts.append(detections)
+        qualities.append(quality)
+        used.append(counted)
+    return join_chunks(parts, len(file)), torch.cat(qualities), torch.cat(used)
