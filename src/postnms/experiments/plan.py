@@ -133,7 +133,8 @@ def evaluation_row(name: str, row: str) -> str:
 
 def rows_of(recipe: Recipe) -> tuple[str, ...]:
     """Return the names of the rows of the runs of a recipe."""
-    return (NMS_ROW,) if recipe.stage is None else (NMS_ROW, *recipe.stage.rows)
+    of_stage = () if recipe.stage is None else recipe.stage.rows
+    return (NMS_ROW, *recipe.suppressors, *recipe.heads.rows, *of_stage)
 
 
 def _in_order(experiment: Experiment) -> Sequence[str]:
