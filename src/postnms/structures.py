@@ -85,12 +85,20 @@ CLUSTER_OBJECTNESS = "cluster_objectness"
 """Extra column of detectors with a stage: the stage's objectness of the box that represents the
 cluster of a key, in [0, 1]. A candidate that is no key has its own objectness here."""
 
+EDGE_LOG_VARIANCE = "edge_log_variance"
+"""Extra column of box heads that are trained with the KL loss: how unsure each edge is."""
+BOX_FEATURES = "box_features"
+"""Extra column that two-stage detectors give on request (``Selection.features``): the output of the
+last hidden layer of the box head for the proposal that the candidate comes from, (n, width).
+
+Its width is a setting of the detector, so :data:`EXTRA_COLUMNS` does not list it."""
+
 EXTRA_COLUMNS: dict[str, ExtraColumn] = {
     "iou": ExtraColumn(1),  # predicted IoU with the object (IoU-Net)
     "density": ExtraColumn(
         1
     ),  # predicted largest IoU of the object with another one (Adaptive-NMS)
-    "edge_log_variance": ExtraColumn(4, "edge_log_variance"),  # variance voting (Softer-NMS)
+    EDGE_LOG_VARIANCE: ExtraColumn(4, "edge_log_variance"),  # variance voting (Softer-NMS)
     "model": ExtraColumn(1),  # number of the model that gave the candidate (WBF)
     REFINED: ExtraColumn(4, "box"),
     OBJECTNESS: ExtraColumn(1),

@@ -9,7 +9,7 @@ from postnms.analysis.comparison import compare
 from postnms.analysis.study import open_study
 from postnms.candidate_files.reader import open_candidates
 from postnms.clustering import cluster
-from postnms.structures import CLUSTER_OBJECTNESS, OBJECTNESS, REFINED
+from postnms.structures import BOX_FEATURES, CLUSTER_OBJECTNESS, OBJECTNESS, REFINED
 from tests.support.builders import random_candidates
 from tests.support.studies import as_coco, write_truth
 
@@ -69,6 +69,19 @@ def test_a_lower_threshold_and_a_limit(trained_run, postnms, tmp_path):
     assert more.num_candidates > few.num_candidates
     for name in more.rows:  # They come from the run's own selection all the same.
         torch.testing.assert_close(more.row(name).boxes, few.row(name).boxes)
+
+
+def test_features_of_the_box_head_are_written_on_request(trained_run, postnms, tmp_path):
+    path = tmp_path / "c.safetensors"
+    assert postnms("dump", trained_run, "--out", path, "--features")[0] == 0
+    file = open_candidates(path)
+    ((_, candidates),) = file.chunks(images=len(file))
+    features = candidates.extra[BOX_FEATURES]
+    assert features.shape == (file.num_candidates, 8)  # the width of the box head of this run
+    assert file.num_candidates > 0
+    # Candidates of one proposal have the same features, others have others.
+    proposals = torch.stack([candidates.image, candidates.source], dim=1).unique(dim=0)
+    assert len(features.unique(dim=0)) == len(proposals)
 
 
 def test_results_of_another_detector_are_imported(postnms, tmp_path):

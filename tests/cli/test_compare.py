@@ -6,9 +6,11 @@ import json
 import pytest
 
 from postnms.analysis.oracle import ORACLE
+from postnms.candidate_files.reader import open_candidates
 from postnms.evaluation.metrics import coco_metrics
 from postnms.suppression import SUPPRESSORS
 from tests.support.builders import random_candidates
+from tests.support.runs import tiny_run
 from tests.support.studies import as_coco, picture_width, write_candidates, write_truth
 
 
@@ -70,6 +72,17 @@ def test_all_suppressors_that_a_file_has_the_columns_for(postnms, tmp_path):
     assert status == 0
     assert "left out" not in shown
     assert all(f"\n{name} " in shown for name in SUPPRESSORS)
+
+
+def test_a_run_with_the_kl_loss_offers_variance_voting(postnms, tmp_path_factory, tmp_path):
+    kl = ("stage=null", "detector.box_coding=edges", "detector.box_loss=kl")
+    run = tiny_run(tmp_path_factory, *(word for change in kl for word in ("--set", change)))
+    file = tmp_path / "c.safetensors"
+    assert postnms("dump", run, "--out", file)[0] == 0
+    assert open_candidates(file).extra == ("edge_log_variance",)
+    status, shown, error = postnms("compare", file, "--out", tmp_path / "compared")
+    assert status == 0, error
+    assert "\nvariance_voting " in shown
 
 
 BAD_CHOICES = [

@@ -12,15 +12,42 @@ FOLDER = ROOT / "benchmarks" / "experiments"
 FILES = sorted(FOLDER.glob("*.yaml"))
 
 
+IMAGES = "bloodcells_images"
+"""The experiment with parts of the training images, which has no control."""
+
+
+def plan_of(file):
+    return make_plan(read_experiment(file), Path("runs") / file.stem)
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_an_experiment_has_a_plan_whose_control_differs_in_the_clusters_alone(file):
-    plan = make_plan(read_experiment(file), Path("runs") / file.stem)
-    assert [run.name for run in plan.runs[:4]] == ["bare_0", "paper_0", "control_0", "stage_0"]
-    bare, _, control, stage = (plan.of_arm(arm)[2].recipe for arm in plan.counted)
-    assert control.differences(stage) == ["stage.clusters: False here, True there"]
-    assert bare.stage is None
-    assert plan.counted["stage"].row == "post_nms+soft_nms_linear"
+def test_an_experiment_has_a_plan_and_names_its_command(file):
+    assert plan_of(file).runs
     assert file.read_text().startswith(f"# postnms experiment benchmarks/experiments/{file.name} ")
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if file.stem != IMAGES], ids=lambda file: file.stem
+)
+def test_a_control_differs_in_the_clusters_alone(file):
+    plan = plan_of(file)
+    first = {arm: plan.of_arm(arm)[0].recipe for arm in plan.counted}
+    assert first.keys() - {"paper"} == {"bare", "control", "stage"}
+    clusters = ["stage.clusters: False here, True there"]
+    assert first["control"].differences(first["stage"]) == clusters
+    assert first["bare"].stage is None
+    assert plan.counted["stage"].row == "post_nms+soft_nms_linear"
+
+
+def test_parts_of_the_images_differ_in_their_number_and_the_length_of_the_training():
+    plan = plan_of(FOLDER / f"{IMAGES}.yaml")
+    whole = plan.of_arm("images_444")[0].recipe
+    for arm in plan.counted.keys() - {"images_444"}:
+        differences = plan.of_arm(arm)[0].recipe.differences(whole)
+        fields = {text.partition(":")[0] for text in differences}
+        assert fields == {"data.tuning_fraction", "training.iterations", "training.steps"}
+        share = plan.of_arm(arm)[0].recipe.data.tuning_fraction
+        assert arm == f"images_{444 - round(444 * share)}"
 
 
 def test_there_are_experiments():

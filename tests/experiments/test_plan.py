@@ -93,10 +93,10 @@ def test_sides_are_rows_of_runs_or_suppressors_whose_names_may_have_dots(tmp_pat
         ),
         ({"stage": None, "heads.iou": {}}, ("nms", "iou_guided_nms", "iou_net")),
         (
-            {"heads.iou": {"refine_steps": 0}, "heads.density": {}, "suppressors": ["nms:iou=0.6"]},
+            {"heads.iou": {"refine_steps": 0}, "heads.density": {}, "suppressors": ["wbf:iou=0.6"]},
             (
                 "nms",
-                "nms:iou=0.6",
+                "wbf",
                 "iou_guided_nms",
                 "adaptive_nms",
                 "post_nms",
@@ -121,8 +121,7 @@ def test_an_arm_is_described_by_what_differs(tmp_path):
     arms = planned(tmp_path, arms=ARMS, differences=[]).experiment.config.arms
     assert describe_arm(arms["joint"]) == "nothing"
     assert describe_arm(arms["late"]) == (
-        "starts from the weights of `joint` of the same seed; only the stage and the heads "
-        "are trained; "
-        "`stage.fusion=[1, 0, 0]`"
+        "starts from the weights of `joint` of the same seed; "
+        "only the stage and the heads are trained; `stage.fusion=[1, 0, 0]`"
     )
     assert describe_arm(arms["dense"]) == "recipe `retinanet_r18_small`; `stage=null`"

@@ -66,6 +66,20 @@ def test_class_layers_that_are_not_there_start_anew():
     check(state, CLASS_TENSORS, f"renewed: {NAMES} (not in the file)")
 
 
+@pytest.mark.parametrize("lacking", ["head.scores.1", "norm"])
+def test_layers_that_may_lack_keep_their_weights_and_renew_no_other(lacking):
+    whole = made(3, 0).state_dict()
+    absent = [name for name in whole if name.startswith(lacking)]
+    state = {name: value for name, value in whole.items() if name not in absent}
+    check(state, absent, f"initial: {lacking} (not in the file)", may_lack=[lacking])
+    check(whole, [], "", may_lack=[lacking])
+    with pytest.raises(UserError, match=r"norm\.weight is missing"):
+        check(without("norm.weight"), [], "", may_lack=["norm"])
+    # Where class layers start anew, those that may lack are among them.
+    if lacking != "norm":
+        check(state, CLASS_TENSORS, f"renewed: {NAMES} (other classes)", renew=True)
+
+
 def test_parts_that_the_model_does_not_have_are_left_out_and_named():
     further = {"mask.a.weight": torch.ones(1), "mask.a.bias": torch.ones(1)}
     further |= {"head.masks.0.weight": torch.ones(1)}

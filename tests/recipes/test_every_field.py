@@ -16,6 +16,7 @@ from postnms.detectors import (
     TorchvisionConfig,
 )
 from postnms.detectors.config import PyramidConfig, TwoStageConfig
+from postnms.detectors.parts.pisa import PISAConfig
 from postnms.experiments.config import ArmConfig, ExperimentConfig, HeuristicsConfig
 from postnms.recipes import (
     DataConfig,
@@ -54,6 +55,8 @@ TWO_STAGE = {
     "box_batch_size_per_image": 64,
     "box_positive_fraction": 0.5,
     "box_smooth_l1_beta": 0.0,
+    "box_coding": "edges",
+    "box_loss": "kl",
     "box_head_width": 32,
     "box_score_thresh": 0.1,
     "box_nms_thresh": 0.45,
@@ -78,7 +81,22 @@ AUGMENTATION = {
     "scale": [0.5, 2.0],
     "crop": 0.5,
 }
-FASTER = {**TWO_STAGE, "box_fg_iou_thresh": 0.6, "box_bg_iou_thresh": 0.4}
+PISA = {
+    "positive_k": 1.0,
+    "positive_bias": 0.1,
+    "negative_k": 1.5,
+    "negative_bias": 0.2,
+    "negative_iou_threshold": 0.4,
+    "negative_score_threshold": 0.1,
+    "carl_k": 2.0,
+    "carl_bias": 0.3,
+}
+FASTER = {
+    **TWO_STAGE,
+    "box_fg_iou_thresh": 0.6,
+    "box_bg_iou_thresh": 0.4,
+    "pisa": PISA,
+}
 DATA = {
     "train_annotations": "a.json",
     "train_images": "train",
@@ -203,6 +221,7 @@ VALUES = {
         "options": {"score_thresh": 0.01, "topk_candidates": 60},
     },
     ScenesConfig: SCENES,
+    PISAConfig: PISA,
     AugmentationConfig: AUGMENTATION,
     DataConfig: DATA,
     StageConfig: STAGE,
@@ -303,6 +322,8 @@ def test_a_user_can_change_every_field_of_a_detector_from_the_command_line(confi
     detector = {"kind": config.model_fields["kind"].default}
     if config is TorchvisionConfig:  # Options and a frozen norm belong to this model and weights.
         detector |= {name: VALUES[config][name] for name in ("model", "weights")}
+    if issubclass(config, TwoStageConfig):  # The loss of variances needs it.
+        detector |= {"box_coding": VALUES[config]["box_coding"]}
     plain = override(PLAIN, {"detector": detector})
     for name, value in VALUES[config].items():
         text = value if isinstance(value, str) else json.dumps(value)

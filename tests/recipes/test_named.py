@@ -1,12 +1,14 @@
 """The named recipes are the paper's: every row of its Table 1 builds and trains."""
 
 import json
+import re
 
 import pytest
 import torch
 
 from postnms.data.loader import Batch
 from postnms.detectors import build_detector
+from postnms.detectors.parts.pisa import PISAConfig
 from postnms.distributed.processes import get_accelerator
 from postnms.errors import UserError
 from postnms.recipes import RECIPES, Recipe, describe, get_recipe, override
@@ -121,7 +123,28 @@ def test_cascade_recipes_differ_in_the_scores_alone():
 
 def test_the_recipes_on_coco_alone_leave_images_without_objects_out():
     trained_on = {name: get_recipe(name).data.images_without_objects for name in RECIPES}
-    assert trained_on == {name: "_1x" not in name for name in RECIPES}
+    assert trained_on == {name: not re.search("_[12]x", name) for name in RECIPES}
+
+
+SOFTER = {"box_coding": "edges", "box_loss": "kl"}
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "changed"),
+    [
+        ("softer_nms_r50_fpn_2x", "faster_rcnn_r50_fpn_1x", SOFTER),
+        ("softer_nms_r18_small", "faster_rcnn_r18_small_paper", SOFTER),
+        ("pisa_r50_fpn_1x", "faster_rcnn_r50_fpn_1x", {"pisa": PISAConfig()}),
+        ("pisa_r18_small", "faster_rcnn_r18_small_paper", {"pisa": PISAConfig()}),
+    ],
+)
+def test_rivals_are_the_papers_detector_but_for_what_defines_them(name, base, changed):
+    recipe, plain = get_recipe(name), get_recipe(base)
+    assert recipe.stage is None
+    assert recipe.detector == plain.detector.model_copy(update=changed)
+    assert recipe.data == plain.data
+    twice = {"iterations": 180_000, "steps": (120_000, 160_000)} if "_2x" in name else {}
+    assert recipe.training == plain.training.model_copy(update=twice)
 
 
 def test_unknown_recipes_are_named_with_the_nearest():

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from postnms.data.dataset import Category
 from postnms.errors import UserError
-from postnms.recipes import get_recipe, parse_changes
+from postnms.recipes import get_recipe, override, parse_changes
 from postnms.runs.folder import RunFolder, read_categories
 from postnms.runs.loading import build_run_detector, load_detector, start_from
 from postnms.training import loop as training
@@ -192,6 +192,26 @@ def test_a_run_of_the_same_classes_starts_all_layers_whatever_their_ids_are(trai
     assert caplog.messages == []
     before, after = started(tiny(), folder.root, names[::-1])
     check_renewed(before, after, theirs)
+
+
+def test_the_kl_loss_goes_on_from_edges_without_variances(tmp_path, caplog):
+    """The new layer keeps its initial weights. In a frozen detector it would stay random."""
+    edges = tiny("detector.box_coding=edges")
+    source = build_run_detector(edges, 3).state_dict()
+    torch.save(source, tmp_path / "edges.pth")
+    recipe = override(edges, {"detector.box_loss": "kl"})
+    before, after = started(recipe, tmp_path / "edges.pth", "abc")
+    for name, tensor in after.items():
+        expected = before if "bbox_pred_std" in name else source
+        assert torch.equal(tensor, expected[name]), name
+    layer = "roi_heads.box_predictor.bbox_pred_std"
+    assert caplog.messages == [f"{tmp_path / 'edges.pth'}: initial: {layer} (not in the file)"]
+    with pytest.raises(UserError, match=r"bbox_pred_std\.weight is missing"):
+        started(recipe, tmp_path / "edges.pth", "abc", exact=True)
+    start = {"training.start_from": str(tmp_path / "edges.pth"), "training.freeze": "detector"}
+    frozen = override(recipe, start)
+    with pytest.raises(UserError, match=r"bbox_pred_std\.weight is missing"):
+        started(frozen, tmp_path / "edges.pth", "abc")
 
 
 def test_a_stage_without_a_place_is_named(trained_run, caplog):

@@ -10,6 +10,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from postnms.detectors.parts.pisa import PISAConfig
 from postnms.stage import StageConfig
 from postnms.structures import Targets, of_image
 from tests.support.builders import truths
@@ -30,6 +31,12 @@ TRUTHS = truths(
     num_images=4,
 )
 """Unequal: three objects in one image, none in the last."""
+FURTHER = {
+    "frozen": {"frozen": True},
+    "kl": {"box_coding": "edges", "box_loss": "kl"},
+    "pisa": {"pisa": PISAConfig()},
+}
+"""More cases of Faster R-CNN, by name: options of ``build``."""
 
 
 def share(rank: int, world: int) -> tuple[list[torch.Tensor], Targets, list[torch.Generator]]:
@@ -52,9 +59,12 @@ def share(rank: int, world: int) -> tuple[list[torch.Tensor], Targets, list[torc
 def losses_and_gradients(rank: int, world: int) -> dict[str, dict[str, float]]:
     """By case, averaged over the processes: the loss terms and the gradient's magnitude."""
     found = {}
-    for name, frozen in [(name, False) for name in CASES] + [("faster_rcnn", True)]:
+    every = {name: (name, {}) for name in CASES} | {
+        case: ("faster_rcnn", options) for case, options in FURTHER.items()
+    }
+    for case, (name, options) in every.items():
         stage = StageConfig(width=16, positive_iou=0.05)
-        detector = build(name, stage, frozen=frozen).eval()  # Batch norm is as at test time.
+        detector = build(name, stage, **options).eval()  # Batch norm is as at test time.
         model = DistributedDataParallel(detector) if world > 1 else detector
         given, targets, generators = share(rank, world)
         losses = model(given, targets, generators=generators).losses
@@ -67,7 +77,7 @@ def losses_and_gradients(rank: int, world: int) -> dict[str, dict[str, float]]:
             p.grad.double().abs().sum() for p in detector.parameters() if p.grad is not None
         )
         terms = dict(zip(losses, values.tolist(), strict=True))
-        found[name + " frozen" * frozen] = terms | {"gradient": float(gradient)}
+        found[case] = terms | {"gradient": float(gradient)}
     return found
 
 

@@ -30,6 +30,14 @@ def dump(
             help="Largest number of candidates per image, by score; default: all.",
         ),
     ] = None,
+    features: Annotated[
+        bool,
+        typer.Option(
+            "--features",
+            help="Also write the features of the box head of each candidate (column box_features), "
+            "about 4 kB a candidate; two-stage detectors have them.",
+        ),
+    ] = False,
     changes: Changes = None,
 ) -> None:
     """Write the candidates of a run on a split to a file, before suppression."""
@@ -66,7 +74,7 @@ def dump(
         truth = opened.dataset.truth
         annotations = name_of(Path(truth.source), data.parent if data.is_file() else data)
         about["annotations_sha256"] = annotations_hash(truth)
-    selection = Selection(most=most, score_threshold=score_threshold)
+    selection = Selection(most=most, score_threshold=score_threshold, features=features)
     with (
         CandidateWriter(file, opened.dataset.categories, annotations, about) as writer,
         progress_bar("images", len(opened)) as done,

@@ -175,6 +175,13 @@ class TwoStageConfig(PyramidConfig):
     """Largest share of positive proposals among these."""
     box_smooth_l1_beta: SmoothL1Beta = TORCHVISION_BETA
     """Beta of the smooth-L1 loss of every box head. 0: plain L1. Detectron's baselines have 1."""
+    box_coding: Literal["centre", "edges"] = "centre"
+    """What the deltas of a box head move. ``centre``: the centre and the logarithms of the sides
+    (Fast R-CNN). ``edges``: each of the four edges, in shares of the sides."""
+    box_loss: Literal["smooth_l1", "kl"] = "smooth_l1"
+    """Location loss of every box head. ``kl``: that of Softer-NMS (arXiv 1809.08545). A head then
+    learns the variance of each edge as well, for the suppressor ``variance_voting``. It needs the
+    coding ``edges``, and ``box_smooth_l1_beta`` is not in use."""
     box_head_width: Positive = 1024
     """Outputs of each of the two fully connected layers of a box head."""
     box_score_thresh: Fraction = 0.05
@@ -183,3 +190,12 @@ class TwoStageConfig(PyramidConfig):
     """NMS suppresses boxes that overlap a key with an IoU over this."""
     box_detections_per_img: Positive = 100
     """Largest number of detections for each image."""
+
+    @model_validator(mode="after")
+    def _variances_are_of_edges(self) -> Self:
+        if self.box_loss == "kl" and self.box_coding != "edges":
+            raise ValueError(
+                "box_coding: expected 'edges' with box_loss 'kl', which learns the variance of "
+                f"each edge, got {self.box_coding!r}"
+            )
+        return self

@@ -37,6 +37,10 @@ class Selection:
     losses_only: bool = False
     """Only the losses are of interest. The candidates may be empty, which saves the time to score
     them."""
+    features: bool = False
+    """The candidates get the extra column ``box_features`` (n, width): what the last hidden layer
+    of the box head gives for the proposal that a candidate comes from. A detector without box heads
+    refuses."""
 
     def threshold(self, own: float) -> float:
         """Return what candidates must score more than; ``own`` is the detector's own threshold."""

@@ -11,6 +11,7 @@ from postnms.experiments.planned import PlannedRun
 from postnms.recipes import Recipe, open_recipe, override, parse_changes
 from postnms.runs.folder import RunFolder
 from postnms.structures import NMS_ROW
+from postnms.suppression import choose
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ def evaluation_row(name: str, row: str) -> str:
 def rows_of(recipe: Recipe) -> tuple[str, ...]:
     """Return the names of the rows of the runs of a recipe."""
     of_stage = () if recipe.stage is None else recipe.stage.rows
-    return (NMS_ROW, *recipe.suppressors, *recipe.heads.rows, *of_stage)
+    suppressors = (choose(text).family for text in recipe.suppressors)
+    return (NMS_ROW, *suppressors, *recipe.heads.rows, *of_stage)
 
 
 def _in_order(experiment: Experiment) -> Sequence[str]:

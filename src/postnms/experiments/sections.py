@@ -9,6 +9,7 @@ from postnms.experiments.plan import Side
 from postnms.experiments.summary import Summary
 from postnms.experiments.tables import cells, heads, in_words, mean, one_line, spread, table
 from postnms.structures import NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW
+from postnms.suppression.registry import SUPPRESSORS
 
 MOST_CLASSES = 20
 """Largest number of classes whose figures are on the page."""
@@ -146,12 +147,10 @@ def _further_sides(comparison: Comparison) -> Iterator[Side]:
 
 
 def _title(row: str) -> str:
-    """Return how the page calls a row of a run, or one of its candidates.
-
-    A suppressor has no other title than the name by which a user chooses it.
-    """
-    title = ROW_TITLES.get(row, row)
-    return f"`{row}`" if title == row else title
+    """Return how the page calls a row of a run, or one of its candidates."""
+    if row in SUPPRESSORS and row != NMS_ROW:
+        return f"`{row}`"
+    return ROW_TITLES.get(row, f"`{row}`")
 
 
 ABOUT_SUPPRESSORS = (
@@ -173,7 +172,7 @@ def suppressors(comparison: Comparison, arm: str) -> str:
         return [name, *(spread([part[figure] for part in known]) for figure in columns),
                 milliseconds]  # fmt: skip
 
-    own = [line(f"the run, {_title(row)}", row, "") for row in plan.rows(arm)]
+    own = [line(f"the run, {ROW_TITLES[row]}", row, "") for row in plan.rows(arm)]
     averages = {
         method: sum(run.figures(method)["AP"] or 0.0 for run in runs) for method in plan.methods
     }
@@ -200,7 +199,7 @@ def classes(comparison: Comparison) -> str:
         [one_line(name), *(mean([part[k].AP for part in of_runs]) for of_runs in of_side)]
         for k, name in enumerate(names)
     ]
-    heads_of_sides = [f"`{side.arm}`, {_title(side.row)}" for side in sides]
+    heads_of_sides = [f"`{side.arm}`, {ROW_TITLES[side.row]}" for side in sides]
     several = len(comparison.plan.experiment.config.seeds) > 1
     note = "AP of each class" + (", mean over the seeds." if several else ".")
     return f"{table(['class', *heads_of_sides], rows)}\n\n{note}"

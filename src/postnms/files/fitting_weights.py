@@ -24,6 +24,7 @@ def load_fitting_weights(
     outputs: int,
     *,
     renew: bool = False,
+    may_lack: Sequence[str] = (),
 ) -> str:
     """Load a state dict into a module, except for class layers that belong to other classes.
 
@@ -39,6 +40,8 @@ def load_fitting_weights(
             for any one part of a name.
         outputs: number of outputs of the module's classifier.
         renew: the classes are known to differ, so class layers keep their weights in any case.
+        may_lack: names of layers, as in ``class_layers``, that keep the weights that they have if
+            the state dict has nothing of them. This renews no other layer.
 
     Returns:
         What was not loaded, in a few words. It is empty if everything was.
@@ -47,13 +50,15 @@ def load_fitting_weights(
         UserError: as :func:`postnms.files.state_dicts.load_weights`.
     """
     own = module.state_dict()
+    absent = [layer for layer in may_lack if not any(_is_in(name, [layer]) for name in state)]
+    initial = {name: value for name, value in own.items() if _is_in(name, absent)}
     of_classes = {name: value for name, value in own.items() if _is_in(name, class_layers)}
     resized = {
         name: state[name]
         for name, value in of_classes.items()
         if name in state and _differs_in_classes(state[name], value, outputs)
     }
-    missing = [name for name in of_classes if name not in state]
+    missing = [name for name in of_classes if name not in state and name not in initial]
     # A class layer that does not fit in another way is an error, which loading it raises.
     fresh = {
         name: value
@@ -64,13 +69,15 @@ def load_fitting_weights(
         fresh = {}
     unused = [name for name in state if _has_no_place(module, name)]
     used = {name: value for name, value in state.items() if name not in unused}
-    load_weights(module, used | fresh, source)
+    load_weights(module, used | initial | fresh, source)
     if resized:
         name, value = next(iter(resized.items()))
         reason = f"{len(value) * outputs // len(own[name])} -> {outputs} outputs"
     else:
         reason = "other classes" if renew else "not in the file"
     words = [f"renewed: {', '.join(class_layers)} ({reason})"] if fresh else []
+    if initial.keys() - fresh.keys():
+        words.append(f"initial: {', '.join(absent)} (not in the file)")
     return "; ".join(words + ([f"unused: {_summary(unused)}"] if unused else []))
 
 

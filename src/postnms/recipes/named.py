@@ -1,4 +1,4 @@
-"""The named recipes by name: those of the paper's Table 1 on COCO, and small ones for a CPU.
+"""The named recipes by name: those on COCO, as in the paper's Table 1, and small ones for a CPU.
 
 The docstring of a recipe is its description for users. ``postnms recipes list`` prints the first
 line, and ``postnms recipes show`` prints all of it.
@@ -16,9 +16,11 @@ from postnms.recipes.coco import (
     faster_rcnn_r50_fpn_1x,
     faster_rcnn_r101_fpn_1x,
     faster_rcnn_x101_fpn_1x,
+    pisa_r50_fpn_1x,
     retinanet_r50_fpn_1x,
     retinanet_r101_fpn_1x,
     retinanet_x101_fpn_1x,
+    softer_nms_r50_fpn_2x,
 )
 from postnms.recipes.config import Recipe, override
 from postnms.recipes.small import (
@@ -28,7 +30,9 @@ from postnms.recipes.small import (
     faster_rcnn_r18_small_paper,
     finetune,
     finetune_paper,
+    pisa_r18_small,
     retinanet_r18_small,
+    softer_nms_r18_small,
 )
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -41,6 +45,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         faster_rcnn_r18_small_paper,
         retinanet_r18_small,
         cascade_rcnn_r18_small,
+        softer_nms_r18_small,
+        pisa_r18_small,
         faster_rcnn_r50_fpn_1x,
         faster_rcnn_r101_fpn_1x,
         faster_rcnn_x101_fpn_1x,
@@ -49,6 +55,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         retinanet_x101_fpn_1x,
         cascade_rcnn_r101_fpn_1x,
         cascade_rcnn_r101_fpn_1x_mean,
+        softer_nms_r50_fpn_2x,
+        pisa_r50_fpn_1x,
     )
 }
 """The functions that make the recipes, by their names."""

@@ -10,6 +10,8 @@ from postnms.detectors import (
     FasterRCNNConfig,
     RetinaNetConfig,
 )
+from postnms.detectors.config import TwoStageConfig
+from postnms.recipes.coco import PISA, SOFTER_NMS
 from postnms.recipes.config import Recipe, TrainingConfig, override
 from postnms.stage import StageConfig
 
@@ -82,9 +84,31 @@ def cascade_rcnn_r18_small() -> Recipe:
     --from runs/cascade --freeze detector --set stage.delta_weights=[30,30,15,15]
     """
     shared = faster_rcnn_r18_small_paper().detector.model_dump(
-        exclude={"kind", "box_fg_iou_thresh", "box_bg_iou_thresh"}
+        include=set(TwoStageConfig.model_fields)
     )
     return _small(CascadeRCNNConfig(**shared))
+
+
+def softer_nms_r18_small() -> Recipe:
+    """Faster R-CNN R18-FPN with the KL loss, for variance voting (Softer-NMS), on a CPU.
+
+    postnms train softer_nms_r18_small --set detector.box_loss=smooth_l1 --data FOLDER \\
+        --out runs/edges
+    postnms train softer_nms_r18_small --from runs/edges --data FOLDER --out runs/softer
+    postnms dump runs/softer --data FOLDER --out softer.safetensors
+    The first run may be left out. There is no stage. All other settings are those of
+    faster_rcnn_r18_small_paper.
+    """
+    return override(faster_rcnn_r18_small_paper(), SOFTER_NMS)
+
+
+def pisa_r18_small() -> Recipe:
+    """Faster R-CNN R18-FPN trained with PISA (prime sample attention), on a CPU.
+
+    postnms train pisa_r18_small --data FOLDER --out runs/pisa
+    There is no stage. All other settings are those of faster_rcnn_r18_small_paper.
+    """
+    return override(faster_rcnn_r18_small_paper(), PISA)
 
 
 def finetune() -> Recipe:

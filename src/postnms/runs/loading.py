@@ -76,7 +76,15 @@ def start_from(
     if isinstance(network, FramedNetwork) and not exact:
         layers, count = network.class_layers, network.classes.count
         notes.append(
-            load_fitting_weights(network, weights, str(source), layers, count, renew=others)
+            load_fitting_weights(
+                network,
+                weights,
+                str(source),
+                layers,
+                count,
+                renew=others,
+                may_lack=network.added_layers,
+            )
         )
     else:
         load_weights(network, weights, str(source))

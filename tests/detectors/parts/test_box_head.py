@@ -14,6 +14,7 @@ SAMPLE = HeadSample(
     rows=[torch.arange(3)],
     labels=[torch.tensor([2, 0, 1])],
     deltas=[torch.tensor([[0.1, 0.0, 0.0, 0.0], [9.0, 9.0, 9.0, 9.0], [0.0, 0.0, 0.0, 0.0]])],
+    matches=[torch.tensor([0, -1, 1])],
 )
 DELTAS = torch.zeros(3, 3, 4)
 DELTAS[0, 2] = torch.tensor([0.6, 2.0, 0.0, 0.0])  # of the label of the box: errors 0.5 and 2

@@ -28,6 +28,7 @@ from postnms.detectors.parts import box_head
 from postnms.detectors.parts.backbone import build_backbone, build_transform, levels_of
 from postnms.detectors.parts.box_head import HeadSample, Predictions
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
+from postnms.detectors.parts.edges import EdgeCoder, EdgePredictor
 from postnms.detectors.parts.frame import Frame, FramedNetwork
 from postnms.detectors.parts.proposal_scores import is_alike, predict_proposals
 from postnms.detectors.parts.proposals import build_rpn, most_proposals, propose
@@ -37,7 +38,7 @@ from postnms.structures import Candidates, Targets
 Scoring = Literal["last", "mean"]
 LossWeight = Annotated[float, Field(ge=0)]
 HEAD_DELTA_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
-"""Weights of the box deltas (dx, dy, dw, dh) of each head."""
+"""Weights of the box deltas (dx, dy, dw, dh) of each head. Deltas of edges have the first one."""
 
 
 class CascadeRCNNConfig(TwoStageConfig):
@@ -70,6 +71,7 @@ class CascadeRCNN(FramedNetwork):
     """Features and candidates of a Cascade R-CNN."""
 
     class_layers = ("heads.*.box_predictor.cls_score",)
+    added_layers = ("heads.*.box_predictor.bbox_pred_std",)
 
     def __init__(
         self,
@@ -101,8 +103,10 @@ class CascadeRCNN(FramedNetwork):
         """Return boxes of the last head over the threshold, and with ``targets`` the losses."""
         truths = None if targets is None else truths_of(targets, self.classes)
         proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
+        hidden = selection.features
+        run = partial(self._run, features, images=images, keep_hidden=hidden)
         if truths is None:
-            predictions = self._run(features, proposals, images, checked=True)
+            predictions = run(proposals, checked=True)
             return self._select(predictions, images, selection), losses
         sample = box_head.sample_boxes(self._head(0), proposals, truths, images.generators)
         rows = sample.rows
@@ -111,7 +115,7 @@ class CascadeRCNN(FramedNetwork):
         for index in range(1, len(self.heads)):
             boxes = self._moved(index - 1, predictions, images)
             sample = box_head.match_boxes(self._head(index), boxes, truths)
-            predictions = self._predict(index, features, sample.boxes)
+            predictions = self._predict(index, features, sample.boxes, keep_hidden=hidden)
             losses |= self._losses(index, predictions, sample)
         if selection.origin == "sampled":
             return self._select(predictions, images, selection, rows), losses
@@ -121,11 +125,7 @@ class CascadeRCNN(FramedNetwork):
         # The mean over the heads needs pooled features, which are not kept of a sample.
         reused = most and self.scoring != "mean" and all(map(self._is_alike, self.heads))
         again = predict_proposals(
-            partial(self._run, features, images=images),
-            self.heads,
-            proposals,
-            most,
-            (predictions, rows) if reused else None,
+            run, self.heads, proposals, most, (predictions, rows) if reused else None
         )
         return self._select(again, images, selection), losses
 
@@ -135,23 +135,35 @@ class CascadeRCNN(FramedNetwork):
         boxes: list[Tensor],
         images: ImageBatch,
         *,
+        keep_hidden: bool,
         checked: bool = False,
     ) -> Predictions:
         """Send the boxes of each image through all heads; return the outputs of the last.
 
-        ``checked``: raise UserError if an output is not finite.
+        ``keep_hidden``: with its hidden features. ``checked``: raise UserError if an output is not
+        finite.
         """
         every = [self._predict(0, features, boxes)]
         for index in range(1, len(self.heads)):
             moved = self._moved(index - 1, every[-1], images)
-            every.append(self._predict(index, features, moved))
+            every.append(self._predict(index, features, moved, keep_hidden=keep_hidden))
         if checked:
             named = {f"box head {number}": one for number, one in enumerate(every, 1)}
             box_head.check_predictions(named, features)
         return every[-1]
 
-    def _predict(self, index: int, features: dict[str, Tensor], boxes: list[Tensor]) -> Predictions:
-        return box_head.run_head(self._head(index), features, self.levels, boxes)
+    def _predict(
+        self,
+        index: int,
+        features: dict[str, Tensor],
+        boxes: list[Tensor],
+        *,
+        keep_hidden: bool = False,
+    ) -> Predictions:
+        """Run one head. ``keep_hidden``: with its hidden features if it is the last head."""
+        keep_hidden = keep_hidden and index == len(self.heads) - 1
+        head = self._head(index)
+        return box_head.run_head(head, features, self.levels, boxes, keep_hidden=keep_hidden)
 
     def _losses(
         self, index: int, predictions: Predictions, sample: HeadSample
@@ -214,7 +226,7 @@ def build_cascade_rcnn(config: CascadeRCNNConfig, num_classes: int) -> CascadeRC
         RoIHeads(
             MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2),
             TwoMLPHead(config.backbone.fpn_channels * 7**2, config.box_head_width),
-            AgnosticPredictor(config.box_head_width, num_classes + 1),
+            _build_predictor(config, num_classes + 1),
             threshold,
             threshold,
             config.box_batch_size_per_image,
@@ -226,6 +238,9 @@ def build_cascade_rcnn(config: CascadeRCNNConfig, num_classes: int) -> CascadeRC
         )
         for threshold, weights in zip(config.iou_thresholds, HEAD_DELTA_WEIGHTS, strict=True)
     ]
+    if config.box_coding == "edges":
+        for head, (weight, *_) in zip(heads, HEAD_DELTA_WEIGHTS, strict=True):
+            head.box_coder = EdgeCoder(weight)
     frame = Frame(
         levels_of(config.backbone, range(2, 6)),
         ClassOutputs(tuple(range(1, num_classes + 1)), num_classes + 1),
@@ -243,3 +258,11 @@ def build_cascade_rcnn(config: CascadeRCNNConfig, num_classes: int) -> CascadeRC
         config.rpn_smooth_l1_beta,
         config.box_smooth_l1_beta,
     )
+
+
+def _build_predictor(config: CascadeRCNNConfig, outputs: int) -> nn.Module:
+    """Return the last layers of a head, for ``outputs`` outputs of the classifier."""
+    if config.box_coding == "centre":
+        return AgnosticPredictor(config.box_head_width, outputs)
+    has_variance = config.box_loss == "kl"
+    return EdgePredictor(config.box_head_width, outputs, 1, has_variance=has_variance)

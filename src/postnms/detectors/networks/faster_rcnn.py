@@ -21,7 +21,9 @@ from postnms.detectors.network import Selection
 from postnms.detectors.parts import box_head
 from postnms.detectors.parts.backbone import build_backbone, build_transform, levels_of
 from postnms.detectors.parts.classes import ClassOutputs, truths_of
+from postnms.detectors.parts.edges import EdgeCoder, EdgePredictor
 from postnms.detectors.parts.frame import Frame, FramedNetwork
+from postnms.detectors.parts.pisa import PISAConfig, pisa_losses
 from postnms.detectors.parts.proposal_scores import is_alike, predict_proposals
 from postnms.detectors.parts.proposals import build_rpn, most_proposals, propose
 from postnms.distributed.collectives import CountedLoss
@@ -36,6 +38,9 @@ class FasterRCNNConfig(TwoStageConfig):
     """A proposal is positive for the box head from this IoU with an object on."""
     box_bg_iou_thresh: Fraction = 0.5
     """A proposal is negative for the box head below this IoU with every object."""
+    pisa: PISAConfig | None = None
+    """Settings of PISA, with which some samples of the box head matter more in training. None: all
+    samples are equal."""
 
 
 class FasterRCNN(FramedNetwork):
@@ -55,12 +60,16 @@ class FasterRCNN(FramedNetwork):
         roi_heads: RoIHeads,
         rpn_smooth_l1_beta: float = TORCHVISION_BETA,
         box_smooth_l1_beta: float = TORCHVISION_BETA,
+        pisa: PISAConfig | None = None,
     ) -> None:
         super().__init__(transform, backbone, frame)
         self.rpn = rpn
         self.roi_heads = roi_heads
+        if isinstance(roi_heads.box_predictor, EdgePredictor):
+            self._name_edge_layers(roi_heads.box_predictor)
         self.rpn_smooth_l1_beta = rpn_smooth_l1_beta
         self.box_smooth_l1_beta = box_smooth_l1_beta
+        self.pisa = pisa
 
     def candidates(
         self,
@@ -72,23 +81,21 @@ class FasterRCNN(FramedNetwork):
         """Return candidates over the score threshold, and with ``targets`` the four losses."""
         truths = None if targets is None else truths_of(targets, self.classes)
         proposals, losses = propose(self.rpn, images, features, truths, self.rpn_smooth_l1_beta)
+        predict = partial(self._predict, features, keep_hidden=selection.features)
         if truths is None:
-            predictions = self._predict(features, proposals)
+            predictions = predict(proposals)
             box_head.check_predictions({"box head": predictions}, features)
             return self._select(predictions, images, selection), losses
         sample = box_head.sample_boxes(self.roi_heads, proposals, truths, images.generators)
-        predictions = self._predict(features, sample.boxes)
-        loss_classifier, loss_box = box_head.head_losses(
-            predictions, sample, self.box_smooth_l1_beta
-        )
-        losses |= {"loss_classifier": loss_classifier, "loss_box_reg": loss_box}
+        predictions = predict(sample.boxes)
+        losses |= self._losses(predictions, sample, truths, images)
         if selection.origin == "sampled":
             return self._select(predictions, images, selection, sample.rows), losses
         # The stage learns from the boxes that it will meet: the proposals without injected ground
         # truth, scored as in evaluation mode.
         most = 0 if selection.losses_only else most_proposals(self.rpn)
         again = predict_proposals(
-            partial(self._predict, features),
+            predict,
             self.roi_heads,
             proposals,
             most,
@@ -96,8 +103,33 @@ class FasterRCNN(FramedNetwork):
         )
         return self._select(again, images, selection), losses
 
-    def _predict(self, features: dict[str, Tensor], boxes: list[Tensor]) -> box_head.Predictions:
-        return box_head.run_head(self.roi_heads, features, self.levels, boxes)
+    def _name_edge_layers(self, predictor: EdgePredictor) -> None:
+        names = [f"roi_heads.box_predictor.{name}" for name, _ in predictor.named_children()]
+        self.class_layers = tuple(names)
+        self.added_layers = tuple(name for name in names if name.endswith("bbox_pred_std"))
+
+    def _predict(
+        self, features: dict[str, Tensor], boxes: list[Tensor], *, keep_hidden: bool
+    ) -> box_head.Predictions:
+        return box_head.run_head(
+            self.roi_heads, features, self.levels, boxes, keep_hidden=keep_hidden
+        )
+
+    def _losses(
+        self,
+        predictions: box_head.Predictions,
+        sample: box_head.HeadSample,
+        truths: list[dict[str, Tensor]],
+        images: ImageBatch,
+    ) -> dict[str, CountedLoss]:
+        beta = self.box_smooth_l1_beta
+        if self.pisa is None:
+            classifier, location = box_head.head_losses(predictions, sample, beta)
+        else:
+            classifier, location = pisa_losses(
+                self.roi_heads, predictions, sample, truths, images, self.pisa, beta
+            )
+        return {"loss_classifier": classifier, "loss_box_reg": location}
 
     def _select(
         self,
@@ -117,7 +149,7 @@ def build_faster_rcnn(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
     roi_heads = RoIHeads(
         MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2),
         TwoMLPHead(config.backbone.fpn_channels * 7**2, config.box_head_width),
-        FastRCNNPredictor(config.box_head_width, num_classes + 1),
+        _build_predictor(config, num_classes + 1),
         config.box_fg_iou_thresh,
         config.box_bg_iou_thresh,
         config.box_batch_size_per_image,
@@ -127,6 +159,8 @@ def build_faster_rcnn(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
         config.box_nms_thresh,
         config.box_detections_per_img,
     )
+    if config.box_coding == "edges":
+        roi_heads.box_coder = EdgeCoder()
     frame = Frame(
         levels_of(config.backbone, range(2, 6)),
         ClassOutputs(tuple(range(1, num_classes + 1)), num_classes + 1),
@@ -141,4 +175,13 @@ def build_faster_rcnn(config: FasterRCNNConfig, num_classes: int) -> FasterRCNN:
         roi_heads,
         config.rpn_smooth_l1_beta,
         config.box_smooth_l1_beta,
+        config.pisa,
     )
+
+
+def _build_predictor(config: FasterRCNNConfig, outputs: int) -> nn.Module:
+    """Return the last layers of the box head, for ``outputs`` outputs of the classifier."""
+    if config.box_coding == "centre":
+        return FastRCNNPredictor(config.box_head_width, outputs)
+    has_variance = config.box_loss == "kl"
+    return EdgePredictor(config.box_head_width, outputs, outputs, has_variance=has_variance)

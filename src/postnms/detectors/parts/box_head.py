@@ -25,10 +25,11 @@ from postnms.detectors.network import Selection
 from postnms.detectors.parts.assignment import assign, boxes_of, labels_of, sample_rows
 from postnms.detectors.parts.classes import ClassOutputs
 from postnms.detectors.parts.deltas import decode, encode
+from postnms.detectors.parts.edges import DELTA_LOG_VARIANCE, kl_losses, pixel_log_variance
 from postnms.devices import constant, repeated, rows_of
 from postnms.distributed.collectives import CountedLoss, mean_over_rows
 from postnms.ops.pooling.roi_align import pool_pyramid
-from postnms.structures import Candidates, Level, limit
+from postnms.structures import BOX_FEATURES, EDGE_LOG_VARIANCE, Candidates, Level, limit
 
 MIN_SIDE = 1e-2
 """Candidates with a shorter side, in pixels, are dropped, as torchvision does."""
@@ -45,6 +46,8 @@ class HeadSample:
     """0: background class, -1: not trained on."""
     deltas: list[Tensor]
     """The deltas that move each box onto its ground truth."""
+    matches: list[Tensor]
+    """The row of the truth of each box among those of its image. Below 0: none."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,20 @@ def run_head(
     features: dict[str, Tensor],
     levels: Mapping[str, Level],
     boxes: list[Tensor],
+    *,
+    keep_hidden: bool = False,
 ) -> Predictions:
-    """Pool the boxes of each image from the feature pyramid and run the head on them."""
+    """Pool the boxes of each image from the feature pyramid and run the head on them.
+
+    With ``keep_hidden`` the output of ``head.box_head`` is among the further outputs, as the extra
+    column ``box_features``.
+    """
     maps = {name: features[name] for name in levels}
     strides = [level.stride for level in levels.values()]
     cells = head.box_roi_pool.output_size[0]
     samples = head.box_roi_pool.sampling_ratio
     pooled = pool_pyramid(maps, torch.cat(boxes), image_of(boxes), strides, cells, samples)
-    return Predictions(boxes, pooled, *score_pooled(head, pooled))
+    return Predictions(boxes, pooled, *score_pooled(head, pooled, keep_hidden=keep_hidden))
 
 
 def check_predictions(
@@ -90,14 +99,20 @@ def check_predictions(
     check_named_outputs(outputs, features)
 
 
-def score_pooled(head: RoIHeads, pooled: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def score_pooled(
+    head: RoIHeads, pooled: Tensor, *, keep_hidden: bool = False
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Return the logits, the deltas and the further outputs of pooled boxes, all float32.
 
     ``head.box_predictor`` returns logits and deltas, and may return a dict of further outputs by
-    the name of an extra column as a third value.
+    the name of an extra column as a third value. ``keep_hidden`` is that of :func:`run_head`.
     """
-    logits, deltas, *further = head.box_predictor(head.box_head(pooled))
+    hidden = head.box_head(pooled)
+    logits, deltas, *further = head.box_predictor(hidden)
     extra = further[0] if further else {}
+    if keep_hidden:
+        # One row of features serves every class.
+        extra = {**extra, BOX_FEATURES: hidden.flatten(1)[:, None]}
     return logits.float(), deltas.float(), {name: value.float() for name, value in extra.items()}
 
 
@@ -115,11 +130,11 @@ def sample_boxes(
     of_proposals = [
         torch.where(row < len(boxes), row, -1) for row, boxes in zip(rows, proposals, strict=True)
     ]
-    boxes, labels, deltas = (
+    boxes, labels, deltas, matches = (
         [part[row] for part, row in zip(column, rows, strict=True)]
-        for column in (matched.boxes, matched.labels, matched.deltas)
+        for column in (matched.boxes, matched.labels, matched.deltas, matched.matches)
     )
-    return HeadSample(boxes, of_proposals, labels, deltas)
+    return HeadSample(boxes, of_proposals, labels, deltas, matches)
 
 
 def match_boxes(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tensor]]) -> HeadSample:
@@ -129,13 +144,14 @@ def match_boxes(head: RoIHeads, boxes: list[Tensor], truths: list[dict[str, Tens
     matched = [boxes_of(match, truth) for match, truth in zip(matches, truths, strict=True)]
     rows = [torch.arange(len(part), device=part.device) for part in boxes]
     deltas = encode(head.box_coder, torch.cat(matched), torch.cat(boxes))
-    return HeadSample(boxes, rows, labels, list(deltas.split([len(part) for part in boxes])))
+    of_images = list(deltas.split([len(part) for part in boxes]))
+    return HeadSample(boxes, rows, labels, of_images, matches)
 
 
 def head_losses(
     predictions: Predictions, sample: HeadSample, smooth_l1_beta: float = TORCHVISION_BETA
 ) -> tuple[CountedLoss, CountedLoss]:
-    """Return cross-entropy of the classes and smooth-L1 of the deltas of positive boxes.
+    """Return cross-entropy of the classes, and the location loss of positive boxes.
 
     Both are sums divided by the number of boxes that are trained on, over all processes.
     """
@@ -143,10 +159,25 @@ def head_losses(
     targets = torch.cat(sample.deltas)
     positives, count = torch.stack([(labels > 0).sum(), (labels >= 0).sum()]).tolist()
     positive = rows_of(labels > 0, positives)
-    deltas = deltas_of(predictions, positive, labels[positive])
     classifier = F.cross_entropy(predictions.logits, labels, ignore_index=-1, reduction="sum")
-    location = F.smooth_l1_loss(deltas, targets[positive], beta=smooth_l1_beta, reduction="sum")
-    return mean_over_rows(classifier, count), mean_over_rows(location, count)
+    location = location_losses(
+        predictions, positive, labels[positive], targets[positive], smooth_l1_beta
+    )
+    return mean_over_rows(classifier, count), mean_over_rows(location.sum(), count)
+
+
+def location_losses(
+    predictions: Predictions, rows: Tensor, outputs: Tensor, targets: Tensor, smooth_l1_beta: float
+) -> Tensor:
+    """Return the loss of each delta (n, 4) of the given boxes for the given outputs.
+
+    It is smooth-L1, or the KL loss where the head predicts variances; that has no beta.
+    """
+    deltas = deltas_of(predictions, rows, outputs)
+    log_variance = predictions.extra.get(DELTA_LOG_VARIANCE)
+    if log_variance is None:
+        return F.smooth_l1_loss(deltas, targets, beta=smooth_l1_beta, reduction="none")
+    return kl_losses(deltas, targets, _of_outputs(log_variance, rows, outputs))
 
 
 def deltas_of(predictions: Predictions, rows: Tensor, outputs: Tensor) -> Tensor:
@@ -188,7 +219,7 @@ def select_candidates(
     if rows is not None:
         chosen &= (source >= 0)[:, None]
     row, label, decoded = _decode_large(head, predictions, chosen, images, classes)
-    output = classes.of_labels(label)
+    extra = _extra_columns(head, predictions, row, classes.of_labels(label))
     with trusted():
         candidates = Candidates(
             decoded,
@@ -197,12 +228,24 @@ def select_candidates(
             image[row],
             source[row],
             num_images=len(predictions.boxes),
-            extra={
-                name: _of_outputs(values.detach(), row, output)
-                for name, values in predictions.extra.items()
-            },
+            extra=extra,
         )
     return limit(candidates, selection.most)
+
+
+def _extra_columns(
+    head: RoIHeads, predictions: Predictions, rows: Tensor, outputs: Tensor
+) -> dict[str, Tensor]:
+    """Return the extra columns of the given boxes for the given outputs of the classifier."""
+    extra = {
+        name: _of_outputs(values.detach(), rows, outputs)
+        for name, values in predictions.extra.items()
+    }
+    if DELTA_LOG_VARIANCE in extra:
+        boxes = torch.cat(predictions.boxes)[rows]
+        of_deltas = extra.pop(DELTA_LOG_VARIANCE)
+        extra[EDGE_LOG_VARIANCE] = pixel_log_variance(head.box_coder, of_deltas, boxes)
+    return extra
 
 
 def _decode_large(

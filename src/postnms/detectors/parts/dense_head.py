@@ -129,7 +129,15 @@ def select_candidates(
         decode: moves anchors by deltas.
         images: the batch that the anchors lie in.
         selection: which candidates are asked for.
+
+    Raises:
+        UserError: features of a box head are asked for.
     """
+    if selection.features:
+        raise UserError(
+            "features: expected a detector with box heads (faster_rcnn, cascade_rcnn, or "
+            "torchvision's Faster R-CNN), got one without"
+        )
     image, anchor, label = chosen
     boxes = decode(outputs["bbox_regression"][image, anchor], torch.stack(anchors)[image, anchor])
     boxes = clip(boxes, constant(images.sizes, torch.int64, boxes.device)[image])

@@ -39,6 +39,9 @@ class FramedNetwork(nn.Module):
     class_layers: tuple[str, ...]
     """Names of the layers whose size depends on the number of classes. ``*`` stands for any one
     part of a name."""
+    added_layers: tuple[str, ...] = ()
+    """Names of the layers that the weights of a detector without them may lack, as in
+    ``class_layers``. They then keep their initial weights."""
 
     def __init__(
         self, transform: GeneralizedRCNNTransform, backbone: nn.Module, frame: Frame

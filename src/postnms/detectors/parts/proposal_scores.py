@@ -21,11 +21,12 @@ from torchvision.ops import Conv2dNormActivation, FrozenBatchNorm2d
 
 from postnms.detectors.modes import as_at_test
 from postnms.detectors.parts.box_head import Predictions
+from postnms.detectors.parts.edges import EdgePredictor
 
 ALIKE = (
     nn.Sequential, nn.Linear, nn.Conv2d, nn.ReLU, nn.Flatten, nn.Identity, nn.GroupNorm,
     nn.LayerNorm, FrozenBatchNorm2d, Conv2dNormActivation, TwoMLPHead, FastRCNNConvFCHead,
-    FastRCNNPredictor,
+    FastRCNNPredictor, EdgePredictor,
 )  # fmt: skip
 """Modules that compute the same in training mode and in evaluation mode."""
 
