@@ -91,6 +91,18 @@ def test_sides_are_rows_of_runs_or_suppressors_whose_names_may_have_dots(tmp_pat
             {"stage.suppressor": "soft_nms_linear:iou=0.4", "stage.clusters": False},
             ("nms", "post_nms", "post_nms+soft_nms_linear"),
         ),
+        ({"stage": None, "heads.iou": {}}, ("nms", "iou_guided_nms", "iou_net")),
+        (
+            {"heads.iou": {"refine_steps": 0}, "heads.density": {}, "suppressors": ["wbf:iou=0.6"]},
+            (
+                "nms",
+                "wbf",
+                "iou_guided_nms",
+                "adaptive_nms",
+                "post_nms",
+                "post_nms+soft_nms_linear",
+            ),
+        ),
     ],
 )
 def test_the_rows_of_a_recipe_are_those_of_its_detector(changes, rows):
@@ -100,7 +112,8 @@ def test_the_rows_of_a_recipe_are_those_of_its_detector(changes, rows):
     assert rows_of(recipe) == rows
     from postnms.runs.loading import build_run_detector
 
-    small = tiny().model_copy(update={"stage": recipe.stage})
+    further = {"stage": recipe.stage, "heads": recipe.heads, "suppressors": recipe.suppressors}
+    small = tiny().model_copy(update=further)
     assert build_run_detector(small, 2).row_names == rows
 
 

@@ -11,6 +11,7 @@ from postnms.experiments.planned import PlannedRun
 from postnms.recipes import Recipe, open_recipe, override, parse_changes
 from postnms.runs.folder import RunFolder
 from postnms.structures import NMS_ROW
+from postnms.suppression import choose
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,9 @@ def evaluation_row(name: str, row: str) -> str:
 
 def rows_of(recipe: Recipe) -> tuple[str, ...]:
     """Return the names of the rows of the runs of a recipe."""
-    return (NMS_ROW,) if recipe.stage is None else (NMS_ROW, *recipe.stage.rows)
+    of_stage = () if recipe.stage is None else recipe.stage.rows
+    suppressors = (choose(text).family for text in recipe.suppressors)
+    return (NMS_ROW, *suppressors, *recipe.heads.rows, *of_stage)
 
 
 def _in_order(experiment: Experiment) -> Sequence[str]:

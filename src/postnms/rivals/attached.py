@@ -10,19 +10,13 @@ from torch import Tensor, nn
 
 from postnms.checks import check_outputs
 from postnms.distributed.collectives import CountedLoss
-from postnms.rivals.config import HeadsConfig
+from postnms.rivals.config import ADAPTIVE_ROW, IOU_GUIDED_ROW, IOU_NET_ROW, HeadsConfig
 from postnms.rivals.density import DensityHead
 from postnms.rivals.iou_net import IoUHead
 from postnms.rivals.jitter import move_truths
 from postnms.structures import Candidates, Detections, Level, Targets, derive
 from postnms.suppression.greedy import AdaptiveNMS, IoUGuidedNMS
 
-IOU_GUIDED_ROW = "iou_guided_nms"
-"""Name of the result of IoU-guided NMS."""
-IOU_NET_ROW = "iou_net"
-"""Name of the result of IoU-guided NMS whose boxes are then moved to a higher predicted IoU."""
-ADAPTIVE_ROW = "adaptive_nms"
-"""Name of the result of Adaptive-NMS."""
 BOXES_AT_ONCE = 2048
 """Number of candidates that a head looks at together."""
 
@@ -53,12 +47,7 @@ class CandidateHeads(nn.Module):
     @property
     def row_names(self) -> tuple[str, ...]:
         """Names of the rows, in their order."""
-        names = (
-            IOU_GUIDED_ROW if self.iou is not None else None,
-            IOU_NET_ROW if self.iou is not None and self.iou.config.refine_steps else None,
-            ADAPTIVE_ROW if self.density is not None else None,
-        )
-        return tuple(filter(None, names))
+        return self.config.rows
 
     def counted_losses(
         self,

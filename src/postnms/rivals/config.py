@@ -6,6 +6,13 @@ from pydantic import Field
 
 from postnms.config import Config, Fraction, Positive
 
+IOU_GUIDED_ROW = "iou_guided_nms"
+"""Name of the result of IoU-guided NMS."""
+IOU_NET_ROW = "iou_net"
+"""Name of the result of IoU-guided NMS whose boxes are then moved to a higher predicted IoU."""
+ADAPTIVE_ROW = "adaptive_nms"
+"""Name of the result of Adaptive-NMS."""
+
 
 class IoUHeadConfig(Config):
     """Settings of IoU-Net's head, which predicts the IoU of a box with its object.
@@ -65,3 +72,13 @@ class HeadsConfig(Config):
     def is_empty(self) -> bool:
         """Whether there is no head."""
         return self.iou is None and self.density is None
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of the rows that the heads give, in their order."""
+        names = (
+            IOU_GUIDED_ROW if self.iou is not None else None,
+            IOU_NET_ROW if self.iou is not None and self.iou.refine_steps else None,
+            ADAPTIVE_ROW if self.density is not None else None,
+        )
+        return tuple(filter(None, names))

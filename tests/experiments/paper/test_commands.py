@@ -16,7 +16,7 @@ from postnms.training.optimizer import build_optimizer, set_learning_rate
 from postnms.training.step import training_step
 from tests.support.builders import truths
 from tests.support.detectors import images
-from tests.support.reproductions import plan_of
+from tests.support.reproductions import RIVALS, plan_of
 
 TINY = {
     "detector.min_size": 64,
@@ -50,21 +50,26 @@ def test_every_printed_recipe_on_coco_builds_and_trains_a_step(tmp_path):
     """On small images with few classes, with a thin pyramid and random weights."""
     recipes = {recipe_of(words).model_dump_json(exclude={"name"}): recipe_of(words)
                for words in printed(tmp_path).values()}  # fmt: skip
-    assert len(recipes) == 14 + 2 + 4 + 3 + 3  # Of Tables 1 to 5, beside the first two arms.
+    rivals = len(RIVALS)
+    # Of Tables 1 to 5: control and best stand beside the rivals, and the first two arms are shared.
+    assert len(recipes) == 14 + rivals + 2 + 4 + 3 + 3
     # Recipes that differ in the backbone alone train in the same way.
     tiny = {}
     for recipe in recipes.values():
         thin = {} if recipe.detector.kind == "retinanet" else {"detector.box_head_width": 16}
-        changed = override(recipe, TINY | thin | ({"stage.width": 16} if recipe.stage else {}))
+        stage = {} if recipe.stage is None else {"stage.width": 16}
+        head = {} if recipe.heads.iou is None else {"heads.iou.width": 16}
+        changed = override(recipe, TINY | thin | stage | head)
         tiny[changed.model_dump_json(exclude={"name"})] = changed
-    assert len(tiny) == 3 * 2 + 2 + 4 + 3 + 3
+    assert len(tiny) == 3 * 2 + rivals + 2 + 4 + 3 + 3
     for recipe in tiny.values():
         check_step(recipe)
 
 
 def check_step(recipe):
     torch.manual_seed(0)
-    detector = build_detector(recipe.detector.without_weights(3), recipe.stage, 3).train()
+    network = recipe.detector.without_weights(3)
+    detector = build_detector(network, recipe.stage, 3, heads=recipe.heads).train()
     optimizer = build_optimizer(detector, recipe.training)
     set_learning_rate(optimizer, recipe.training.lr)
     pyramid = next(detector.network.backbone.fpn.parameters())
@@ -75,6 +80,7 @@ def check_step(recipe):
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert not torch.equal(pyramid, before)
     assert ("loss_stage_cls" in losses) == (recipe.stage is not None)
+    assert ("loss_iou" in losses) == (recipe.heads.iou is not None)
 
 
 @pytest.mark.parametrize("scale", ["coco", "small"])

@@ -6,7 +6,7 @@ from postnms.errors import UserError
 from postnms.experiments.paper.experiments import reproduction
 from postnms.experiments.paper.printed import TABLES
 from postnms.recipes import get_recipe
-from tests.support.reproductions import PENDING, plan_of
+from tests.support.reproductions import RIVALS, plan_of
 
 SCALES = ("coco", "small")
 
@@ -60,7 +60,7 @@ def test_ablations_change_one_field_of_the_papers_stage(tmp_path):
     runs = {run.arm: run for name in tables for run in plan_of(name, tmp_path)[1].runs}
     for arm, changes in ABLATIONS.items():
         assert runs[arm].recipe == get_recipe("faster_rcnn_r50_fpn_1x", changes), arm
-    assert runs.keys() - ABLATIONS.keys() == {"best"}
+    assert runs.keys() - ABLATIONS.keys() == {"best", *RIVALS}
 
 
 def test_the_recipe_on_coco_is_the_papers(tmp_path):
@@ -96,7 +96,7 @@ def test_small_recipes_take_the_place_of_those_for_coco(tmp_path):
 
 def test_the_learned_rivals_of_table_2_have_these_settings():
     arms = reproduction("table2").experiment.config.arms
-    assert {name: (arms[name].set, arms[name].methods, arms[name].row) for name in PENDING} == {
+    assert {name: (arms[name].set, arms[name].methods, arms[name].row) for name in RIVALS} == {
         "iou_net": (("stage=null", "heads.iou={}"), (), "iou_guided_nms"),
         "softer": (
             ("stage=null", "detector.box_coding=edges", "detector.box_loss=kl"),
