@@ -1,0 +1,62 @@
+"""The losses of the first steps, from the outputs of the untrained networks."""
+
+import math
+
+import pytest
+import torch
+
+from postnms.data.targets import group_by_image, targets_of
+from postnms.rescoring import ContextualConfig, SCEConfig, contextual_training, sce_training
+from postnms.rescoring.quality import quality_of
+from postnms.rescoring.sce_labels import best_of_objects, kept_by_nms
+from tests.support.rescoring import duplicates, sizes, tiny_rescorer
+
+
+@pytest.fixture
+def losses(monkeypatch):
+    """The losses that training takes a step down, while no step is taken."""
+    seen = []
+    for module in (contextual_training, sce_training):
+        monkeypatch.setattr(module, "take_step", lambda _, loss: seen.append(float(loss.detach())))
+    return seen
+
+
+def test_contextual_the_squared_error_of_every_detection(tmp_path, losses):
+    file, truth = duplicates(tmp_path, images=3)
+    network = tiny_rescorer().network
+    config = ContextualConfig(epochs=1, batch_size=3)
+    generator = torch.Generator().manual_seed(0)
+    contextual_training.train_contextual(
+        network, file, truth, sizes(3), config, generator, lambda _: None
+    )
+    detections = network.suppressed(file.part(0, 3)[0])
+    targets = targets_of(truth, file.image_ids, group_by_image(truth))
+    quality, _ = quality_of(detections, targets)
+    with torch.no_grad():
+        scores = network.logits(detections, sizes(3)).sigmoid()
+    assert losses == [pytest.approx(float(((scores - quality) ** 2).mean()), rel=1e-5)]
+
+
+def test_sce_weighted_cross_entropy_of_both_stages(tmp_path, losses):
+    file, truth = duplicates(tmp_path, images=1)
+    network, config = tiny_rescorer("sce").network, SCEConfig(epochs=1)
+    generator = torch.Generator().manual_seed(0)
+    sce_training.train_sce(network, file, truth, sizes(1), config, generator, lambda _: None)
+    candidates, _ = file.part(0, 1)
+    targets = targets_of(truth, file.image_ids, group_by_image(truth))
+    scores, wanted = candidates.scores, []
+    with torch.no_grad():
+        for number, weight in enumerate((4, 2)):
+            sequences = network.sequences(candidates, scores)
+            if number:
+                labels, _ = best_of_objects(candidates, sequences, targets, 0.5)
+            else:
+                labels = kept_by_nms(candidates, sequences, 0.5)
+            factors = network.logits(number, candidates, scores, sizes(1), sequences).sigmoid()
+            terms = [
+                -weight * math.log(factor) if label else -math.log(1 - factor)
+                for factor, label in zip(factors.tolist(), labels.tolist(), strict=True)
+            ]
+            wanted.append(sum(terms) / len(terms))
+            scores = network.scores_after(number, candidates, scores, sizes(1))
+    assert losses == pytest.approx(wanted, rel=1e-5)
