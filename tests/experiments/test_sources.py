@@ -152,6 +152,11 @@ def test_a_job_waits_for_the_nearest_open_one(by_hand):
     assert left(plan) == [(train, None), *chain[1:]]
     shutil.copy(run.candidates, run.train_candidates)
     assert left(plan) == [(rescorer, None), chain[2]]
+    # The train split is done, so the rescorer waits for what the train split would wait for.
+    kept = run.candidates.rename(run.candidates.with_name("kept"))
+    val = "stage_0.safetensors"
+    assert left(plan) == [(val, None), (rescorer, val), chain[2]]
+    kept.rename(run.candidates)
     save_tensors(run.rescorer("contextual"), {}, {})
     assert left(plan) == [(rescored, None)]
     rescore(run)
