@@ -26,6 +26,7 @@ from postnms.recipes import (
     override,
     parse_changes,
 )
+from postnms.rescoring import ContextualConfig, SCEConfig
 from postnms.rivals import DensityHeadConfig, HeadsConfig, IoUHeadConfig
 from postnms.stage import StageConfig
 from postnms.suppression import Suppressor
@@ -230,6 +231,30 @@ VALUES = {
     IoUHeadConfig: IOU_HEAD,
     DensityHeadConfig: DENSITY_HEAD,
     HeadsConfig: HEADS,
+    ContextualConfig: {
+        "suppressor": "nms:iou=0.6",
+        "hidden": 8,
+        "layers": 1,
+        "head": 4,
+        "epochs": 2,
+        "batch_size": 3,
+        "lr": 0.1,
+    },
+    SCEConfig: {
+        "min_score": 0.1,
+        "max_length": 50,
+        "max_detections": 10,
+        "width": 8,
+        "hidden": 8,
+        "attention": 4,
+        "nms_threshold": 0.6,
+        "truth_threshold": 0.7,
+        "positive_weights": [1.0, 3.0],
+        "epochs": 2,
+        "drop_after": 1,
+        "lr": 0.1,
+        "momentum": 0.5,
+    },
     Recipe: {
         "name": "mine",
         "seed": 3,

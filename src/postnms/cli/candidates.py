@@ -8,6 +8,7 @@ import typer
 from postnms.cli.console import command_line, progress_bar, say
 from postnms.cli.data import open_named_split
 from postnms.cli.options import CandidatesOut, Changes, Data, Run, Split
+from postnms.cli.outputs import check_replaces
 from postnms.errors import UserError
 
 
@@ -42,6 +43,7 @@ def dump(
 ) -> None:
     """Write the candidates of a run on a split to a file, before suppression."""
     from postnms.candidate_files.dump import dump_candidates
+    from postnms.candidate_files.reader import open_candidates
     from postnms.candidate_files.writer import CandidateWriter
     from postnms.data.digest import annotations_hash
     from postnms.data.formats.annotated import name_of
@@ -54,7 +56,7 @@ def dump(
     from postnms.runs.loading import load_detector
     from postnms.runs.provenance import provenance
 
-    _check_output(file)
+    check_replaces(file, open_candidates, "file of candidates")
     if this_process().num_processes > 1:
         raise UserError("dump: expected one process, got several; a split is written in one piece")
     folder = RunFolder(run)
@@ -98,13 +100,14 @@ def import_candidates(
 ) -> None:
     """Write the boxes of another detector, before suppression, as a file of candidates."""
     from postnms.candidate_files.coco_import import import_results
+    from postnms.candidate_files.reader import open_candidates
     from postnms.data.digest import annotations_hash
     from postnms.data.layouts import canonical
     from postnms.data.splits import find_truth
     from postnms.files.atomic import hash_of
     from postnms.runs.provenance import provenance
 
-    _check_output(file)
+    check_replaces(file, open_candidates, "file of candidates")
     truth = find_truth(data, split)
     annotations = Path(truth.source)
     if not results.is_file():
@@ -119,17 +122,3 @@ def import_candidates(
     with progress_bar("images", len(truth.images)) as done:
         images, count = import_results(results, truth, annotations.name, file, about, done)
     say(f"{count} candidates of {images} images in {file}")
-
-
-def _check_output(file: Path) -> None:
-    """Refuse to replace what is no file of candidates: an input, or the weights of a run."""
-    from postnms.candidate_files.reader import open_candidates
-
-    if not file.exists():
-        return
-    try:
-        open_candidates(file)
-    except UserError as error:
-        raise UserError(
-            f"{file}: is there and is no file of candidates; name another", argument="out"
-        ) from error

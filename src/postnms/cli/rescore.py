@@ -1,6 +1,5 @@
 """``postnms rescore``: a file of candidates with one more row, that of a trained rescorer."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from postnms.cli.compare import say_other_annotations
 from postnms.cli.console import command_line, progress_bar, say
 from postnms.cli.options import Annotations, AnySplit, Candidates, CandidatesOut
-from postnms.errors import UserError
+from postnms.cli.outputs import check_replaces
 
 
 def rescore(
@@ -50,18 +49,6 @@ def rescore(
             trained, candidates, study.truth, out, name=name, provenance=facts, done=done
         )
     say(f"row {name or trained.kind}: {spent:.2f} ms an image; in {out}")
-
-
-def check_replaces(file: Path, read: Callable[[Path], object], kind: str) -> None:
-    """Refuse to replace a file of another kind, such as an input or the weights of a run."""
-    if not file.exists():
-        return
-    try:
-        read(file)
-    except UserError as error:
-        raise UserError(
-            f"{file}: is there and is no {kind}; name another", argument="out"
-        ) from error
 
 
 def _say_trained_on(trained: object, facts: dict[str, object]) -> None:

@@ -8,7 +8,7 @@ import typer
 from postnms.cli.compare import open_named_study
 from postnms.cli.console import command_line, progress_bar, say
 from postnms.cli.options import Annotations, AnySplit, Candidates
-from postnms.cli.rescore import check_replaces
+from postnms.cli.outputs import check_replaces
 
 Kind = Literal["sce", "contextual"]
 TRAINING = ("train", "tuning")

@@ -7,8 +7,6 @@ from pydantic import Field, PositiveFloat, field_validator
 from postnms.config import Config, Fraction, Positive
 from postnms.suppression import get_suppressor
 
-BOX_FEATURES = "box_features"
-"""Extra column of the candidates: what the box head knows of each box, float32 (n, width)."""
 Width = Annotated[int, Field(gt=0, le=8192)]
 """A number of units of a layer."""
 

@@ -13,10 +13,10 @@ from postnms.data.formats.fields import is_text
 from postnms.errors import UserError, shown
 from postnms.files.state_dicts import load_weights
 from postnms.files.tensor_files import load_tensors, save_tensors
-from postnms.rescoring.config import BOX_FEATURES, CONFIGS, ContextualConfig, RescorerConfig
+from postnms.rescoring.config import CONFIGS, ContextualConfig, RescorerConfig
 from postnms.rescoring.contextual import ContextualNetwork
 from postnms.rescoring.sce import SCENetwork
-from postnms.structures import NMS_ROW, Candidates, Detections
+from postnms.structures import BOX_FEATURES, NMS_ROW, Candidates, Detections
 from postnms.suppression import get_suppressor
 
 LARGEST_WIDTH = 1 << 16

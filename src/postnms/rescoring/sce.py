@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from postnms.orders import top_per_image
 from postnms.rescoring.attention import AdditiveAttention, ContextGate
-from postnms.rescoring.config import BOX_FEATURES, SCEConfig
+from postnms.rescoring.config import SCEConfig
 from postnms.rescoring.recurrent import ClassGRU
 from postnms.rescoring.sequences import Sequences, sequences_of
-from postnms.structures import Candidates, Detections, as_detections, derive, take
+from postnms.structures import BOX_FEATURES, Candidates, Detections, as_detections, derive, take
 
 REPEATS = 8
 """How often each edge of a box is repeated in the description of the box."""
