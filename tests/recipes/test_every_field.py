@@ -189,6 +189,10 @@ ARM = {
     "start_from": "other",
     "freeze": "detector",
     "row": "nms",
+    "methods": ["variance_voting"],
+    "rescorers": ["contextual"],
+    "evaluations": {"alone": ["stage.relocation=false"]},
+    "placement": True,
 }
 HEURISTICS = {"arms": ["one"], "methods": ["soft_nms_linear"]}
 VALUES = {
