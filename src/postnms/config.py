@@ -178,8 +178,9 @@ def _resolve(config: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[
     """Return the path to a mistake without the tags of unions, and the valid fields at its end."""
     path: list[str] = []
     options: list[type[BaseModel]] = [config]
-    for part in map(str, loc):
-        # pydantic puts the tag of a union into the path. It is no field that the user wrote.
+    # pydantic marks a mistake in the key of an object by a last part "[key]".
+    for part in map(str, loc[:-1] if loc[-1:] == ("[key]",) else loc):
+        # It also puts the tag of a union into the path. It is no field that the user wrote.
         tagged = [
             option for option in options if "kind" in option.model_fields and _kind(option) == part
         ]

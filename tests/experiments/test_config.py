@@ -134,14 +134,9 @@ MISTAKES = {  # Other fields, the last text of the file that is on the line, and
         "arms.stage.methods.1: wbf is there twice",
     ),
     "a rescorer": (
-        arms(stage={"rescorers": ["sec"]}),
-        "- sec",
-        "arms.stage.rescorers.0: input should be 'sce' or 'contextual', got 'sec'",
-    ),
-    "a rescorer twice": (
-        arms(stage={"rescorers": ["sce", "sce"]}),
-        "rescorers",
-        "arms.stage.rescorers: expected each value once, got ('sce', 'sce')",
+        arms(stage={"rescorers": {"sec": []}}),
+        "sec",
+        "arms.stage.rescorers.sec: input should be 'sce' or 'contextual', got 'sec'",
     ),
     "a name of an evaluation": (
         arms(stage={"evaluations": {"a:b": []}}),

@@ -102,7 +102,7 @@ def test_candidates_of_other_settings_are_made_again(postnms, tiny_plan):
     assert not step.is_done()
 
 
-ARM = {**PLAIN, "methods": ["wbf"], "rescorers": ["contextual"], "placement": True}
+ARM = {**PLAIN, "methods": ["wbf"], "rescorers": {"contextual": ["epochs=2"]}, "placement": True}
 
 
 @pytest.fixture
@@ -146,6 +146,9 @@ def test_a_job_waits_for_the_nearest_open_one(by_hand):
         "stage_0_contextual_rescorer.safetensors",
         "stage_0_contextual_rescored.safetensors",
     )
+    file = run.rescorer("contextual")
+    words = next(step.words for step in steps_of(plan, run) if step.makes == file)
+    assert words[-4:] == ("--set", "epochs=2", "--out", str(file))
     chain = [(train, "stage_0.safetensors"), (rescorer, train), (rescored, rescorer)]
     assert left(plan)[2:] == chain
     replay_by_hand(plan, run, truth, results)

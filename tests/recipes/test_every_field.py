@@ -190,7 +190,7 @@ ARM = {
     "freeze": "detector",
     "row": "nms",
     "methods": ["variance_voting"],
-    "rescorers": ["contextual"],
+    "rescorers": {"contextual": ["epochs=2"]},
     "evaluations": {"alone": ["stage.relocation=false"]},
     "placement": True,
 }

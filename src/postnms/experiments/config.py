@@ -61,10 +61,10 @@ class ArmConfig(Config):
     methods: tuple[str, ...] = ()
     """Suppressors that are replayed on the candidates of this arm alone, for example those that
     need a column which its networks give: ``variance_voting``. Each gives a row of its name."""
-    rescorers: tuple[RescorerName, ...] = ()
+    rescorers: dict[RescorerName, tuple[str, ...]] = Field(default_factory=dict)
     """Rescorers that are trained on the candidates of the train split, and give those of the val
-    split new scores: ``postnms train-rescorer`` and ``postnms rescore``. Each gives a row of its
-    name."""
+    split new scores: ``postnms train-rescorer`` and ``postnms rescore``. Each has changes of its
+    settings, as ``train-rescorer --set`` takes them, and gives a row of its name."""
     evaluations: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """By name, changes with which the runs are evaluated again, as ``postnms eval --set`` takes
     them. An evaluation NAME gives the rows of the runs once more: ``NAME:nms`` and so on."""
@@ -171,8 +171,6 @@ def _check_names(experiment: Experiment) -> None:
     for number, figure in enumerate(config.columns):
         check_known(experiment, ("columns", str(number)), figure, list(FIGURES), "figure")
     once: dict[KeyPath, Sequence[object]] = {("seeds",): config.seeds, ("columns",): config.columns}
-    for name, arm in config.arms.items():
-        once["arms", name, "rescorers"] = arm.rescorers
     if config.heuristics is not None:
         once["heuristics", "arms"] = config.heuristics.arms
     for where, values in once.items():

@@ -3,13 +3,14 @@
 A step is one command. :mod:`postnms.experiments.state` says which of them are left to do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from postnms.candidate_files.reader import open_candidates
 from postnms.errors import UserError
+from postnms.experiments.config import RescorerName
 from postnms.experiments.plan import Plan, data_words
 from postnms.experiments.planned import PlannedRun
 from postnms.files.atomic import hash_of
@@ -63,25 +64,28 @@ def steps_of(plan: Plan, run: PlannedRun) -> list[Step]:
     return steps + _rescorer_steps(run, arm.rescorers, data)
 
 
-def _rescorer_steps(run: PlannedRun, names: Sequence[str], data: Sequence[str]) -> list[Step]:
+def _rescorer_steps(
+    run: PlannedRun, rescorers: Mapping[RescorerName, Sequence[str]], data: Sequence[str]
+) -> list[Step]:
     """Return what trains rescorers on the train split, and what they make of the val split.
 
     The candidates of the train split may be large. They are not needed any more when all rescorers
     have done their work, nor is a rescorer when it has done its own.
     """
-    if not names:
+    if not rescorers:
         return []
     train = run.train_candidates
-    features = ["--features"] * any(name in NEED_FEATURES for name in names)
+    features = ["--features"] * any(name in NEED_FEATURES for name in rescorers)
     dump = _dump(run, train, run.candidates, [*data, "--split", "train", *features])
 
     def needs_no_training() -> bool:
-        return all(is_rescored(run, name) for name in names) or dump.is_done()
+        return all(is_rescored(run, name) for name in rescorers) or dump.is_done()
 
     steps = [replace(dump, is_done=needs_no_training)]
-    for name in names:
+    for name, texts in rescorers.items():
         file, rescored = run.rescorer(name), run.rescored(name)
-        words = ("train-rescorer", name, str(train), *data, "--seed", str(run.seed))
+        changes = [word for text in texts for word in ("--set", text)]
+        words = ("train-rescorer", name, str(train), *data, "--seed", str(run.seed), *changes)
         trained = partial(_is_trained, run, name)
         steps.append(Step((*words, "--out", str(file)), file, train, trained))
         words = ("rescore", str(file), str(run.candidates), *data, "--out", str(rescored))

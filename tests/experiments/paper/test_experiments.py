@@ -3,7 +3,7 @@
 import pytest
 
 from postnms.errors import UserError
-from postnms.experiments.paper.experiments import reproduction
+from postnms.experiments.paper.experiments import SMALL_HEADS, SMALL_RESCORERS, reproduction
 from postnms.experiments.paper.printed import TABLES
 from postnms.recipes import get_recipe
 from tests.support.reproductions import RIVALS, plan_of
@@ -105,7 +105,11 @@ def test_the_learned_rivals_of_table_2_have_these_settings():
         ),
         "pisa": (("stage=null", "detector.pisa={}"), (), None),
     }  # fmt: skip
-    assert arms["bare"].rescorers == ("sce", "contextual")
+    assert arms["bare"].rescorers == {"sce": (), "contextual": ()}
+    small = reproduction("table2", "small").experiment.config.arms
+    assert small["iou_net"].set == (*arms["iou_net"].set, *SMALL_HEADS)
+    assert small["bare"].rescorers == {"sce": (), "contextual": SMALL_RESCORERS["contextual"]}
+    assert small["pisa"].set == arms["pisa"].set
 
 
 def test_the_printed_gains_are_the_papers():

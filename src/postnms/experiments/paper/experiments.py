@@ -13,7 +13,13 @@ from typing import Literal
 
 from postnms.config import nearest
 from postnms.errors import UserError
-from postnms.experiments.config import Experiment, ExperimentConfig, read_experiment
+from postnms.experiments.config import (
+    ArmConfig,
+    Experiment,
+    ExperimentConfig,
+    RescorerName,
+    read_experiment,
+)
 from postnms.experiments.paper.printed import TABLES, PaperRow, PaperTable
 from postnms.recipes import open_recipe, override, parse_changes
 
@@ -24,6 +30,13 @@ SMALL = {
     "cascade_rcnn_r101_fpn_1x": "cascade_rcnn_r18_small",
 }
 """Recipes on COCO, and what takes their place at the small scale."""
+SMALL_HEADS = ("heads.iou.width=256", "heads.samples=128")
+"""Settings of the small scale for heads that an arm has: as wide as the stage there."""
+SMALL_RESCORERS: dict[RescorerName, tuple[str, ...]] = {
+    "contextual": ("epochs=20", "hidden=64", "batch_size=32", "suppressor=soft_nms_linear")
+}
+"""Settings of the small scale for rescorers. They were chosen on a part of the training images of
+blood cells that was set aside (``docs/rivals.md``)."""
 _BACKBONE = re.compile(r"\b(R50|R101)\b")
 
 
@@ -78,11 +91,24 @@ def reproduction(
 def _small(config: ExperimentConfig) -> ExperimentConfig:
     """Return an experiment with the small recipes, and without the arms that have none."""
     arms = {
-        name: arm.model_copy(update={"recipe": arm.recipe and SMALL[arm.recipe]})
+        name: _small_arm(arm)
         for name, arm in config.arms.items()
         if arm.recipe is None or arm.recipe in SMALL
     }
     return config.model_copy(update={"recipe": SMALL[config.recipe], "arms": arms})
+
+
+def _small_arm(arm: ArmConfig) -> ArmConfig:
+    """Return an arm with the recipe and the settings of the small scale."""
+    has_heads = any(text.startswith("heads.") for text in arm.set)
+    update = {
+        "recipe": arm.recipe and SMALL[arm.recipe],
+        "set": (*arm.set, *SMALL_HEADS) if has_heads else arm.set,
+        "rescorers": {
+            name: (*texts, *SMALL_RESCORERS.get(name, ())) for name, texts in arm.rescorers.items()
+        },
+    }
+    return arm.model_copy(update=update)
 
 
 def _with_backbone(row: PaperRow) -> PaperRow:
