@@ -30,6 +30,7 @@ class ContextualConfig(Config):
     head: Width = 80
     """Width of the hidden layer between the recurrent layers and the score."""
     epochs: Positive = 100
+    """How often training sees every image."""
     batch_size: Positive = 256
     """Images of one step of training."""
     lr: PositiveFloat = 3e-3
@@ -82,6 +83,7 @@ class SCEConfig(Config):
     lr: PositiveFloat = 0.01
     """Learning rate of SGD. A step takes one image."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD, below 1."""
 
     @property
     def passes(self) -> int:
