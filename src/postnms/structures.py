@@ -348,14 +348,6 @@ def limit(candidates: Candidates, most: int | None) -> Candidates:
     return take(candidates, rows)
 
 
-def no_candidates(num_images: int, device: torch.device) -> Candidates:
-    """Return a batch of images without any candidate."""
-    nothing = torch.zeros(0, dtype=torch.int64, device=device)
-    scores = torch.zeros(0, device=device)
-    boxes = scores.view(0, 4)
-    return Candidates(boxes, scores, nothing, nothing, nothing, num_images=num_images)
-
-
 def as_detections(candidates: Candidates) -> Detections:
     """Return the candidates as detections, with all of their columns and in their order."""
     with trusted():

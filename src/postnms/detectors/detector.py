@@ -40,7 +40,6 @@ from postnms.structures import (
     Detections,
     Targets,
     derive,
-    no_candidates,
 )
 from postnms.suppression import Suppressor
 from postnms.suppression.registry import choose_each
@@ -205,7 +204,7 @@ class Detector(nn.Module):
             selection = _selection(stage.config)
             return self.network.candidates(features, batch, targets, selection)
         if targets is None:
-            return no_candidates(len(batch.sizes), batch.pixels.device), {}
+            return _no_candidates(len(batch.sizes), batch.pixels.device), {}
         return self.network.candidates(features, batch, targets, Selection(losses_only=True))
 
     def _run(self, batch: ImageBatch, truth: Targets | None, *, detect: bool) -> Output:
@@ -315,6 +314,14 @@ class Detector(nn.Module):
 def _selection(config: StageConfig) -> Selection:
     """Return which candidates the stage is trained on."""
     return Selection(config.candidates, config.max_candidates, config.score_threshold)
+
+
+def _no_candidates(num_images: int, device: torch.device) -> Candidates:
+    """Return a batch of images without any candidate."""
+    nothing = torch.zeros(0, dtype=torch.int64, device=device)
+    scores = torch.zeros(0, device=device)
+    boxes = scores.view(0, 4)
+    return Candidates(boxes, scores, nothing, nothing, nothing, num_images=num_images)
 
 
 def _suppressors(texts: Sequence[str], max_detections: int) -> dict[str, Suppressor]:
