@@ -95,9 +95,7 @@ Its width is a setting of the detector, so :data:`EXTRA_COLUMNS` does not list i
 
 EXTRA_COLUMNS: dict[str, ExtraColumn] = {
     "iou": ExtraColumn(1),  # predicted IoU with the object (IoU-Net)
-    "density": ExtraColumn(
-        1
-    ),  # predicted largest IoU of the object with another one (Adaptive-NMS)
+    "density": ExtraColumn(1),  # predicted IoU of the object with another one (Adaptive-NMS)
     EDGE_LOG_VARIANCE: ExtraColumn(4, "edge_log_variance"),  # variance voting (Softer-NMS)
     "model": ExtraColumn(1),  # number of the model that gave the candidate (WBF)
     REFINED: ExtraColumn(4, "box"),
