@@ -138,6 +138,11 @@ MISTAKES = {  # Other fields, the last text of the file that is on the line, and
         "sec",
         "arms.stage.rescorers.sec: input should be 'sce' or 'contextual', got 'sec'",
     ),
+    "a setting of a rescorer": (
+        arms(stage={"rescorers": {"sce": ["epoch=3"]}}),
+        "sce",
+        "arms.stage.rescorers.sce: sce.epoch: no such field",
+    ),
     "a name of an evaluation": (
         arms(stage={"evaluations": {"a:b": []}}),
         "a:b",

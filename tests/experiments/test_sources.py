@@ -13,7 +13,7 @@ from postnms.experiments.sources import FileRow, FusedRow, SuppressedRow, source
 from postnms.experiments.state import jobs_of
 from postnms.experiments.steps import is_dumped, is_fused, steps_of
 from postnms.files.atomic import hash_of
-from postnms.files.tensor_files import save_tensors
+from postnms.rescoring import Rescorer, build_network, rescorer_config
 from postnms.structures import as_detections
 from tests.support.experiments import PLAIN, finish, planned, replay_by_hand, write_data
 from tests.support.runs import TINY
@@ -126,12 +126,12 @@ def left(plan):
     return [(job.makes.name, job.after and job.after.name) for job in jobs_of(plan)]
 
 
-def rescore(run, change=0.5):
+def rescore(run, change=0.5, settings=("epochs=2",)):
     """Write the candidates with a row in which all scores are multiplied."""
     file = open_candidates(run.candidates)
-    with CandidateWriter(
-        run.rescored("contextual"), file.categories, None, file.provenance
-    ) as writer:
+    config = rescorer_config("contextual", [*settings, "suppressor=nms"]).model_dump(mode="json")
+    about = {**file.provenance, "rescored": [{"row": "contextual", "config": config}]}
+    with CandidateWriter(run.rescored("contextual"), file.categories, None, about) as writer:
         for ids, candidates in file.chunks():
             detections = as_detections(candidates)
             object.__setattr__(detections, "scores", candidates.scores * change)
@@ -160,7 +160,13 @@ def test_a_job_waits_for_the_nearest_open_one(by_hand):
     val = "stage_0.safetensors"
     assert left(plan) == [(val, None), (rescorer, val), chain[2]]
     kept.rename(run.candidates)
-    save_tensors(run.rescorer("contextual"), {}, {})
+    for settings in (["epochs=3"], ["epochs=2", "suppressor=nms:iou=0.6"]):
+        config = rescorer_config("contextual", settings)
+        Rescorer(config, ("cell",), build_network(config, 1)).save(file)
+        # Without a suppressor in the settings, the candidates have decided which one it is.
+        is_asked_for = settings[0] == "epochs=2"
+        assert left(plan) == ([(rescored, None)] if is_asked_for else [(rescorer, None), chain[2]])
+    rescore(run, settings=["epochs=3"])
     assert left(plan) == [(rescored, None)]
     rescore(run)
     assert left(plan) == []

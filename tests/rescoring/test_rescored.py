@@ -36,7 +36,9 @@ def test_the_new_file_has_all_of_the_old_one(old, tmp_path, monkeypatch, kind, a
     truth = open_images(old, tmp_path)
     out = tmp_path / "new.safetensors"
     steps = []
-    spent = rescore(tiny_rescorer(kind), old, truth, out, provenance={"seed": 5}, done=steps.append)
+    rescorer = tiny_rescorer(kind)
+    config = rescorer.config.model_dump(mode="json")
+    spent = rescore(rescorer, old, truth, out, provenance={"seed": 5}, done=steps.append)
     assert sum(steps) == 5
     new = open_candidates(out)
     for name in ("image_ids", "categories", "annotations", "extra"):
@@ -48,7 +50,7 @@ def test_the_new_file_has_all_of_the_old_one(old, tmp_path, monkeypatch, kind, a
     for name in old.rows:
         assert_equal(new.row(name), old.row(name))
     assert new.milliseconds == pytest.approx({"nms": 0.7, kind: spent})
-    entries = [{"row": "mine"}, {"row": kind, "kind": kind, "seed": 5}]
+    entries = [{"row": "mine"}, {"row": kind, "kind": kind, "config": config, "seed": 5}]
     assert new.provenance == old.provenance | {"rescored": entries}
     row = new.row(kind)
     whole = old.part(0, 5)[0]

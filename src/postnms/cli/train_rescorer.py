@@ -43,13 +43,11 @@ def train_rescorer(
 
     Dump it with 'postnms dump RUN --split train'. 'postnms rescore' applies the rescorer.
     """
-    from postnms.recipes import parse_changes
-    from postnms.rescoring import load_rescorer
+    from postnms.rescoring import load_rescorer, rescorer_config
     from postnms.rescoring import train_rescorer as train
-    from postnms.rescoring.config import CONFIGS
     from postnms.runs.provenance import provenance
 
-    config = CONFIGS[kind].parse(parse_changes(changes or []), kind)
+    config = rescorer_config(kind, changes or [])
     check_replaces(out, load_rescorer, "rescorer")
     study = open_named_study(file, data, split)
     named = study.candidates.provenance.get("split")

@@ -16,6 +16,7 @@ from postnms.config import Config, nearest
 from postnms.errors import UserError, shown, shown_name
 from postnms.evaluation.metrics import FIGURES
 from postnms.files.yaml_settings import KeyPath, line_of, read_yaml
+from postnms.rescoring import rescorer_config
 from postnms.structures import NMS_ROW
 from postnms.suppression import SUPPRESSORS, choose
 
@@ -165,6 +166,11 @@ def _check_names(experiment: Experiment) -> None:
                     ("arms", name, "evaluations", evaluation),
                     "expected a name of letters, digits, - and _, such as mean",
                 )
+        for kind, texts in arm.rescorers.items():
+            try:
+                rescorer_config(kind, texts)
+            except UserError as error:
+                raise experiment.mistake(("arms", name, "rescorers", kind), str(error)) from error
         if arm.start_from is not None:
             where = ("arms", name, "start_from")
             check_known(experiment, where, arm.start_from, list(config.arms), "arm")

@@ -82,8 +82,8 @@ def sources_of(plan: Plan, run: PlannedRun) -> Mapping[str, RowSource]:
     if is_compared(plan, run) and is_dumped(run, run.candidates):
         for method in plan.methods_of(run.arm):
             sources[method] = SuppressedRow(run.candidates, method)
-    for name in plan.experiment.config.arms[run.arm].rescorers:
-        if is_rescored(run, name):
+    for name, texts in plan.experiment.config.arms[run.arm].rescorers.items():
+        if is_rescored(run, name, texts):
             sources[name] = FileRow(run.rescored(name), name)
     for name, recipe in run.evaluations.items():
         rows = {row: evaluation_row(name, row) for row in rows_of(recipe)}

@@ -16,12 +16,11 @@ from postnms.experiments.planned import PlannedRun
 from postnms.files.atomic import hash_of
 from postnms.files.json_files import read_json
 from postnms.recipes import Recipe
-from postnms.structures import POST_NMS_ROW
+from postnms.rescoring import load_rescorer, rescorer_config
+from postnms.structures import BOX_FEATURES, POST_NMS_ROW
 
-FEATURES = "box_features"
-"""Extra column of the candidates that ``postnms dump --features`` gives."""
 NEED_FEATURES = ("sce",)
-"""The rescorers that need it."""
+"""The rescorers that need the column of ``postnms dump --features``."""
 _FUSED = ("stage.fusion", "stage.fusion_mean", "stage.relocation")
 """Settings of the stage whose other values give a row that the columns of the candidates tell."""
 
@@ -79,17 +78,17 @@ def _rescorer_steps(
     dump = _dump(run, train, run.candidates, [*data, "--split", "train", *features])
 
     def needs_no_training() -> bool:
-        return all(is_rescored(run, name) for name in rescorers) or dump.is_done()
+        return all(is_rescored(run, *item) for item in rescorers.items()) or dump.is_done()
 
     steps = [replace(dump, is_done=needs_no_training)]
     for name, texts in rescorers.items():
         file, rescored = run.rescorer(name), run.rescored(name)
         changes = [word for text in texts for word in ("--set", text)]
         words = ("train-rescorer", name, str(train), *data, "--seed", str(run.seed), *changes)
-        trained = partial(_is_trained, run, name)
+        trained = partial(_is_trained, run, name, texts)
         steps.append(Step((*words, "--out", str(file)), file, train, trained))
         words = ("rescore", str(file), str(run.candidates), *data, "--out", str(rescored))
-        steps.append(Step(words, rescored, file, partial(is_rescored, run, name)))
+        steps.append(Step(words, rescored, file, partial(is_rescored, run, name, texts)))
     return steps
 
 
@@ -102,7 +101,7 @@ def _dump(
 ) -> Step:
     """Return the step that writes candidates of a run to a file."""
     words = ("dump", str(run.folder.root), *options, "--out", str(file))
-    column = FEATURES if "--features" in options else None
+    column = BOX_FEATURES if "--features" in options else None
     return Step(words, file, after, partial(is_dumped, run, file, recipe=recipe, column=column))
 
 
@@ -148,20 +147,40 @@ def is_dumped(
     return made_with.model_copy(update=same) == recipe
 
 
-def is_rescored(run: PlannedRun, name: str) -> bool:
-    """Return whether a rescorer has given the candidates of the run new scores."""
+def is_rescored(run: PlannedRun, name: RescorerName, texts: Sequence[str]) -> bool:
+    """Return whether a rescorer of some settings has given the candidates of the run new scores."""
     file = run.rescored(name)
-    return is_dumped(run, file) and name in open_candidates(file).rows
+    if not is_dumped(run, file):
+        return False
+    candidates = open_candidates(file)
+    made_with = None
+    entries = candidates.provenance.get("rescored")
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and entry.get("row") == name:
+            made_with = entry.get("config")
+    return name in candidates.rows and _has_settings(made_with, name, texts)
 
 
-def _is_trained(run: PlannedRun, name: str) -> bool:
-    """Return whether a rescorer is trained, or has done its work already."""
-    if is_rescored(run, name):
+def _is_trained(run: PlannedRun, name: RescorerName, texts: Sequence[str]) -> bool:
+    """Return whether a rescorer of some settings is trained, or has done its work already."""
+    if is_rescored(run, name, texts):
         return True
     file, train = run.rescorer(name), run.train_candidates
     # A rescorer of other candidates is older than the present ones.
-    is_there = file.is_file() and train.is_file()
-    return is_there and file.stat().st_mtime >= train.stat().st_mtime
+    if not (file.is_file() and train.is_file() and file.stat().st_mtime >= train.stat().st_mtime):
+        return False
+    return _has_settings(load_rescorer(file).config.model_dump(mode="json"), name, texts)
+
+
+def _has_settings(made_with: object, name: RescorerName, texts: Sequence[str]) -> bool:
+    """Return whether a rescorer was made with the settings that the experiment asks for."""
+    asked = rescorer_config(name, texts).model_dump(mode="json")
+    if not isinstance(made_with, dict):
+        return False
+    if asked.get("suppressor", "") is None:
+        # The file of candidates has decided it.
+        made_with = {**made_with, "suppressor": None}
+    return made_with == asked
 
 
 def is_compared(plan: Plan, run: PlannedRun) -> bool:

@@ -1,6 +1,6 @@
 """Learned re-scoring of files of candidates: contextual rescoring, Sequential Context Encoding."""
 
-from postnms.rescoring.config import ContextualConfig, SCEConfig
+from postnms.rescoring.config import ContextualConfig, SCEConfig, rescorer_config
 from postnms.rescoring.rescored import rescore
 from postnms.rescoring.rescorer import Rescorer, build_network, load_rescorer
 from postnms.rescoring.training import train_rescorer
@@ -12,5 +12,6 @@ __all__ = [
     "build_network",
     "load_rescorer",
     "rescore",
+    "rescorer_config",
     "train_rescorer",
 ]

@@ -1,10 +1,12 @@
 """Settings of the two rescorers, with the published values as defaults."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, field_validator
 
 from postnms.config import Config, Fraction, Positive
+from postnms.recipes import parse_changes
 from postnms.suppression import get_suppressor
 
 Width = Annotated[int, Field(gt=0, le=8192)]
@@ -97,3 +99,11 @@ CONFIGS: dict[str, type[ContextualConfig] | type[SCEConfig]] = {
     "sce": SCEConfig,
 }
 """The settings of each kind of rescorer, by its name."""
+
+
+def rescorer_config(kind: str, texts: Sequence[str]) -> RescorerConfig:
+    """Return the settings of a kind of rescorer, with changes as ``train-rescorer --set`` has them.
+
+    Raises UserError for a text of another form, an unknown field, and a value that does not fit.
+    """
+    return CONFIGS[kind].parse(parse_changes(texts), kind)

@@ -61,7 +61,8 @@ def rescore(
         )
     rescorer.check_fits(file)
     sizes = image_sizes(truth, file.image_ids)
-    entry = {"row": row, "kind": rescorer.kind, **(provenance or {})}
+    config = rescorer.config.model_dump(mode="json")
+    entry = {"row": row, "kind": rescorer.kind, "config": config, **(provenance or {})}
     before = file.provenance.get("rescored")
     about = {
         **file.provenance,
