@@ -4,21 +4,13 @@ import pytest
 import torch
 
 from postnms.rescoring.quality import quality_of
-from postnms.structures import Detections
-from tests.support.builders import truths
+from postnms.structures import as_detections
+from tests.support.builders import make, truths
 from tests.support.oracles_of_rescoring import qualities
 
 
-def detected(boxes, scores, labels=None, image=None, num_images=1):
-    count = len(boxes)
-    return Detections(
-        torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-        torch.tensor(scores, dtype=torch.float32),
-        torch.tensor(labels or [0] * count, dtype=torch.int64),
-        torch.tensor(image or [0] * count, dtype=torch.int64),
-        torch.arange(count),
-        num_images,
-    )
+def detected(*columns, **options):
+    return as_detections(make(*columns, **options))
 
 
 OBJECT = (0, 0, 100, 100)

@@ -1,7 +1,7 @@
 """``postnms dump`` and ``postnms import-candidates``: two ways to a file of candidates."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from postnms.cli.data import open_named_split
 from postnms.cli.options import CandidatesOut, Changes, Data, Run, Split
 from postnms.cli.outputs import check_replaces
 from postnms.errors import UserError
+
+if TYPE_CHECKING:
+    from postnms.data.dataset import Truth
 
 
 def dump(
@@ -45,8 +48,6 @@ def dump(
     from postnms.candidate_files.dump import dump_candidates
     from postnms.candidate_files.reader import open_candidates
     from postnms.candidate_files.writer import CandidateWriter
-    from postnms.data.digest import annotations_hash
-    from postnms.data.formats.annotated import name_of
     from postnms.data.layouts import canonical
     from postnms.detectors import Selection
     from postnms.distributed.processes import this_device, this_process
@@ -73,9 +74,7 @@ def dump(
     }
     annotations = None
     if data is not None:
-        truth = opened.dataset.truth
-        annotations = name_of(Path(truth.source), data.parent if data.is_file() else data)
-        about["annotations_sha256"] = annotations_hash(truth)
+        annotations, about["annotations_sha256"] = _annotations_of(opened.dataset.truth, data)
     selection = Selection(most=most, score_threshold=score_threshold, features=features)
     with (
         CandidateWriter(file, opened.dataset.categories, annotations, about) as writer,
@@ -85,6 +84,15 @@ def dump(
             detector, opened, writer, recipe.evaluation.batch_size, selection, done
         )
     say(f"{count} candidates of {len(opened)} images in {file}")
+
+
+def _annotations_of(truth: "Truth", data: Path) -> tuple[str, str]:
+    """Return the name of annotations within a data folder or ``data.yaml``, and their hash."""
+    from postnms.data.digest import annotations_hash
+    from postnms.data.formats.annotated import name_of
+
+    folder = data.parent if data.is_file() else data
+    return name_of(Path(truth.source), folder), annotations_hash(truth)
 
 
 def import_candidates(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from postnms.cli.console import command_line, say, visible
+from postnms.cli.options import Jobs, PrintCommands, Threads
 from postnms.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -58,16 +59,9 @@ def experiment(
             metavar="ARM", help="Run this arm alone, and what it starts from; repeatable."
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Number of runs side by side.")] = 2,
-    threads: Annotated[int, typer.Option(min=1, help="Number of threads of each run.")] = 1,
-    commands: Annotated[
-        bool,
-        typer.Option(
-            "--commands",
-            help="Run nothing; print what is left to do as shell commands. The lines do not depend "
-            "on each other.",
-        ),
-    ] = False,
+    jobs: Jobs = 2,
+    threads: Threads = 1,
+    commands: PrintCommands = False,
 ) -> None:
     """Run the experiments of files, go on where they stopped, and write records and a page.
 

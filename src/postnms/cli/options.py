@@ -49,6 +49,16 @@ Candidates = Annotated[
 CandidatesOut = Annotated[
     Path, typer.Option("--out", help="File of candidates to write (.safetensors).")
 ]
+Jobs = Annotated[int, typer.Option(min=1, help="Number of runs side by side.")]
+Threads = Annotated[int, typer.Option(min=1, help="Number of threads of each run.")]
+PrintCommands = Annotated[
+    bool,
+    typer.Option(
+        "--commands",
+        help="Run nothing; print what is left to do as shell commands. The lines do not depend on "
+        "each other.",
+    ),
+]
 Suppressors = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ import typer
 
 from postnms.cli.console import command_line, print_wide, say, visible
 from postnms.cli.experiment import print_jobs, run_or_exit
-from postnms.cli.options import Changes
+from postnms.cli.options import Changes, Jobs, PrintCommands, Threads
 from postnms.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -50,16 +50,9 @@ def reproduce(
         bool,
         typer.Option("--page-only", help="Run nothing; show the runs that are finished."),
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Number of runs side by side.")] = 2,
-    threads: Annotated[int, typer.Option(min=1, help="Number of threads of each run.")] = 1,
-    commands: Annotated[
-        bool,
-        typer.Option(
-            "--commands",
-            help="Run nothing; print what is left to do as shell commands. The lines do not depend "
-            "on each other.",
-        ),
-    ] = False,
+    jobs: Jobs = 2,
+    threads: Threads = 1,
+    commands: PrintCommands = False,
     changes: Changes = None,
 ) -> None:
     """Make tables of the paper anew, and show its figures beside ours.

@@ -53,8 +53,8 @@ class Detector(nn.Module):
         stage: None: the bare detector.
         heads: learned rivals that look at every candidate. None: there are none.
         suppressors: further suppressors of the network's candidates, as ``postnms compare`` takes
-            them. Each gives a row of its name, without its settings. Its limit of detections is
-            that of the network.
+            them. Each gives a row of its name, without its settings. Unless these name a limit of
+            detections, it is that of the network.
         frozen: train only the stage and the heads. The network stays in evaluation mode without
             gradients, and the stage learns from the candidates that the network gives in evaluation
             mode.

@@ -77,19 +77,12 @@ class CandidateHeads(nn.Module):
 
         Raises UserError if a head gives values that are not finite.
         """
-        columns: dict[str, Tensor] = {}
-        parts = torch.arange(len(candidates.scores), device=candidates.scores.device)
-        for name, head in self.columns.items():
-            outputs = [
-                head(
-                    features,
-                    candidates.boxes[rows],
-                    candidates.image[rows],
-                    candidates.labels[rows],
-                )
-                for rows in parts.split(BOXES_AT_ONCE)
-            ]
-            columns[name] = torch.cat(outputs).detach()
+        given = (candidates.boxes, candidates.image, candidates.labels)
+        chunks = list(zip(*(column.split(BOXES_AT_ONCE) for column in given), strict=True))
+        columns = {
+            name: torch.cat([head(features, *chunk) for chunk in chunks]).detach()
+            for name, head in self.columns.items()
+        }
         check_outputs("heads", columns, dict(features))
         return derive(candidates, extra={**candidates.extra, **columns})
 

@@ -15,23 +15,11 @@ from postnms.ops.pooling.roi_align import pool_pyramid
 from postnms.rivals.config import DensityHeadConfig
 from postnms.rivals.jitter import MovedBoxes
 from postnms.rivals.networks import POOLED_SIDE, ClassWiseHead
-from postnms.structures import Level, Targets
+from postnms.structures import Targets
 
 
-class DensityHead(ClassWiseHead):
-    """Predicts the density of the object under a box, given a class for each.
-
-    Args:
-        config: settings of the head.
-        levels: the pyramid levels that boxes are pooled from, by name, from fine to coarse.
-        num_classes: number of classes, without a background class.
-    """
-
-    def __init__(
-        self, config: DensityHeadConfig, levels: Mapping[str, Level], num_classes: int
-    ) -> None:
-        super().__init__(levels, config.width, num_classes)
-        self.config = config
+class DensityHead(ClassWiseHead[DensityHeadConfig]):
+    """Predicts the density of the object under a box, given a class for each."""
 
     def forward(
         self, features: Mapping[str, Tensor], boxes: Tensor, image: Tensor, labels: Tensor
@@ -52,8 +40,7 @@ class DensityHead(ClassWiseHead):
         self, features: Mapping[str, Tensor], moved: MovedBoxes, targets: Targets
     ) -> CountedLoss:
         """Return smooth-L1 of the density, as a mean over the boxes."""
-        image = targets.image[moved.truth]
-        predicted = self(features, moved.boxes, image, targets.labels[moved.truth])
+        predicted = self.at_moved(features, moved, targets)
         total = F.smooth_l1_loss(predicted, densities(targets)[moved.truth], reduction="sum")
         return mean_over_rows(self.config.loss_weight * total, len(moved.iou))
 

@@ -13,29 +13,18 @@ from postnms.boxes import clip
 from postnms.devices import constant
 from postnms.distributed.collectives import CountedLoss, mean_over_rows
 from postnms.ops.pooling.precise import pool_precisely
+from postnms.orders import sort_by_image
 from postnms.rivals.config import IoUHeadConfig
 from postnms.rivals.jitter import LEAST_IOU, MovedBoxes
 from postnms.rivals.networks import POOLED_SIDE, ClassWiseHead
-from postnms.structures import Detections, Level, Targets, derive, take
+from postnms.structures import Detections, Targets, derive, take
 
 _SPREAD = 1 - LEAST_IOU
 """The IoUs that are learnt, [0.5, 1], are brought to [0, 1] by this factor."""
 
 
-class IoUHead(ClassWiseHead):
-    """Predicts the IoU of a box with the object of a class, from precisely pooled features.
-
-    Args:
-        config: settings of the head.
-        levels: the pyramid levels that boxes are pooled from, by name, from fine to coarse.
-        num_classes: number of classes, without a background class.
-    """
-
-    def __init__(
-        self, config: IoUHeadConfig, levels: Mapping[str, Level], num_classes: int
-    ) -> None:
-        super().__init__(levels, config.width, num_classes)
-        self.config = config
+class IoUHead(ClassWiseHead[IoUHeadConfig]):
+    """Predicts the IoU of a box with the object of a class, from precisely pooled features."""
 
     def forward(
         self, features: Mapping[str, Tensor], boxes: Tensor, image: Tensor, labels: Tensor
@@ -58,8 +47,7 @@ class IoUHead(ClassWiseHead):
         self, features: Mapping[str, Tensor], moved: MovedBoxes, targets: Targets
     ) -> CountedLoss:
         """Return smooth-L1 of the IoU, which is brought to [0, 1], as a mean over the boxes."""
-        image = targets.image[moved.truth]
-        predicted = self(features, moved.boxes, image, targets.labels[moved.truth])
+        predicted = self.at_moved(features, moved, targets)
         # Both sides are divided by the spread of the IoU, as in section 3.1 of the paper.
         total = F.smooth_l1_loss(predicted / _SPREAD, moved.iou / _SPREAD, reduction="sum")
         return mean_over_rows(self.config.loss_weight * total, len(moved.iou))
@@ -87,32 +75,44 @@ class IoUHead(ClassWiseHead):
         frozen = {name: level.detach() for name, level in self.pooled_levels(features).items()}
         limits = constant(sizes, torch.int64, detections.boxes.device)[detections.image]
         boxes = detections.boxes.clone()
-        iou = torch.zeros_like(detections.scores)
-        moving = torch.arange(len(iou), device=iou.device)
-        for step in range(config.refine_steps + 1):
+        moving = torch.arange(len(boxes), device=boxes.device)
+        iou, gradient = self._climb(frozen, detections, boxes, moving)
+        for step in range(config.refine_steps):
             if not len(moving):
                 break
-            with torch.enable_grad():
-                here = boxes[moving].requires_grad_()
-                image, labels = detections.image[moving], detections.labels[moving]
-                predicted = self(frozen, here, image, labels)
-                (gradient,) = torch.autograd.grad(predicted.sum(), here)
-            change = predicted.detach() - iou[moving]
-            iou[moving] = predicted.detach()
-            goes_on = (change.abs() >= config.refine_tolerance) & (change >= -config.refine_drop)
-            if step == 0:
-                goes_on |= True  # Before the first step there is no change.
-            rows = goes_on.nonzero().squeeze(1)
-            moving = moving[rows]
-            if step < config.refine_steps:
-                boxes[moving] = _step(
-                    boxes[moving], gradient[rows], config.refine_rate, limits[moving]
-                )
-        scores = detections.scores * iou
-        order = scores.argsort(descending=True, stable=True)
-        order = order[detections.image[order].argsort(stable=True)]
-        changed = derive(detections, boxes=boxes, scores=scores)
-        return take(changed, order)
+            boxes[moving] = _step(boxes[moving], gradient, config.refine_rate, limits[moving])
+            # No step follows the last look.
+            goes_on = step + 1 < config.refine_steps
+            now, gradient = self._climb(frozen, detections, boxes, moving, gradient=goes_on)
+            change = now - iou[moving]
+            iou[moving] = now
+            climbs = change.abs() >= config.refine_tolerance
+            rows = (climbs & (change >= -config.refine_drop)).nonzero().squeeze(1)
+            moving, gradient = moving[rows], gradient[rows]
+        changed = derive(detections, boxes=boxes, scores=detections.scores * iou)
+        return take(changed, sort_by_image(changed.scores, changed.image))
+
+    def _climb(
+        self,
+        features: Mapping[str, Tensor],
+        detections: Detections,
+        boxes: Tensor,
+        rows: Tensor,
+        *,
+        gradient: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the predicted IoU of some boxes (r,), and its gradient with respect to them.
+
+        ``boxes`` are those of all detections. The gradient (r, 4) is 0 if it is not asked for.
+        """
+        here = boxes[rows]
+        where = (detections.image[rows], detections.labels[rows])
+        if not (gradient and len(rows)):
+            with torch.no_grad():
+                return self(features, here, *where), torch.zeros_like(here)
+        with torch.enable_grad():
+            iou = self(features, here.requires_grad_(), *where)
+            return iou.detach(), torch.autograd.grad(iou.sum(), here)[0]
 
 
 def _step(boxes: Tensor, gradient: Tensor, rate: float, limits: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from postnms.boxes import at_least_float32
+from postnms.devices import constant
 from postnms.ops.checks import check_count
 from postnms.ops.pooling.checks import check_pooling
 from postnms.ops.pooling.roi_align import (
@@ -82,8 +83,7 @@ def pool_precisely(
     learns = torch.is_grad_enabled() and any(part.requires_grad for part in (boxes, *levels))
     if checked.device.type == "cpu" and not learns and levels[0].dtype != torch.float16:
         return _pool_on_cpu(levels, in_cells(checked, level, strides), image, level, cells)
-    shares = torch.tensor([1 / stride for stride in strides], dtype=work, device=boxes.device)
-    scaled = at_least_float32(boxes).to(work) * shares[level, None]
+    scaled = in_cells(at_least_float32(boxes).to(work), level, strides)
     pooled, order = [], []
     for number, feature in enumerate(levels):
         rows = (level == number).nonzero().squeeze(1)
@@ -133,7 +133,7 @@ def _parts(boxes: Tensor, rows: Tensor, shape: torch.Size) -> Iterator[Tensor]:
 
 def _window(boxes: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
     """Return the first and the last map cell (r, 2), x and y, that a box has a share of."""
-    most = torch.tensor([shape[2] - 1, shape[1] - 1], device=boxes.device)
+    most = constant([shape[2] - 1, shape[1] - 1], torch.int64, boxes.device)
     # A box outside the map has a window at its border, whose cells have weight 0.
     first = boxes[:, :2].floor().clamp(min=0).minimum(most)
     last = boxes[:, 2:].ceil().clamp(min=0).minimum(most)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from postnms.devices import number_of_each
+from postnms.devices import constant, number_of_each
 from postnms.ops.checks import check_count
 from postnms.ops.pooling.checks import check_pooling
 from postnms.ops.threads import share, split
@@ -170,9 +170,9 @@ def level_of(boxes: Tensor, strides: Sequence[float]) -> Tensor:
 
 
 def in_cells(boxes: Tensor, level: Tensor, strides: Sequence[float]) -> Tensor:
-    """Convert boxes (r, 4) from pixels to cells of their ``level`` (r,). Takes CPU tensors."""
+    """Convert boxes (r, 4) from pixels to cells of their ``level`` (r,)."""
     shares = [1 / stride for stride in strides]
-    return boxes * torch.tensor(shares, dtype=boxes.dtype, device="cpu")[level, None]
+    return boxes * constant(shares, boxes.dtype, boxes.device)[level, None]
 
 
 class _PoolOnCPU(torch.autograd.Function):
