@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PROJECT = ("src", "tests", "docs", "benchmarks", ".ci", "*.md", "*.toml", "*.cff", "*.in")
+PROJECT = ("src", "tests", "docs", "benchmarks", "handbook", ".ci")
+PROJECT += ("*.md", "*.toml", "*.yml", "*.cff", "*.in")
 PROJECT += ("LICENSE", "Makefile", ".pre-commit-config.yaml")
 """Files and folders of the project that are built from."""
 IN_SDIST = (
@@ -25,6 +26,8 @@ IN_SDIST = (
     "tests/test_imports.py",
     "tests/support/oracles.py",
     "benchmarks/suppressors.py",
+    "handbook/hooks.py",
+    "mkdocs.yml",
     "src/postnms/__init__.pyi",
     "src/postnms/data/__init__.pyi",
     "src/postnms/experiments/paper/table1.yaml",
