@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check package docs release install clean
+.PHONY: demo test check package docs notebook release install clean
 
 install: .venv/.installed
 
@@ -38,6 +38,10 @@ release: install
 
 docs: .venv/.docs-installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Runs the notebooks of the documents on a few scenes.
+notebook: .venv/.docs-installed
+	$(BIN)/python -m handbook.notebook
 
 clean:
 	rm -rf .venv runs build dist

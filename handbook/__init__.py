@@ -1,5 +1,6 @@
 """What makes the site of the documents: ``make docs``. It is no part of the library.
 
 ``public_names.py`` lists what is public, ``reference.py`` makes the pages of it, ``hooks.py`` ties
-both to MkDocs, and ``docstrings.py`` reads docstrings as this project writes them.
+both to MkDocs, and ``docstrings.py`` reads docstrings as this project writes them. ``notebook.py``
+runs the notebooks, and ``method_figure.py`` draws a figure of the explanation.
 """

@@ -10,6 +10,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from handbook import notebook
 from handbook.reference import reference_pages
 
 REPOSITORY = Path(__file__).parents[1]
@@ -20,8 +21,9 @@ LOADS = re.compile(r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=[\"'](?:htt
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the entry "Reference" of the menu."""
-    config.extra["made"] = reference_pages()
-    paths = list(config.extra["made"])
+    pages = reference_pages()
+    config.extra["made"] = pages | notebook.pages()
+    paths = list(pages)
     titles = ["Overview", "Command line", *(PurePosixPath(path).stem for path in paths[2:])]
     entry = next(entry for entry in config.nav or [] if "Reference" in entry)
     entry["Reference"] = [

@@ -8,10 +8,21 @@ import pytest
 import torch
 import yaml
 from handbook.method_figure import draw
+from handbook.notebook import cells_of, pages
 from handbook.reference import verbs
 
 from postnms.recipes import RECIPES, get_recipe, parse_changes
-from tests.support.pages import PAGES, README, ROOT, commands, examples, mentioned, run_examples
+from tests.support.pages import (
+    NOTEBOOKS,
+    PAGES,
+    README,
+    ROOT,
+    commands,
+    examples,
+    mentioned,
+    notebook_commands,
+    run_examples,
+)
 
 RECORDS = ROOT / "docs" / "results"
 VERBS = dict(verbs())
@@ -92,7 +103,27 @@ def test_the_examples_of_every_other_page_run(page, tmp_path, monkeypatch):
 )
 def test_command_lines_are_understood(page):
     """The parser takes every line as it is: verb, arguments, options and settings of a recipe."""
-    for words in commands(page):
+    check_lines(commands(page))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_have_code_that_can_run_and_no_outputs(path):
+    """``make notebook`` runs them. Here they are only read."""
+    content = json.loads(path.read_text())
+    assert (content["nbformat"], content["nbformat_minor"]) == (4, 5)
+    for cell in content["cells"]:
+        assert cell.get("outputs", []) == []
+        assert cell.get("execution_count") is None
+    check_lines(notebook_commands(path))
+    codes = [text for kind, text in cells_of(path) if kind == "code" and not text.startswith("!")]
+    assert all(compile(code, str(path), "exec") for code in codes)
+    page = pages()[f"notebooks/{path.stem}.md"]
+    assert page.startswith("# ")
+    assert all(text in page for _, text in cells_of(path))
+
+
+def check_lines(lines):
+    for words in lines:
         name, *rest = words[1:]
         name = (name, rest.pop(0)) if (name,) not in VERBS else (name,)
         assert name in VERBS, words

@@ -4,8 +4,11 @@ import re
 import shlex
 from pathlib import Path
 
+from handbook.notebook import cells_of
+
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+NOTEBOOKS = sorted(ROOT.glob("docs/**/*.ipynb"))
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 
 
@@ -30,6 +33,13 @@ def commands(page):
         calls = [line.removeprefix("$ ") for line in lines]
         found += [shlex.split(call, comments=True) for call in calls if call.startswith("postnms ")]
     return found
+
+
+def notebook_commands(path):
+    """Return the words of each command line of a notebook."""
+    lines = "\n".join(text for kind, text in cells_of(path) if kind == "code")
+    lines = lines.replace("\\\n", " ").splitlines()
+    return [shlex.split(line[1:], comments=True) for line in lines if line.startswith("!")]
 
 
 def mentioned(page):
