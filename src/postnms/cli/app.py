@@ -68,6 +68,7 @@ OPTIONS = {
     "name": "--name",
     "overlap": "--overlap",
     "page": "--page",
+    "recorded": "--recorded",
     "row": "--row",
     "runs": "--runs",
     "seeds": "--seeds",
