@@ -31,12 +31,20 @@ def reproduce(
             "images and a CPU."
         ),
     ] = "coco",
+    frozen: Annotated[
+        bool,
+        typer.Option(
+            "--frozen",
+            help="Train each detector once for each seed, and only the stages and heads of the "
+            "rows on it: much faster, and not what the paper does.",
+        ),
+    ] = False,
     seeds: Annotated[int, typer.Option(help="Number of seeds, which count from 0.")] = 3,
     runs: Annotated[
         Path | None,
         typer.Option(
             help="Folder of the runs, which tables share; default: runs/paper_coco or "
-            "runs/paper_small."
+            "runs/paper_small, with _frozen behind it for --frozen."
         ),
     ] = None,
     page: Annotated[
@@ -64,10 +72,11 @@ def reproduce(
     from postnms.experiments.plan import make_plan
 
     names = list(dict.fromkeys(tables))
-    asked = [reproduction(name, scale, seeds, changes or ()) for name in names]
+    asked = [reproduction(name, scale, seeds, changes or (), frozen=frozen) for name in names]
     if not data.exists() and not recorded:
         raise UserError(f"{data}: no such data folder", argument="data")
-    folder = Path("runs") / f"paper_{scale}" if runs is None else runs
+    default = Path("runs") / f"paper_{scale}{'_frozen' if frozen else ''}"
+    folder = default if runs is None else runs
     plans = [make_plan(one.experiment, folder, data) for one in asked]
     pages = _pages(names, page)
     if recorded:
