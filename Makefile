@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check package install clean
+.PHONY: demo test check package docs release install clean
 
 install: .venv/.installed
 
@@ -26,6 +26,18 @@ check: install package
 
 package: install
 	$(BIN)/python -m tests.package
+
+# The sdist and the wheel to publish, in dist: built, checked and used from elsewhere.
+release: install
+	$(BIN)/python -m tests.package --release dist
+
+# The site of the documents, in build/site. It has its own stamp, so that no other target waits for it.
+.venv/.docs-installed: pyproject.toml .venv/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
+docs: .venv/.docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf .venv runs build dist

@@ -1,19 +1,26 @@
 """``python -m tests.package``: build the sdist and the wheel, and use the wheel from elsewhere.
 
+``--release FOLDER`` puts both into a new or an empty folder, if everything is right and the
+changelog has the day of this version.
+
 No network is needed. The wheel is built from the sdist, so the sdist is complete. It is installed
 alone into an empty folder, and the other packages are those of this environment.
 """
 
+import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PROJECT = ("src", "tests", "docs", "benchmarks", ".ci", "*.md", "*.toml", "*.cff", "*.in")
+PROJECT = ("src", "tests", "docs", "benchmarks", "handbook", ".ci", ".github")
+PROJECT += ("*.md", "*.toml", "*.yml", "*.cff", "*.in")
 PROJECT += ("LICENSE", "Makefile", ".pre-commit-config.yaml")
 """Files and folders of the project that are built from."""
 IN_SDIST = (
@@ -25,6 +32,9 @@ IN_SDIST = (
     "tests/test_imports.py",
     "tests/support/oracles.py",
     "benchmarks/suppressors.py",
+    ".github/workflows/ci.yml",
+    "handbook/hooks.py",
+    "mkdocs.yml",
     "src/postnms/__init__.pyi",
     "src/postnms/data/__init__.pyi",
     "src/postnms/experiments/paper/table1.yaml",
@@ -37,6 +47,7 @@ from pathlib import Path
 import postnms
 root = Path(postnms.__file__).parent
 assert root.is_relative_to(sys.argv[1]), root
+assert postnms.__version__ == sys.argv[2], postnms.__version__
 assert all((root / name).is_file() for name in ("py.typed", "__init__.pyi", "data/__init__.pyi"))
 from postnms.experiments.paper.experiments import reproduction
 assert len(reproduction("table3").table.rows) == 11
@@ -67,7 +78,24 @@ def copy_project(tree):
             shutil.copy(path, tree)
 
 
+def check_release(folder):
+    """Refuse a folder with files, and a changelog without the day of the version."""
+    if folder.exists() and any(folder.iterdir()):
+        raise SystemExit(f"{folder}: expected a new or an empty folder; remove what is in it")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    heading = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    if not heading or not re.fullmatch(
+        rf"{re.escape(version)} \(\d{{4}}-\d{{2}}-\d{{2}}\)", heading[1]
+    ):
+        raise SystemExit(f"CHANGELOG.md: expected '## {version} (YYYY-MM-DD)' as first heading")
+
+
 def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.package", description=__doc__)
+    parser.add_argument("--release", type=Path, metavar="FOLDER", help="where to put both files")
+    release = parser.parse_args().release
+    if release is not None:
+        check_release(release)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         tree, dist, target = work / "tree", work / "dist", work / "target"
@@ -84,8 +112,12 @@ def main():
         options = ("--quiet", "--no-deps", "--no-index", "--target", target)
         run("install", "-m", "pip", "install", *options, wheel)
         alone = {**os.environ, "PYTHONPATH": str(target), "PYTHONDONTWRITEBYTECODE": "1"}
-        run("import", "-c", USE, target, cwd=work, env=alone)
+        run("import", "-c", USE, target, wheel.name.split("-")[1], cwd=work, env=alone)
         run("command line", "-m", "postnms", "--version", cwd=work, env=alone)
+        if release is not None:
+            release.mkdir(parents=True, exist_ok=True)
+            for file in (sdist, wheel):
+                print(shutil.copy(file, release))
 
 
 if __name__ == "__main__":

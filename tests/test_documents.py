@@ -7,10 +7,22 @@ import re
 import pytest
 import torch
 import yaml
+from handbook.method_figure import draw
+from handbook.reference import verbs
 
-from tests.support.pages import PAGES, README, ROOT, run_examples
+from postnms.recipes import RECIPES, get_recipe, parse_changes
+from tests.support.pages import PAGES, README, ROOT, commands, examples, mentioned, run_examples
 
 RECORDS = ROOT / "docs" / "results"
+VERBS = dict(verbs())
+"""The verbs of the command line by their words."""
+OWN_TESTS = {
+    README,
+    *(ROOT / "docs" / f"{name}.md" for name in ("suppressors", "training", "predicting")),
+    ROOT / "docs" / "your_detector.md",
+    ROOT / "docs" / "tutorials" / "compare.md",
+}
+"""Pages whose examples run in a test of their own, which looks at what they give."""
 
 
 def test_the_examples_of_the_readme_give_what_they_say():
@@ -52,6 +64,66 @@ def test_the_example_detector_learns_with_the_stage_on_it():
     assert losses["loss_stage_cls"] > 0
     assert list(rows) == ["nms", "post_nms"]
     assert torch.isfinite(rows["nms"].boxes[0]).all()
+
+
+def test_the_comparison_of_the_tutorial_has_figures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    figures = run_examples(ROOT / "docs" / "tutorials" / "compare.md")["figures"]
+    assert list(figures) == ["nms", "soft_nms_linear", "wbf:iou=0.6"]
+    assert all(30 < ap < 100 for ap in figures.values())
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if examples(page) and page not in OWN_TESTS],
+    ids=lambda page: page.stem,
+)
+def test_the_examples_of_every_other_page_run(page, tmp_path, monkeypatch):
+    """``torch.compile`` compiles nothing here: tests of the stage and of suppressors do."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    run_examples(page)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem
+)
+def test_command_lines_are_understood(page):
+    """The parser takes every line as it is: verb, arguments, options and settings of a recipe."""
+    for words in commands(page):
+        name, *rest = words[1:]
+        name = (name, rest.pop(0)) if (name,) not in VERBS else (name,)
+        assert name in VERBS, words
+        try:
+            params = VERBS[name].make_context(name[-1], rest).params
+            if params.get("recipe") in RECIPES:
+                get_recipe(params["recipe"], parse_changes(params.get("changes") or []))
+        except Exception as error:
+            pytest.fail(f"{' '.join(words)}: {getattr(error, 'message', error)}")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if mentioned(page) and page.parent != RECORDS],
+    ids=lambda page: page.stem,
+)
+def test_verbs_and_options_in_sentences_exist(page):
+    """Records are left out: they have the commands of their commits."""
+    for words in mentioned(page):
+        found = [name for name in VERBS if tuple(words[1 : 1 + len(name)]) == name]
+        if not found:
+            assert any(name[0] == words[1] for name in VERBS), words
+            continue
+        known = {option for parameter in VERBS[found[0]].params for option in parameter.opts}
+        named = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert named - known <= {"--help"}, words
+
+
+def test_the_figure_of_the_method_is_drawn(tmp_path):
+    clusters = draw(tmp_path / "method.png")
+    assert (len(clusters.assignment), len(clusters.keys)) == (30, 5)  # as the figure says
+    drawn = (tmp_path / "method.png").read_bytes()
+    assert drawn[:8] == (ROOT / "docs" / "explanation" / "method.png").read_bytes()[:8]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -5,6 +5,8 @@ import importlib
 import re
 
 import pytest
+from handbook.public_names import faces, public_names
+from handbook.reference import reference_pages, verbs
 
 import postnms
 from tests.support.pages import PAGES, examples
@@ -20,6 +22,7 @@ FACES = (
     "postnms.evaluation",
     "postnms.candidate_files",
     "postnms.rescoring",
+    "postnms.rivals",
     "postnms.recipes",
     "postnms.prediction",
     "postnms.training",
@@ -44,6 +47,38 @@ def test_a_face_names_what_it_has(face):
     assert len(module.__all__) == len(set(module.__all__))
     for name in module.__all__:
         assert getattr(module, name) is not None, name
+
+
+def test_these_are_all_faces():
+    """The reference of the documents is made of ``faces()``: none of its pages can be forgotten."""
+    assert set(faces()) == set(FACES)
+
+
+def test_the_reference_has_every_public_name_once():
+    names, pages = public_names(), reference_pages()
+    blocks = re.findall(r"^::: (\S+)$", "\n".join(pages.values()), re.MULTILINE)
+    for face, listed in names.items():
+        assert [name.name for name in listed] == sorted(
+            importlib.import_module(face).__all__, key=str.lower
+        )
+        for name in listed:
+            holder, _, last = name.where.rpartition(".")
+            found = getattr(importlib.import_module(holder), last)
+            assert found is getattr(importlib.import_module(face), name.name), name
+            assert name.summary, f"{name.where} has no docstring"
+            assert f"[`{name.name}`][{name.where}] | " in pages[f"reference/{face}.md"]
+            assert blocks.count(name.where) == 1, name.where
+    assert len(blocks) == len({name.where for listed in names.values() for name in listed}) + len(
+        FACES[1:]
+    )
+
+
+def test_the_reference_has_every_verb():
+    page = reference_pages()["reference/cli.md"]
+    titles = re.findall(r"^## `postnms (.+)`$", page, re.MULTILINE)
+    assert titles == [" ".join(words) for words, _ in verbs()]
+    assert {"train", "eval", "recipes show"} <= set(titles)
+    assert "| `--plots` | Write curves.png" in page
 
 
 def test_what_a_detector_or_suppressor_of_a_user_needs_is_at_the_top():

@@ -1,6 +1,7 @@
 """The documents of the project, and the Python examples in them."""
 
 import re
+import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -19,3 +20,19 @@ def run_examples(page):
     for block in examples(page):
         exec(compile(block, str(page), "exec"), names)
     return names
+
+
+def commands(page):
+    """Return the words of each line of a page that calls ``postnms``, in blocks of any kind."""
+    found = []
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.M | re.S):
+        lines = [] if language == "python" else block.replace("\\\n", " ").splitlines()
+        calls = [line.removeprefix("$ ") for line in lines]
+        found += [shlex.split(call, comments=True) for call in calls if call.startswith("postnms ")]
+    return found
+
+
+def mentioned(page):
+    """Return the calls of ``postnms`` within the sentences of a page, which may be incomplete."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    return [call.split() for call in re.findall(r"`(postnms [a-z][^`]*)`", prose)]

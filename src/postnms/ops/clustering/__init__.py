@@ -93,10 +93,10 @@ def cluster_nms(
         A tuple ``(keys, assignment)`` of tensors on the device of ``boxes``.
 
         - ``keys``: (k,) int64. Indices of the kept candidates, by falling score. Of equal scores,
-          the lower index comes first.
+            the lower index comes first.
         - ``assignment``: (n,) int64, with values in [0, k). For each candidate, the position in
-          ``keys`` of its key. A key is assigned to its own position. ``keys[assignment]`` gives
-          the candidate index of the key.
+            ``keys`` of its key. A key is assigned to its own position. ``keys[assignment]`` gives
+            the candidate index of the key.
 
     Raises:
         ValueError: If an argument is not as described above, if the tensors are on different
