@@ -21,8 +21,10 @@ OWN_TESTS = {
     *(ROOT / "docs" / f"{name}.md" for name in ("suppressors", "training", "predicting")),
     ROOT / "docs" / "your_detector.md",
     ROOT / "docs" / "tutorials" / "compare.md",
+    ROOT / "docs" / "viewers.md",
 }
-"""Pages whose examples run in a test of their own, which looks at what they give."""
+"""Pages whose examples run in a test of their own, which looks at what they give. That of the last
+one is `tests/viewers/test_page.py`."""
 
 
 def test_the_examples_of_the_readme_give_what_they_say():

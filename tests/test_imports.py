@@ -18,7 +18,7 @@ FLOORS = [
     {"stage", "rivals"},
     {"speed", "detectors"},
     {"inference", "recipes", "candidate_files"},
-    {"runs", "analysis", "rescoring"},
+    {"runs", "analysis", "rescoring", "viewers"},
     {"prediction"},
     {"training"},
     {"experiments"},

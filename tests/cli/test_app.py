@@ -32,6 +32,7 @@ VERBS = (
     "train-rescorer",
     "rescore",
     "analyse",
+    "convert",
     "benchmark",
 )
 
@@ -137,6 +138,7 @@ WRITING = {
     "predict": ("predict", "RUN", "IMAGE"),
     "compare": ("compare", "CANDIDATES", "--data", "DATA"),
     "analyse": ("analyse", "CANDIDATES", "--data", "DATA"),
+    "convert": ("convert", "CANDIDATES", "--data", "DATA", "--format", "cvat"),
     "benchmark": ("benchmark", "--quick"),
 }
 """The verbs that write to a folder, with what they need besides."""
@@ -161,6 +163,7 @@ def test_no_verb_writes_to_a_folder_of_the_user(postnms, trained_run, tmp_path, 
     names = ("results_nms.json", "metrics.json", "pictures/a.png", "compare.csv", "errors.png")
     names += ("images/train_00000.png", "images.json", "clustering.png", "image.png", "recipe.json")
     names += ("compare.json", "analyse.json", "benchmark.json", "scenes.json", "predict.json")
+    names += ("convert.json", "truth.json", "labels.json")
     for name in names:
         (mine / name).parent.mkdir(parents=True, exist_ok=True)
         (mine / name).write_text('{"rows": "mine"}')

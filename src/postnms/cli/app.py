@@ -16,6 +16,7 @@ from postnms.cli.candidates import dump, import_candidates
 from postnms.cli.check import check
 from postnms.cli.compare import compare
 from postnms.cli.console import show_warnings, visible
+from postnms.cli.convert import convert
 from postnms.cli.demo import demo
 from postnms.cli.evaluate import evaluate
 from postnms.cli.experiment import experiment
@@ -51,6 +52,7 @@ app.command("tune-fusion")(tune_fusion)
 app.command("train-rescorer")(train_rescorer)
 app.command("rescore")(rescore)
 app.command("analyse")(analyse)
+app.command("convert")(convert)
 app.command("benchmark")(benchmark)
 recipes.command("list")(list_recipes)
 recipes.command("show")(show_recipe)

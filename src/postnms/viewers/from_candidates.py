@@ -1,0 +1,115 @@
+"""The rows of a file of candidates, with the clusters that their boxes belong to.
+
+n: candidates of the file, d: detections of a row.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from postnms.candidate_files.reader import CandidateFile
+from postnms.candidate_files.replays import as_columns, join_chunks, replay
+from postnms.clustering import cluster
+from postnms.config import Progress, no_progress
+from postnms.data.dataset import Truth
+from postnms.errors import UserError
+from postnms.structures import Detections
+from postnms.suppression import Choice
+from postnms.viewers.rows import ViewedRow, view_row
+
+CANDIDATES_ROW = "candidates"
+"""Name of the row of all candidates, members and keys."""
+USUAL_THRESHOLD = 0.5
+"""IoU threshold of the clusters of a file that does not say that of its detector."""
+
+
+def rows_of_file(
+    file: CandidateFile, truth: Truth, choices: Iterable[Choice], done: Progress = no_progress
+) -> list[ViewedRow]:
+    """Return all candidates, the rows of the file, and those of suppressors that are replayed.
+
+    A row of the file has ``run_`` before its name. A detection belongs to the cluster of the
+    candidate that it comes from, which has the same image, class and source. Detections of a class
+    that the truth does not list are left out.
+
+    Args:
+        file: the candidates.
+        truth: the annotations of the same images.
+        choices: suppressors.
+        done: called with 1 after every row.
+
+    Raises:
+        UserError: the candidates are not what a suppressor needs, or the file is broken. The
+            message names the file.
+    """
+    every, clusters, is_key = _cluster_file(file)
+    listed = _known(file, truth)
+    lookup = _Lookup(every, clusters)
+    first = _viewed(CANDIDATES_ROW, file, truth, every)
+    kept = listed[every.labels.numpy()]
+    rows = [replace(first, clusters=clusters[kept], keys=is_key[kept])]
+    done(1)
+    named = [(f"run_{name}", file.row(name)) for name in file.rows]
+    replayed = ((choice.name, replay(file, choice.suppressor).detections) for choice in choices)
+    for name, detections in (*named, *replayed):
+        kept = listed[detections.labels.numpy()]
+        found = lookup(detections)[kept]
+        rows.append(replace(_viewed(name, file, truth, detections), clusters=found))
+        done(1)
+    return rows
+
+
+def _viewed(name: str, file: CandidateFile, truth: Truth, detections: Detections) -> ViewedRow:
+    return view_row(name, truth, as_columns(detections, file, truth))
+
+
+def _known(file: CandidateFile, truth: Truth) -> NDArray[np.bool_]:
+    """Return for each label of the file whether the truth lists its class."""
+    ids = {category["id"] for category in truth.content["categories"]}
+    return np.array([category.id in ids for category in file.categories], np.bool_)
+
+
+def _cluster_file(
+    file: CandidateFile,
+) -> tuple[Detections, NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the candidates (n) of all images, the numbers of their clusters, and the keys."""
+    threshold = file.provenance.get("nms_threshold", USUAL_THRESHOLD)
+    parts, numbers, keys = [], [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
+    for ids, candidates in file.chunks():
+        try:
+            clusters = cluster(candidates, threshold)
+        except ValueError as error:
+            raise UserError(f"{file.path}: provenance.nms_threshold: {error}") from error
+        # Keys come by falling score, so a stable sort by image numbers those of each image.
+        image = candidates.image[clusters.keys]
+        order = image.argsort(stable=True)
+        start = torch.searchsorted(image[order], image[order])
+        number = torch.empty_like(order)
+        number[order] = torch.arange(len(order)) - start + 1
+        numbers.append(number[clusters.assignment].numpy())
+        is_key = np.zeros(len(candidates.scores), np.bool_)
+        is_key[clusters.keys.numpy()] = True
+        keys.append(is_key)
+        columns = (candidates.boxes, candidates.scores, candidates.labels)
+        parts.append(Detections(*columns, candidates.image, candidates.source, len(ids)))
+    return join_chunks(parts, len(file)), np.concatenate(numbers), np.concatenate(keys)
+
+
+class _Lookup:
+    """Finds the cluster of a detection by image, class and source of its candidate."""
+
+    def __init__(self, candidates: Detections, clusters: NDArray[np.int64]) -> None:
+        names = zip(*self._columns(candidates), strict=True)
+        self._clusters = dict(zip(names, clusters.tolist(), strict=True))
+
+    def __call__(self, detections: Detections) -> NDArray[np.int64]:
+        """Return (d,) the number of the cluster of each detection, 0 where there is none."""
+        names = zip(*self._columns(detections), strict=True)
+        return np.array([self._clusters.get(name, 0) for name in names], np.int64)
+
+    @staticmethod
+    def _columns(found: Detections) -> list[list[int]]:
+        return [column.tolist() for column in (found.image, found.labels, found.source)]
