@@ -84,6 +84,8 @@ class CountedResults:
     """(d,) in falling order."""
     rank: NDArray[np.int64]
     """(d,) 0..99: number of better results of the same image and class."""
+    given: NDArray[np.int64]
+    """(d,) position among the results that ``read_results`` gives, which are in the order given."""
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,7 @@ def _count_results(results: ResultColumns, num_images: int) -> CountedResults:
         results.boxes[order],
         results.scores[order],
         rank[counted],
+        order,
     )
 
 
