@@ -18,6 +18,8 @@ class Chosen:
     """The largest loss first."""
     wins: tuple[int, ...]
     """The largest win first."""
+    differ: bool = True
+    """Whether the AP of these images differs. Otherwise they are those with the lowest AP."""
 
     @property
     def all(self) -> tuple[int, ...]:
@@ -29,14 +31,16 @@ def choose(before: ImageFigures, after: ImageFigures | None, most: int) -> Chose
     """Return at most ``most`` images: half of them losses, half of them wins.
 
     The difference of the AP of an image decides. Of equal images the one with more objects comes
-    first, then the one that is first in the truth. Without ``after`` the images with the lowest AP
-    come first, and there are no wins.
+    first, then the one that is first in the truth. Without ``after``, and if no image differs, the
+    images with the lowest AP are taken in place of losses, and there are no wins.
     """
     ap = before.ap if after is None else after.ap - before.ap
     known = np.flatnonzero(~np.isnan(ap))
+    if after is not None and not ap[known].any():
+        return choose(before, None, most)
     order = known[np.lexsort((known, -before.objects[known], ap[known]))]
     if after is None:
-        return Chosen(tuple(order[:most].tolist()), ())
+        return Chosen(tuple(order[:most].tolist()), (), differ=False)
     falling = known[np.lexsort((known, -before.objects[known], -ap[known]))]
     losses = [row for row in order.tolist() if ap[row] < 0]
     wins = [row for row in falling.tolist() if ap[row] > 0]

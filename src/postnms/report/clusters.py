@@ -24,7 +24,7 @@ from postnms.data.records import take_records
 from postnms.errors import UserError
 from postnms.report.sources import TrainedRun
 from postnms.runs.loading import load_detector
-from postnms.structures import Clusters, Detections
+from postnms.structures import Candidates, Clusters, Detections
 from postnms.suppression import Suppressor
 
 IMAGES_AT_ONCE = 4
@@ -129,34 +129,29 @@ def clusters_of(
             }
         except ValueError as error:
             raise UserError(f"{file.path}: {error}") from error
-        of_source = {
-            pair: row
-            for row, pair in reversed(
-                list(
-                    enumerate(
-                        zip(candidates.source.tolist(), candidates.labels.tolist(), strict=True)
-                    )
-                )
-            )
-        }
-        origins = {
-            name: torch.tensor(
-                [
-                    of_source.get(pair, -1)
-                    for pair in zip(row.source.tolist(), row.labels.tolist(), strict=True)
-                ],
-                dtype=torch.int64,
-            )
-            for name, row in given.items()
-        }
+        origins = {name: _origins(row, candidates) for name, row in given.items()}
         boxes = representative_boxes(clusters, method)
         found[image] = ImageClusters(clusters, boxes, given, origins)
     return found
+
+
+def _origins(row: Detections, candidates: Candidates) -> Tensor:
+    """Return the candidate (d,) that each detection of one image comes from. -1: there is none.
+
+    Source and class name a candidate. Where several have the same ones, the first is taken.
+    """
+    places: dict[tuple[int, int], int] = {}
+    named = zip(candidates.source.tolist(), candidates.labels.tolist(), strict=True)
+    for place, pair in enumerate(named):
+        places.setdefault(pair, place)
+    pairs = zip(row.source.tolist(), row.labels.tolist(), strict=True)
+    return torch.tensor([places.get(pair, -1) for pair in pairs], dtype=torch.int64)
 
 
 def _representative(file: CandidateFile) -> Representative:
     """Return how the run of a file sums a cluster up. The union where the file does not say it."""
     recipe: Any = file.provenance.get("recipe")
     stage = recipe.get("stage") if isinstance(recipe, dict) else None
-    method = stage.get("representative") if isinstance(stage, dict) else None
-    return method if method in get_args(Representative) else "union"
+    named = stage.get("representative") if isinstance(stage, dict) else None
+    methods: tuple[Representative, ...] = get_args(Representative)
+    return methods[methods.index(named)] if named in methods else "union"

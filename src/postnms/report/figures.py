@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from postnms.analysis.diagnosis import place_clusters
@@ -9,7 +10,7 @@ from postnms.analysis.study import Study
 from postnms.evaluation.metrics import show
 from postnms.evaluation.tide import ERROR_TYPES
 from postnms.report.charts import dots, lines, scatter
-from postnms.report.charts.svg import NARROW, SERIES, WIDE
+from postnms.report.charts.svg import FULL, NARROW, SERIES, WIDE
 from postnms.report.measured import MeasuredRow
 from postnms.report.subjects import Subject, title_of
 from postnms.report.tables import TableRow
@@ -41,6 +42,8 @@ class Section:
     """Heads of the table under the charts."""
     rows: tuple[tuple[str, ...], ...] = field(default=())
     """The same numbers as a table."""
+    is_full: bool = False
+    """Whether the section is as wide as the page, not half of it."""
 
 
 def sections_of(subjects: Sequence[Subject], table: Sequence[TableRow]) -> list[Section]:
@@ -65,8 +68,8 @@ def _named_rows(subjects: Sequence[Subject]) -> dict[str, MeasuredRow]:
     return dict(list(named.items())[:SERIES])
 
 
-def _both(draw: Callable[[float], str]) -> Chart:
-    return Chart(draw(WIDE), draw(NARROW))
+def _both(draw: Callable[[float], str], wide: float = WIDE) -> Chart:
+    return Chart(draw(wide), draw(NARROW))
 
 
 def _time(table: Sequence[TableRow]) -> Section | None:
@@ -81,7 +84,7 @@ def _time(table: Sequence[TableRow]) -> Section | None:
             for row in rows
         ]
         baseline = next((row.name for row in rows if row.kind == "baseline"), "")
-        chart = _both(lambda width: scatter.ap_against_time(points, baseline, width))  # noqa: B023
+        chart = _both(partial(scatter.ap_against_time, points, baseline), FULL)
         if chart.wide:
             charts.append(chart)
     if not charts:
@@ -94,6 +97,7 @@ def _time(table: Sequence[TableRow]) -> Section | None:
         "right edge have no time of their own. The time of the stage includes its networks, that "
         "of the others is suppression alone.",
         tuple(charts),
+        is_full=True,
     )
 
 
@@ -138,7 +142,7 @@ def _spread(values: Sequence[float | None]) -> float:
 
 def _precision(rows: Mapping[str, MeasuredRow]) -> Section:
     curves = {name: row.precision for name, row in rows.items()}
-    half = (WIDE - 20) / 2
+    half = (WIDE - 22) / 2
     charts = [
         Chart(
             lines.precision_over_recall(curves, level, title, half),
@@ -198,14 +202,13 @@ def _calibration(rows: Mapping[str, MeasuredRow]) -> Section | None:
         )
         for name, row in rows.items()
     )  # fmt: skip
-    width = (WIDE - 20) / 2
     return Section(
         "calibration",
         "What scores mean",
         "Boxes in ten bins of their score, and the share of them that is right at IoU 0.5. On the "
         "diagonal a score of 0.8 means right in 80 % of the cases; below it scores promise too "
         "much. Larger dots stand for more boxes. The error is the mean distance from the diagonal.",
-        (Chart(lines.reliability(measured, width), lines.reliability(measured, NARROW)),),
+        (_both(lambda width: lines.reliability(measured, width)),),
         tuple(lines.legend(list(rows))),
         ("row", "calibration error", "best score threshold", "its F1", "precision", "recall"),
         table,
@@ -219,7 +222,7 @@ def _placement(subject: Subject, several: bool) -> Section | None:
     if not len(before.key):
         return None
     sides = {"before the stage": before} | ({} if after is None else {"after it": after})
-    width = (WIDE - 40) / 3
+    width = (FULL - 40) / 3
     kinds = {"KeyIoU": "key", "MaxIoU": "best", "AvgIoU": "mean"}
     charts = [
         Chart(
@@ -237,6 +240,7 @@ def _placement(subject: Subject, several: bool) -> Section | None:
         "of all members. The further right, the better.",
         tuple(charts),
         tuple(lines.legend(list(sides))),
+        is_full=True,
     )
 
 

@@ -15,7 +15,7 @@ from postnms.data.formats.coco import add_images
 from postnms.data.layouts import FoundData, canonical
 from postnms.data.splits import find_data, open_split, read_split
 from postnms.detectors.output import ROW_TITLES
-from postnms.errors import UserError
+from postnms.errors import UserError, shown
 from postnms.evaluation.columns import ResultColumns, read_results
 from postnms.files.atomic import hash_of
 from postnms.files.json_files import read_json
@@ -34,6 +34,7 @@ from postnms.structures import NMS_ROW
 from postnms.suppression import SUPPRESSORS
 
 FACTS = {
+    "split": "split",
     "command": "command",
     "commit": "commit",
     "seed": "seed",
@@ -95,7 +96,7 @@ def _open_run(path: Path, data: Path | None, split: str | None) -> Source:
     }
     if recipe.stage is None:
         notes.append(f"{path.name} has no stage.")
-    facts = _facts(own) | {"recipe": recipe.name, "split": name}
+    facts = {**_facts(own), "recipe": recipe.name, "split": name}
     return Source(
         name=path.name,
         weights=hash_of(folder.newest_weights) if folder.newest_weights.is_file() else None,
@@ -126,6 +127,8 @@ def _evaluated_recipe(file: Path) -> Recipe:
     """Return the recipe of the evaluation that has written the results."""
     about = read_json(file)
     content = about.get("recipe") if isinstance(about, dict) else None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: recipe: expected an object, got {shown(content)}")
     return Recipe.parse(content, str(file))
 
 

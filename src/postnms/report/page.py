@@ -56,6 +56,7 @@ def page_of(sources: Sequence[Source], subjects: Sequence[Subject | None], comma
     viewed = [subject for subject in looked if subject.cases]
     content = {
         "mark": MARK,
+        "about": _about(looked),
         "title": ", ".join(source.name for source in sources),
         "verdicts": verdicts,
         "notes": list(dict.fromkeys(note for source in sources for note in source.notes)),
@@ -72,6 +73,17 @@ def page_of(sources: Sequence[Source], subjects: Sequence[Subject | None], comma
         "data": _json({"subjects": [_data(subject) for subject in viewed]}),
     }
     return environment.get_template("page.html").render(content)
+
+
+def _about(looked: Sequence[Subject]) -> str:
+    """Return what the data are, empty if only figures are there."""
+    if not looked:
+        return ""
+    truth, facts = looked[0].truth, looked[0].source.facts
+    named = ", ".join(facts[name] for name in ("data", "split") if name in facts)
+    objects = int(next(iter(looked[0].rows.values())).images.objects.sum())
+    count = f"{len(truth.images)} images, {objects} objects, {len(truth.categories)} classes"
+    return f"{named}: {count}" if named else count
 
 
 def check_jinja() -> None:
@@ -128,8 +140,9 @@ def _viewed(subject: Subject, number: int) -> dict[str, Any]:
     losses = len(subject.chosen.losses)
     groups = []
     after = None if subject.after is None else title_of(subject.after)
+    lowest = "The lowest AP" if after is None else "No image differs; these have the lowest AP"
     for title, start, count in (
-        (f"{after} loses most" if after else "The lowest AP", 0, losses),
+        (f"{after} loses most" if subject.chosen.differ else lowest, 0, losses),
         (f"{after} wins most", losses, len(subject.chosen.wins)),
     ):
         cases = [
@@ -181,6 +194,7 @@ def _data(subject: Subject) -> dict[str, Any]:
             for name, row in subject.rows.items()
         },
         "losses": len(subject.chosen.losses),
+        "differ": subject.chosen.differ,
         "cases": subject.cases,
         "index": subject.index,
     }

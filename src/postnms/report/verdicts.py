@@ -65,8 +65,8 @@ def _compared(before: TableRow, after: TableRow) -> str:
     if after.verdict == "worse":
         return f"{after.name} is worse than NMS: {signed(after.gain)} AP ({interval}), {between}."
     return (
-        f"These images cannot tell whether {after.name} is better than NMS: {signed(after.gain)} AP "
-        f"({interval}), {between}."
+        f"These images cannot tell whether {after.name} is better than NMS: "
+        f"{signed(after.gain)} AP ({interval}), {between}."
     )
 
 

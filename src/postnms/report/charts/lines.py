@@ -22,6 +22,9 @@ from postnms.report.charts.svg import (
 )
 
 FRACTIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Ticks of axes from 0 to 1."""
+HIGHEST = 280.0
+"""Largest height of a plot area in pixels."""
 
 
 def precision_over_recall(
@@ -109,7 +112,8 @@ def _look(number: int) -> dict[str, object]:
 
 def _unit_square(width: float, title: str, x: str, y: str) -> tuple[Frame, list[str]]:
     """Return a frame in which both axes go from 0 to 1, and its axes."""
-    frame = Frame(46, 42 if title else 26, width - 14, (42 if title else 26) + 0.72 * (width - 60))
+    top = 42 if title else 26
+    frame = Frame(46, top, width - 14, top + min(0.72 * (width - 60), HIGHEST))
     to_x, to_y = frame.x(0, 1), frame.y(0, 1)
     parts = axes(
         frame,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDE, NARROW = 720, 350
-"""Widths of the two forms of a chart."""
+FULL, WIDE, NARROW = 1240, 620, 350
+"""Widths of a chart over the whole page, over half of it, and on a narrow screen."""
 CHARACTER = 6.3
 """About how wide a character of a label of 11 pixels is."""
 SERIES = 6
@@ -21,7 +21,7 @@ Scale = Callable[[float], float]
 """From values to pixels."""
 
 
-def element(name: str, content: str = "", **attributes: object) -> str:
+def element(name: str, content: str = "", /, **attributes: object) -> str:
     """Return an element. ``content`` is markup; ``_`` stands for ``-`` in names of attributes.
 
     A trailing ``_`` is left out, as in ``class_``. Numbers have one digit after the point.
@@ -34,7 +34,7 @@ def element(name: str, content: str = "", **attributes: object) -> str:
     return f"<{name}{''.join(parts)}" + (f">{content}</{name}>" if content else "/>")
 
 
-def text(x: float, y: float, content: str, **attributes: object) -> str:
+def text(x: float, y: float, content: str, /, **attributes: object) -> str:
     """Return a text whose content is escaped."""
     return element("text", escape(content, quote=False), x=x, y=y, **attributes)
 

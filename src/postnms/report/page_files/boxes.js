@@ -3,6 +3,12 @@
 
 const LABEL = 4, SCORE = 5, KIND = 6, IOU = 7, OBJECT = 8, CLUSTER = 9, CANDIDATE = 10;
 const TAG_SIZE = 11;
+const RULER = document.createElement("canvas").getContext("2d");
+
+function widthOf(text, size) {
+  RULER.font = `100px ${getComputedStyle(document.body).fontFamily}`;
+  return (RULER.measureText(text).width * size) / 100;
+}
 
 function iou(a, b) {
   const width = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
@@ -30,6 +36,11 @@ function rectangle(box, kind) {
   });
 }
 
+// A line that explains a box, with a dark rim so that it shows on any picture.
+function explaining(box, kind) {
+  return draw("g", {}, rectangle(box, "rim"), rectangle(box, kind));
+}
+
 // A box that may be pointed at: a dark rim, the coloured line, and the area that is pointed at.
 function outlined(box, kind) {
   return draw(
@@ -49,7 +60,7 @@ class Panel {
     this.image = make("img", { alt: "" });
     this.overlay = draw("svg", { preserveAspectRatio: "none", tabindex: "0", role: "listbox" });
     this.problem = make("p", { class: "problem" });
-    this.canvas = make("div", { class: "canvas" }, this.image, this.overlay, this.problem);
+    this.canvas = make("div", { class: "canvas drawn" }, this.image, this.overlay, this.problem);
     this.caption = make("figcaption", {}, this.title, this.note);
     this.figure = make("figure", { class: "panel" }, this.caption, this.canvas);
   }
@@ -79,7 +90,7 @@ class Panel {
     const placed = [];
     const tags = [];
     for (const [box, text] of entries) {
-      const width = text.length * size * 0.6 + size * 0.5;
+      const width = widthOf(text, size) + size * 0.5;
       const height = size * 1.35;
       const left = Math.min(Math.max(box[0], 0), Math.max(this.size[0] - width, 0));
       const spots = [box[1] - height, box[1], box[3], box[3] - height];

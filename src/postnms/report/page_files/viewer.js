@@ -2,7 +2,7 @@
 
 const KINDS = ["classification", "localisation", "both", "duplicate", "background"];
 const HINT =
-  "Point at a box, or walk through the boxes with \u2191 and \u2193, to see its cluster; click or Enter keeps it.";
+  "Point at a box or tap it, or walk through the boxes with \u2191 and \u2193, to see its cluster; click or Enter keeps it.";
 
 class Viewer {
   constructor(section, subject) {
@@ -101,9 +101,10 @@ class Viewer {
 
   key() {
     const sample = (kind, text) => {
-      const box = outlined([4, 3, 22, 13], kind);
+      const place = [4, 3, 22, 13];
+      const box = kind === "explained" ? explaining(place, "member") : outlined(place, kind);
       const icon = draw("svg", { width: 26, height: 16, viewBox: "0 0 26 16", "aria-hidden": "true" }, box);
-      return make("li", {}, make("span", { class: "canvas-key canvas" }, icon), text);
+      return make("li", {}, make("span", { class: "drawn" }, icon), text);
     };
     const keys = make("li");
     for (const [name, text] of [["\u2190 \u2192", " image  "], ["\u2191 \u2193", " box  "], ["Enter", " keep  "], ["Esc", " let go"]]) {
@@ -117,7 +118,8 @@ class Viewer {
       sample("right", "right"),
       sample("wrong", "wrong"),
       sample("missed", "object that the row misses"),
-      sample("found", "object that both find"),
+      sample("found", "object that is found"),
+      sample("explained", "suppressed boxes of the cluster"),
       keys,
     );
   }
@@ -150,7 +152,7 @@ class Viewer {
     const losses = this.subject.losses;
     const isLoss = this.number < losses;
     const place = isLoss ? `${this.number + 1} of ${losses}` : `${this.number - losses + 1} of ${count - losses}`;
-    const kind = this.subject.after === null ? "by AP" : isLoss ? "loss" : "win";
+    const kind = !this.subject.differ ? "image" : isLoss ? "loss" : "win";
     this.where.textContent = `${kind} ${place}`;
     this.name.textContent = example.name;
     for (const button of this.section.querySelectorAll("button.case")) {
@@ -295,7 +297,7 @@ class Viewer {
     if (this.members.checked) {
       const used = new Set(boxes.map(([, box]) => box[CLUSTER]).filter((number) => number >= 0));
       for (const number of used) {
-        for (const member of example.clusters[number].members) layers.push(rectangle(member, "member"));
+        for (const member of example.clusters[number].members) layers.push(explaining(member, "member"));
       }
     }
     const falling = [...boxes].sort((a, b) => area(b[1]) - area(a[1]));
@@ -344,14 +346,14 @@ class Viewer {
     const cluster = example.clusters[box[CLUSTER]];
     const layers = [];
     if (cluster) {
-      for (const member of cluster.members) layers.push(rectangle(member, "member"));
-      if (cluster.count) layers.push(rectangle(cluster.representative, "representative"));
+      for (const member of cluster.members) layers.push(explaining(member, "member"));
+      if (cluster.count) layers.push(explaining(cluster.representative, "representative"));
     }
     const before = box[CANDIDATE];
     if (before && side === this.active[0]) {
       const [x1, y1] = middle(before);
       const [x2, y2] = middle(box);
-      layers.push(rectangle(before, "before"), draw("line", { class: "arrow", x1, y1, x2, y2 }));
+      layers.push(explaining(before, "before"), draw("line", { class: "arrow", x1, y1, x2, y2 }));
     }
     return layers;
   }
@@ -381,7 +383,8 @@ class Viewer {
       const [x1, y1] = middle(box[CANDIDATE]);
       const [x2, y2] = middle(box);
       const share = iou(box, box[CANDIDATE]).toFixed(2);
-      let text = `Moved by ${Math.hypot(x2 - x1, y2 - y1).toFixed(1)} px; IoU ${share} with the box that it was (dotted).`;
+      const size = (b) => `${(b[2] - b[0]).toFixed(0)} \u00d7 ${(b[3] - b[1]).toFixed(0)}`;
+      let text = `Moved by ${Math.hypot(x2 - x1, y2 - y1).toFixed(1)} px, from ${size(box[CANDIDATE])} to ${size(box)} px; IoU ${share} with the box that it was (dotted).`;
       if (object) text += ` IoU with the object ${iou(box[CANDIDATE], object).toFixed(2)} \u2192 ${iou(box, object).toFixed(2)}.`;
       lines.push(text);
     }
