@@ -93,6 +93,7 @@ def _join(one: Source, other: Source) -> Source:
         results |= one.results
     return replace(
         one,
+        name=other.name if one.run is None and other.run is not None else one.name,
         truth=one.truth or other.truth,
         dataset=one.dataset or other.dataset,
         results=results,

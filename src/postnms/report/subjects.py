@@ -109,6 +109,7 @@ def look_at(
     file = candidates
     if file is None and source.run is not None and images:
         file = run_detector(source.run, images, folder / "chosen", device, done)
+        file = file if len(file) else None  # All of these images are missing.
     suppressors |= {
         name: choose_suppressor(name).suppressor for name in shown if _is_replayed(name, file)
     }

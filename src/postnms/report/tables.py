@@ -47,23 +47,27 @@ def table_of(source: Source, subject: Subject | None) -> list[TableRow]:
     """
     rows = {}
     has_nms = any(line.name == NMS_ROW for line in source.lines)
+    measured = {} if subject is None else subject.rows
     for line in source.lines:
         name = line.name.removeprefix(RUN)
         # The row of the run is the baseline again, with other settings at most.
         if line.name == RUN + NMS_ROW and has_nms:
             continue
+        low, high = line.low, line.high
+        if low is None and name in measured:  # The comparison may have left intervals out.
+            low, high = measured[name].gain.low, measured[name].gain.high
         rows[name] = TableRow(
             source.name,
             title_of(line.name),
             _kind(name),
             line.figures,
             line.gain,
-            line.low,
-            line.high,
+            low,
+            high,
             line.milliseconds,
             ":" in name,
         )
-    for name, row in ({} if subject is None else subject.rows).items():
+    for name, row in measured.items():
         if name not in rows:
             gain = row.gain
             rows[name] = TableRow(

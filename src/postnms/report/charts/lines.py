@@ -51,7 +51,7 @@ def reliability(rows: Mapping[str, Calibration], width: float) -> str:
     """Return precision against score in bins of the score; on the diagonal a score is a share."""
     frame, parts = _unit_square(width, "", "score", "share of right boxes")
     x, y = frame.x(0, 1), frame.y(0, 1)
-    parts.append(line(x(0), y(0), x(1), y(1), class_="baseline"))
+    parts.append(line(x(0), y(0), x(1), y(1), class_="level"))
     for number, (name, row) in enumerate(rows.items()):
         filled = [
             (score, share, count)

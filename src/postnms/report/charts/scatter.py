@@ -80,11 +80,11 @@ def ap_against_time(points: Sequence[Point], baseline: str, width: float) -> str
         [(x(value), f"{value:g}") for value in log_ticks(min(timed) * 0.75, max(timed) * 1.9)],
         [(y(value), f"{value:g}") for value in ticks(shown.low, shown.high)],
         "milliseconds an image, logarithmic",
-        "" if shown.above else "AP",
     )
+    parts.append(text(8, frame.top - 8, "AP", class_="title"))
     level = precisions.get(baseline)
     if level is not None and shown.low <= level <= shown.high:
-        parts.append(line(frame.left, y(level), frame.right, y(level), class_="baseline"))
+        parts.append(line(frame.left, y(level), frame.right, y(level), class_="level"))
     inside = [point for point in points if shown.low <= point.ap <= shown.high]
     parts += _points(inside, x, y, frame)
     parts += _margins(points, shown.above, shown.below, frame)

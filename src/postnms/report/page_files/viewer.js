@@ -300,6 +300,7 @@ class Viewer {
         for (const member of example.clusters[number].members) layers.push(explaining(member, "member"));
       }
     }
+    const top = [];
     const falling = [...boxes].sort((a, b) => area(b[1]) - area(a[1]));
     for (const [position, box] of falling) {
       const kind = box[KIND] === "right" ? "right" : KINDS.includes(box[KIND]) ? "wrong" : "crowd";
@@ -309,10 +310,12 @@ class Viewer {
       if (active) {
         const isActive = active[0] === side ? active[1] === position : cluster >= 0 && box[CLUSTER] === cluster;
         group.classList.add(isActive ? "active" : "dim");
+        if (isActive) top.push(group);
       }
       layers.push(group);
     }
-    if (active) layers.push(...this.explained(example, side));
+    // The boxes of the cluster lie over all others, and its kept box over them.
+    if (active) layers.push(...this.explained(example, side), ...top);
     const byScore = [...boxes].sort((a, b) => b[1][SCORE] - a[1][SCORE]);
     const tagged = active ? byScore.filter(([position]) => active[0] === side && active[1] === position) : byScore;
     layers.push(...panel.tag(tagged.map(([, box]) => [box, `${this.subject.classes[box[LABEL]]} ${box[SCORE].toFixed(2)}`])));
