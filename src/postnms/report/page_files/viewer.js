@@ -301,7 +301,7 @@ class Viewer {
       }
     }
     const top = [];
-    const falling = [...boxes].sort((a, b) => area(b[1]) - area(a[1]));
+    const falling = [...boxes, ...this.partner(side, boxes, cluster)].sort((a, b) => area(b[1]) - area(a[1]));
     for (const [position, box] of falling) {
       const kind = box[KIND] === "right" ? "right" : KINDS.includes(box[KIND]) ? "wrong" : "crowd";
       const group = outlined(box, kind);
@@ -325,11 +325,23 @@ class Viewer {
     if (this.rows.length > 1 || side === 1) panel.overlay.setAttribute("aria-label", `${example.name}: ${panel.note.textContent}`);
   }
 
+  // The best box of the active cluster on the other side, where a filter hides all of its boxes.
+  partner(side, boxes, cluster) {
+    if (cluster < 0 || this.active[0] === side) return [];
+    if (boxes.some(([, box]) => box[CLUSTER] === cluster)) return [];
+    return this.detections(side)
+      .map((box, position) => [position, box])
+      .filter(([, box]) => box[CLUSTER] === cluster)
+      .sort((a, b) => b[1][SCORE] - a[1][SCORE])
+      .slice(0, 1);
+  }
+
   activeBox() {
     return this.active ? this.detections(this.active[0])[this.active[1]] : undefined;
   }
 
-  // The object that the active box finds, or the closest one of its class.
+  // The object that the active box finds, or the closest one of its class. A box of a wrong class
+  // was meant for an object of any class.
   targetOf(example) {
     const box = this.activeBox();
     if (!box) return -1;
@@ -337,7 +349,8 @@ class Viewer {
     let best = -1;
     let most = 0.1;
     example.truth.forEach((object, position) => {
-      const overlap = object[LABEL] === box[LABEL] ? iou(box, object) : 0;
+      const fits = object[LABEL] === box[LABEL] || box[KIND] === "classification";
+      const overlap = fits ? iou(box, object) : 0;
       if (overlap >= most) [most, best] = [overlap, position];
     });
     return best;
@@ -379,8 +392,12 @@ class Viewer {
     const object = example.truth[target];
     const verdicts = { right: "right", crowd: "on a crowd region", uncounted: "not counted: more than 100 of its class" };
     const verdict = verdicts[box[KIND]] ?? `wrong (${box[KIND]})`;
+    let near = `IoU ${box[IOU].toFixed(2)} with the closest object of its class`;
+    if (box[KIND] === "right") near = `IoU ${box[IOU].toFixed(2)} with its object`;
+    else if (object && object[LABEL] !== box[LABEL]) near = `the object there is: ${this.subject.classes[object[LABEL]]}`;
+    else if (box[IOU] === 0) near = "on no object of its class";
     const lines = [
-      `${row}: ${this.subject.classes[box[LABEL]]}, score ${box[SCORE].toFixed(3)}, ${verdict}, IoU ${box[IOU].toFixed(2)} with its object.`,
+      `${row}: ${this.subject.classes[box[LABEL]]}, score ${box[SCORE].toFixed(3)}, ${verdict}, ${near}.`,
     ];
     if (box[CANDIDATE]) {
       const [x1, y1] = middle(box[CANDIDATE]);
@@ -392,12 +409,15 @@ class Viewer {
       lines.push(text);
     }
     if (cluster) {
-      const members = cluster.count === 1 ? "1 box" : `${cluster.count} boxes`;
-      let text = `Cluster: the key scores ${cluster.key[4].toFixed(3)} and suppressed ${members} (thin)`;
-      text += cluster.count ? "; the dashed box sums them up." : ".";
-      if ("s_obj" in cluster) text += ` The stage gives the key the objectness ${cluster.s_obj.toFixed(3)}`;
-      if ("s_clu" in cluster) text += ` and the dashed box ${cluster.s_clu.toFixed(3)}`;
-      lines.push("s_obj" in cluster ? `${text}.` : text);
+      const members = ["no box", "1 box"][cluster.count] ?? `${cluster.count} boxes`;
+      let text = `Cluster: the key scores ${cluster.key[4].toFixed(3)} and suppressed ${members}`;
+      text += cluster.count ? " (thin); the dashed box sums them up." : ".";
+      if ("s_obj" in cluster) {
+        text += ` The stage gives the key the objectness ${cluster.s_obj.toFixed(3)}`;
+        if (cluster.count && "s_clu" in cluster) text += ` and the dashed box ${cluster.s_clu.toFixed(3)}`;
+        text += ".";
+      }
+      lines.push(text);
     } else {
       lines.push("Its cluster is not known: no candidate has its source and class.");
     }
