@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check package docs notebook release install clean
+.PHONY: demo test test-browser check package docs notebook release install clean
 
 install: .venv/.installed
 
@@ -18,6 +18,13 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n logical --dist worksteal
+
+# The report in Chromium, which no other target needs. It says what is missing where it is.
+test-browser: install .venv/.browser
+	$(BIN)/python -m tests.browser
+
+.venv/.browser: pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[browser]' && touch $@ || echo "selenium could not be installed" >&2
 
 check: install package
 	$(BIN)/ruff check .

@@ -39,6 +39,7 @@ IN_SDIST = (
     "src/postnms/data/__init__.pyi",
     "src/postnms/experiments/paper/table1.yaml",
     "src/postnms/py.typed",
+    "src/postnms/report/page_files/page.html",
 )
 """Files that the sdist must have, one of each kind."""
 USE = """\
@@ -49,6 +50,7 @@ root = Path(postnms.__file__).parent
 assert root.is_relative_to(sys.argv[1]), root
 assert postnms.__version__ == sys.argv[2], postnms.__version__
 assert all((root / name).is_file() for name in ("py.typed", "__init__.pyi", "data/__init__.pyi"))
+assert (root / "report" / "page_files" / "viewer.js").is_file()
 from postnms.experiments.paper.experiments import reproduction
 assert len(reproduction("table3").table.rows) == 11
 for module in pkgutil.walk_packages([str(root)], "postnms."):

@@ -19,7 +19,7 @@ FLOORS = [
     {"speed", "detectors"},
     {"inference", "recipes", "candidate_files"},
     {"runs", "analysis", "rescoring", "viewers"},
-    {"prediction"},
+    {"prediction", "report"},
     {"training"},
     {"experiments"},
     {"cli"},

@@ -183,6 +183,25 @@ def test_the_page_of_the_finished_runs_is_made_beside_others_that_are_not(
     ]
 
 
+def test_a_page_is_made_of_records_where_the_runs_are_not(postnms, tmp_path, monkeypatch):
+    finished_plan(tmp_path, text="")
+    monkeypatch.chdir(tmp_path)
+    words = ("mine.yaml", "--out", ".", "--data", "cells", "--page", "page.md")
+    assert postnms("experiment", *words)[0] == 0
+    shutil.rmtree("mine")
+    shutil.rmtree("cells")
+    assert "no run of mine.yaml is finished" in postnms("experiment", *words, "--page-only")[2]
+    status, shown, error = postnms("experiment", *words, "--recorded")
+    assert (status, error) == (0, "")
+    assert shown.splitlines() == [
+        "jobs to do: 0, for 4 runs",
+        "page.md: the page of 4 runs, with their records in page",
+    ]
+    (tmp_path / "page" / "bare_0.json").unlink()
+    (command,) = postnms("experiment", *words, "--recorded", "--commands")[1].splitlines()
+    assert "--out mine/bare_0 " in command
+
+
 def test_some_arms_can_be_asked_for(postnms, file):
     printed = postnms("experiment", file, "--commands", "--only", "bare")[1].splitlines()
     assert ["runs/tiny/bare_0" in line for line in printed] == [True]

@@ -1,7 +1,9 @@
 """``postnms reproduce`` prints the paper's figures beside ours, and makes the runs they need."""
 
 import json
+import re
 import shlex
+import shutil
 
 import pytest
 
@@ -117,6 +119,18 @@ def test_finished_runs_are_shown_and_others_are_named(postnms, by_hand, tmp_path
     assert first["ours"] == {name: [part[name] for part in metrics] for name in ("AP", "AR100")}
 
 
+def test_a_table_is_shown_from_its_records(postnms, by_hand, tmp_path):
+    """Neither the runs nor the data are needed for it."""
+    before = postnms(*by_hand, "--page-only", "--page", "t.md")[1]
+    page = (tmp_path / "t.md").read_text()
+    shutil.rmtree(tmp_path / "mine")
+    shutil.rmtree(tmp_path / "cells")
+    status, shown, error = postnms(*by_hand, "--page-only", "--page", "t.md", "--recorded")
+    assert (status, error) == (0, "")
+    assert re.sub(r"\d\.\d\d", "x", shown) == re.sub(r"\d\.\d\d", "x", before)
+    assert len((tmp_path / "t.md").read_text()) - len(page) == len(" --recorded")
+
+
 def test_runs_of_other_settings_or_data_are_refused(postnms, by_hand, tmp_path):
     status, _, error = postnms(*by_hand, "--set", "training.lr=0.5")
     assert (status, error.count("\n")) == (2, 1)
@@ -132,6 +146,7 @@ def test_runs_of_other_settings_or_data_are_refused(postnms, by_hand, tmp_path):
 MISTAKES = {
     "no table 'tabel1' (did you mean 'table1'?)": ("tabel1", "--data", "."),
     "--data: nowhere: no such data folder": ("table1", "--data", "nowhere"),
+    "--recorded: expected --page": ("table1", "--data", ".", "--recorded"),
     "--seeds: expected at least 1, got 0": ("table1", "--data", ".", "--seeds", 0),
     "--set: lr: expected PATH=VALUE": ("table1", "--data", ".", "--set", "lr"),
     "--page: x.md: expected a folder": ("table1", "table3", "--data", ".", "--page", "x.md"),

@@ -7,7 +7,7 @@ RIVALS = ("iou_net", "softer", "pisa")
 """Arms of Table 2 that change how the detector is trained."""
 
 
-def plan_of(name, folder, data=None, scale="coco", seeds=1, changes=()):
+def plan_of(name, folder, data=None, scale="coco", seeds=1, changes=(), frozen=False):
     """Return the table and the plan of its runs."""
-    one = reproduction(name, scale, seeds, changes)
+    one = reproduction(name, scale, seeds, changes, frozen=frozen)
     return one, make_plan(one.experiment, folder, data)

@@ -22,6 +22,7 @@ from postnms.cli.evaluate import evaluate
 from postnms.cli.experiment import experiment
 from postnms.cli.predict import predict
 from postnms.cli.recipes import list_recipes, show_recipe
+from postnms.cli.report import report
 from postnms.cli.reproduce import reproduce
 from postnms.cli.rescore import rescore
 from postnms.cli.scenes import scenes
@@ -53,6 +54,7 @@ app.command("train-rescorer")(train_rescorer)
 app.command("rescore")(rescore)
 app.command("analyse")(analyse)
 app.command("convert")(convert)
+app.command("report")(report)
 app.command("benchmark")(benchmark)
 recipes.command("list")(list_recipes)
 recipes.command("show")(show_recipe)
@@ -70,6 +72,7 @@ OPTIONS = {
     "name": "--name",
     "overlap": "--overlap",
     "page": "--page",
+    "recorded": "--recorded",
     "row": "--row",
     "runs": "--runs",
     "seeds": "--seeds",

@@ -4,13 +4,14 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from postnms.cli.console import command_line, say, visible
-from postnms.cli.options import Jobs, PrintCommands, Threads
+from postnms.cli.options import FromRecords, Jobs, PrintCommands, Threads
 from postnms.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def experiment(
             "--page-only", help="Run nothing; make the page of the runs that are finished."
         ),
     ] = False,
+    recorded: FromRecords = False,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,6 +71,8 @@ def experiment(
     """
     plans = _plans(files, out, data or [])
     pages = _pages(plans, page)
+    if recorded:
+        plans = [with_records(plan, path) for plan, path in zip(plans, pages, strict=True)]
     arms = _arms(plans, only or [])
     if page_only:
         for plan, path in zip(plans, pages, strict=True):
@@ -84,6 +88,11 @@ def experiment(
 
 
 _NO_PAGE = "no page is made (--page-only makes one of the finished runs)"
+
+
+def with_records(plan: "Plan", page: Path) -> "Plan":
+    """Return a plan with the records beside a page in place of runs that are not there."""
+    return replace(plan, records=page.with_suffix(""))
 
 
 def _print_commands(plans: "Sequence[Plan]", arms: Sequence[list[str]]) -> None:

@@ -59,6 +59,14 @@ PrintCommands = Annotated[
         "each other.",
     ),
 ]
+FromRecords = Annotated[
+    bool,
+    typer.Option(
+        "--recorded",
+        help="Take a run whose folder is not there from its record beside the page, and do not "
+        "train it again.",
+    ),
+]
 Suppressors = Annotated[
     str | None,
     typer.Option(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from postnms.cli.console import command_line, print_wide, say, visible
-from postnms.cli.experiment import print_jobs, run_or_exit
-from postnms.cli.options import Changes, Jobs, PrintCommands, Threads
+from postnms.cli.experiment import print_jobs, run_or_exit, with_records
+from postnms.cli.options import Changes, FromRecords, Jobs, PrintCommands, Threads
 from postnms.errors import UserError, listed
 
 if TYPE_CHECKING:
@@ -31,12 +31,20 @@ def reproduce(
             "images and a CPU."
         ),
     ] = "coco",
+    frozen: Annotated[
+        bool,
+        typer.Option(
+            "--frozen",
+            help="Train each detector once for each seed, and only the stages and heads of the "
+            "rows on it: much faster, and not what the paper does.",
+        ),
+    ] = False,
     seeds: Annotated[int, typer.Option(help="Number of seeds, which count from 0.")] = 3,
     runs: Annotated[
         Path | None,
         typer.Option(
             help="Folder of the runs, which tables share; default: runs/paper_coco or "
-            "runs/paper_small."
+            "runs/paper_small, with _frozen behind it for --frozen."
         ),
     ] = None,
     page: Annotated[
@@ -50,6 +58,7 @@ def reproduce(
         bool,
         typer.Option("--page-only", help="Run nothing; show the runs that are finished."),
     ] = False,
+    recorded: FromRecords = False,
     jobs: Jobs = 2,
     threads: Threads = 1,
     commands: PrintCommands = False,
@@ -63,12 +72,17 @@ def reproduce(
     from postnms.experiments.plan import make_plan
 
     names = list(dict.fromkeys(tables))
-    asked = [reproduction(name, scale, seeds, changes or ()) for name in names]
-    if not data.exists():
+    asked = [reproduction(name, scale, seeds, changes or (), frozen=frozen) for name in names]
+    if not data.exists() and not recorded:
         raise UserError(f"{data}: no such data folder", argument="data")
-    folder = Path("runs") / f"paper_{scale}" if runs is None else runs
+    default = Path("runs") / f"paper_{scale}{'_frozen' if frozen else ''}"
+    folder = default if runs is None else runs
     plans = [make_plan(one.experiment, folder, data) for one in asked]
     pages = _pages(names, page)
+    if recorded:
+        if page is None:
+            raise UserError("expected --page, beside which the records are", argument="recorded")
+        plans = [with_records(*pair) for pair in zip(plans, filter(None, pages), strict=True)]
     if commands:
         print_jobs(_shared_jobs(plans))
         return

@@ -66,18 +66,28 @@ def curves(truth: Truth, results: Sequence[Result] | ResultColumns) -> Curves:
     :func:`postnms.evaluation.matching.match_results`.
     """
     matching = match_results(truth, results)
-    label, objects = matching.results.label, matching.objects
-    rows = by_class(label, matching.num_classes)
+    precision = precision_over_recall(matching)
+    objects = matching.objects
     counts = count_objects(objects.label, objects.counted(), matching.num_classes)
     if not counts.any():
         nothing = np.full(len(SCORES), np.nan)
-        return Curves(np.full((len(SHOWN_IOUS), len(RECALLS)), np.nan), nothing, nothing, None)
-    shown = [int(np.argmin(abs(IOU_THRESHOLDS - iou))) for iou in SHOWN_IOUS]
-    precision = accumulate(matching.verdicts[:1], rows, counts[None]).precision[0, shown]
+        return Curves(precision, nothing, nothing, None)
+    rows = by_class(matching.results.label, matching.num_classes)
     ap = [_ap(matching, rows, counts, score) for score in SCORES]
     f1 = tally(matching).f1(np.array([_count(matching, score) for score in SCORES]))
-    mean = precision[:, :, counts > 0].mean(axis=2)
-    return Curves(mean, np.array(ap), f1, best_f1(matching))
+    return Curves(precision, np.array(ap), f1, best_f1(matching))
+
+
+def precision_over_recall(matching: Matching) -> NDArray[np.float64]:
+    """Return ``precision`` of :class:`Curves` from a matching at all of COCO's IoU thresholds."""
+    label, objects = matching.results.label, matching.objects
+    counts = count_objects(objects.label, objects.counted(), matching.num_classes)
+    if not counts.any():
+        return np.full((len(SHOWN_IOUS), len(RECALLS)), np.nan)
+    shown = [int(np.argmin(abs(IOU_THRESHOLDS - iou))) for iou in SHOWN_IOUS]
+    rows = by_class(label, matching.num_classes)
+    precision = accumulate(matching.verdicts[:1], rows, counts[None]).precision[0, shown]
+    return precision[:, :, counts > 0].mean(axis=2)
 
 
 def _ap(matching: Matching, rows: ByClass, objects: NDArray[np.int64], score: float) -> float:

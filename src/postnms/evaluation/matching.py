@@ -84,8 +84,8 @@ class CountedResults:
     """(d,) in falling order."""
     rank: NDArray[np.int64]
     """(d,) 0..99: number of better results of the same image and class."""
-    row: NDArray[np.int64]
-    """(d,) position among the results that were given, without those of unknown classes."""
+    given: NDArray[np.int64]
+    """(d,) position among the results that ``read_results`` gives, which are in the order given."""
 
 
 @dataclass(frozen=True)

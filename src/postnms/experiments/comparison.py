@@ -24,6 +24,7 @@ from postnms.experiments.intervals import (
 )
 from postnms.experiments.plan import Plan, Side, evaluation_row
 from postnms.experiments.planned import PlannedRun
+from postnms.experiments.recorded import ValSet
 from postnms.experiments.steps import is_dumped
 from postnms.files.json_files import read_json
 from postnms.runs.folder import read_categories
@@ -59,8 +60,10 @@ class Comparison:
     def __init__(self, plan: Plan, runs: Sequence[FinishedRun]) -> None:
         self.plan = plan
         self.runs = runs
+        self._records = {run.run.name: run.record for run in runs}
         self._resampled: dict[tuple[Side, int], Resampled] = {}
-        self._truths: dict[str, tuple[Truth, str]] = {}
+        self._truths: dict[str, Truth] = {}
+        self._val_sets: dict[str, ValSet] = {}
         self._digests: list[str] = []
         self._measured: dict[tuple[str, str], Figures] = {}
 
@@ -74,9 +77,7 @@ class Comparison:
             lacks = [row for row in self.plan.further_rows(arm) if not run.has(row)]
             if any(method in lacks for method in self.plan.methods_of(arm)):
                 said.append(f"the suppressors on {name}")
-            if self.plan.experiment.config.arms[arm].placement and not is_dumped(
-                run.run, run.run.candidates
-            ):
+            if self.plan.experiment.config.arms[arm].placement and not _has_clusters(run):
                 said.append(f"the candidates of {name}")
             rescorers = self.plan.experiment.config.arms[arm].rescorers
             said += [f"the rescorer {row} on {name}" for row in rescorers if row in lacks]
@@ -160,45 +161,74 @@ class Comparison:
         before, after = (self._of_seeds(side, seeds) for side in reversed(sides))
         return paired_difference(after, before)
 
-    def truth(self, run: PlannedRun) -> Truth:
-        """Return the annotations of the val split of a run, with its classes."""
-        return self._open(run)[0]
+    def val_set(self, run: PlannedRun) -> ValSet:
+        """Return what tells the val images of a run from others."""
+        record = self._records.get(run.name)
+        if record is not None:
+            return record.val
+        key = self._images_of(run)
+        if key not in self._val_sets:
+            self._val_sets[key] = _describe(self.truth(run))
+        return self._val_sets[key]
 
     def image_set(self, run: PlannedRun) -> int:
         """Return a number that is the same for runs which are measured on the same images."""
-        digest = self._open(run)[1]
+        digest = self.val_set(run).digest
         if digest not in self._digests:
             self._digests.append(digest)
         return self._digests.index(digest)
 
-    def _open(self, run: PlannedRun) -> tuple[Truth, str]:
-        """Return the annotations of the val split of a run, and what tells them from others."""
-        config, seed = run.recipe.data, run.seed
-        names = {"train_annotations", "val_annotations", "val_fraction", "scenes"}
-        of_seed = self.plan.data is None or config.val_fraction is not None
-        key = f"{config.model_dump_json(include=names)} {seed if of_seed else ''}"
+    def truth(self, run: PlannedRun) -> Truth:
+        """Return the annotations of the val split of a run, with its classes.
+
+        The run must be there: its record does not have them.
+        """
+        config, seed, key = run.recipe.data, run.seed, self._images_of(run)
         if key not in self._truths:
             if self.plan.data is None:
                 truth = open_dataset(config, None, "val", seed).truth
             else:
                 truth = find_truth(self.plan.data, "val", config, seed)
-            truth = truth.with_categories(read_categories(run.folder))
-            self._truths[key] = truth, _digest(truth)
+            self._truths[key] = truth.with_categories(read_categories(run.folder))
         return self._truths[key]
+
+    def resampled(self, finished: FinishedRun, row: str) -> Resampled:
+        """Return AP of a row of a run on all images and on drawn ones.
+
+        Raises:
+            UserError: the results do not fit the images or the figures of the run, or the record
+                that stands for the run has no resamples of the row.
+        """
+        run = finished.run
+        key = Side(run.arm, row), run.seed
+        if key not in self._resampled:
+            self._resampled[key] = (
+                self._draw(finished, row) if finished.record is None else _drawn(finished, row)
+            )
+        return self._resampled[key]
+
+    def _draw(self, finished: FinishedRun, row: str) -> Resampled:
+        config, run = self.plan.experiment.config, finished.run
+        # Runs of one seed draw the same images. So do all runs if their images are the same.
+        number = config.seeds.index(run.seed) if self._has_own_images(run) else 0
+        return resample([self._match(finished, row)], [number], config.bootstrap)
+
+    def _has_own_images(self, run: PlannedRun) -> bool:
+        """Return whether the val images of a run depend on its seed."""
+        return self.plan.data is None or run.recipe.data.val_fraction is not None
+
+    def _images_of(self, run: PlannedRun) -> str:
+        """Return what decides on the val images of a run."""
+        names = {"train_annotations", "val_annotations", "val_fraction", "scenes"}
+        text = run.recipe.data.model_dump_json(include=names)
+        return f"{text} {run.seed if self._has_own_images(run) else ''}"
 
     def _run(self, side: Side, seed: int) -> FinishedRun:
         return next(run for run in self.of_side(side) if run.run.seed == seed)
 
     def _of_seeds(self, side: Side, seeds: Sequence[int]) -> Resampled:
         """Return AP of a side on all images and on drawn ones, for some seeds."""
-        for seed in seeds:
-            if (side, seed) not in self._resampled:
-                finished = self._run(side, seed)
-                matching = self._match(finished, side.row)
-                images = self.image_set(finished.run)
-                resamples = self.plan.experiment.config.bootstrap
-                self._resampled[side, seed] = resample([matching], [images], resamples)
-        parts = [self._resampled[side, seed] for seed in seeds]
+        parts = [self.resampled(self._run(side, seed), side.row) for seed in seeds]
         return Resampled(
             np.concatenate([part.ap for part in parts]),
             np.concatenate([part.drawn for part in parts]),
@@ -229,6 +259,33 @@ class Comparison:
                     "recorded: the annotations or the results have changed since"
                 )
         return matching
+
+
+def _has_clusters(finished: FinishedRun) -> bool:
+    """Return whether the placement of the clusters of a run can be shown."""
+    if finished.record is not None:
+        return finished.record.placement is not None
+    return is_dumped(finished.run, finished.run.candidates)
+
+
+def _drawn(finished: FinishedRun, row: str) -> Resampled:
+    """Return AP of a row as the record that stands for a run has it."""
+    assert finished.record is not None
+    if row not in finished.record.drawn:
+        raise UserError(
+            f"the record of {finished.run.name} has no resamples of {row}; make the page where the "
+            "run is, or leave --recorded out"
+        )
+    ap = finished.figures(row)["AP"]
+    return Resampled(
+        np.array([np.nan if ap is None else ap]), finished.record.drawn[row][np.newaxis]
+    )
+
+
+def _describe(truth: Truth) -> ValSet:
+    """Return what tells annotations from others."""
+    objects = int((~truth.objects.crowd).sum())
+    return ValSet(_digest(truth), len(truth.images), objects, len(truth.categories))
 
 
 def _digest(truth: Truth) -> str:

@@ -8,6 +8,7 @@ from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation, Figures
 from postnms.experiments.plan import Plan, rows_of
 from postnms.experiments.planned import PlannedRun
+from postnms.experiments.recorded import Recorded, read_recorded
 from postnms.experiments.sources import RowSource, sources_of
 from postnms.experiments.state import check_recipe, progress_of
 from postnms.experiments.steps import comparison_file, is_compared
@@ -26,10 +27,13 @@ class FinishedRun:
     no suppressors are replayed on the candidates of the run, or not yet."""
     sources: Mapping[str, RowSource] = field(default_factory=dict)
     """By name, where the results of the rows come from that are no rows of the run itself."""
+    record: Recorded | None = None
+    """The record that stands for the run. None: the run is there."""
 
     def has(self, row: str) -> bool:
         """Return whether a row is one of the run, or comes from its candidates."""
-        return row in self.evaluation.rows or row in self.suppressors or row in self.sources
+        known = (self.evaluation.rows, self.suppressors, self.sources, self._further)
+        return any(row in rows for rows in known)
 
     def recorded(self, row: str) -> Figures | None:
         """Return the figures of a row of the run, or of a suppressor on its candidates.
@@ -38,7 +42,9 @@ class FinishedRun:
         """
         if row in self.evaluation.rows:
             return self.evaluation.rows[row]
-        return self.suppressors[row]["figures"] if row in self.suppressors else None
+        if row in self.suppressors:
+            return self.suppressors[row]["figures"]
+        return self._further.get(row)
 
     def figures(self, row: str) -> Figures:
         """Return what :meth:`recorded` does, for a row whose figures are in a file."""
@@ -47,14 +53,22 @@ class FinishedRun:
             raise KeyError(row)
         return found
 
+    @property
+    def _further(self) -> Mapping[str, Figures]:
+        return {} if self.record is None else self.record.further
+
 
 def read_all_finished(plan: Plan) -> list[FinishedRun]:
     """Return the finished ones of all runs of a plan, in its order.
 
+    Those whose folders are not there come from their records, if the plan has records.
+
     Raises:
-        UserError: as :func:`read_finished`, or no run is finished.
+        UserError: as :func:`read_finished` and :func:`read_record`, or no run is finished.
     """
-    runs = [read_finished(plan, run) for run in plan.runs if progress_of(plan, run) == "finished"]
+    read = {"finished": read_finished, "recorded": read_record}
+    progress = {run.name: progress_of(plan, run) for run in plan.runs}
+    runs = [read[state](plan, run) for run in plan.runs if (state := progress[run.name]) in read]
     if not runs:
         raise UserError(f"{plan.folder}: no run of {plan.experiment.path} is finished")
     return runs
@@ -85,3 +99,37 @@ def read_finished(plan: Plan, run: PlannedRun) -> FinishedRun:
         suppressors = {row["name"]: row for row in rows if row["name"] in methods}
     own = Evaluation(found, evaluation.gains, evaluation.classes)
     return FinishedRun(run, own, suppressors, sources_of(plan, run))
+
+
+def read_record(plan: Plan, run: PlannedRun) -> FinishedRun:
+    """Return a run with the figures of its record.
+
+    Raises:
+        UserError: the record cannot be read, is of another version or lacks a row, or what lies
+            beside it has another number of resamples than the experiment.
+    """
+    path = plan.record(run)
+    assert path is not None, run.name
+    recorded = read_recorded(path)
+    content, methods = recorded.content, plan.methods_of(run.arm)
+    try:
+        named = {name: content[name] for name in ("gains", "classes")}
+        evaluation = Evaluation.from_json({**content["rows"], **named})
+        own = Evaluation(
+            {row: evaluation.rows[row] for row in rows_of(run.recipe)},
+            evaluation.gains,
+            evaluation.classes,
+        )
+        suppressors = dict(content["suppressors"])
+    except (TypeError, KeyError, AttributeError) as error:
+        rows = ", ".join(rows_of(run.recipe))
+        raise UserError(f"{path}: expected a record with {rows}, got another one") from error
+    resamples = plan.experiment.config.bootstrap
+    for row, drawn in recorded.drawn.items():
+        if len(drawn) != resamples:
+            raise UserError(
+                f"{path}: expected {resamples} resamples, got {len(drawn)} of {row}; change the "
+                "field bootstrap of the experiment, or leave --recorded out"
+            )
+    found = suppressors if set(methods) <= suppressors.keys() else {}
+    return FinishedRun(run, own, {name: found[name] for name in methods if found}, {}, recorded)

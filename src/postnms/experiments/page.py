@@ -69,12 +69,12 @@ def _about(page: Page) -> str:
     comparison = page.comparison
     plan, config = comparison.plan, comparison.plan.experiment.config
     runs = [finished.run for finished in comparison.runs]
-    truths = {comparison.image_set(run): comparison.truth(run) for run in runs}
-    sizes = sorted({len(truth.images) for truth in truths.values()})
+    val_sets = [comparison.val_set(run) for run in runs]
+    sizes = sorted({val_set.images for val_set in val_sets})
     images = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
-    counts = sorted({int((~truth.objects.crowd).sum()) for truth in truths.values()})
+    counts = sorted({val_set.objects for val_set in val_sets})
     objects = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
-    classes = len(next(iter(truths.values())).categories)
+    classes = val_sets[0].classes
     data = "the built-in scenes" if plan.data is None else f"`{page.records[0]['data']}`"
     changes = f" with {in_words([f'`{text}`' for text in config.set])}" if config.set else ""
     recipe = without_places(config.recipe, plan.folder)
@@ -87,7 +87,7 @@ def _about(page: Page) -> str:
         f"All figures are COCO's, in per cent, on the val split: {images} images with {objects} "
         f"objects of {classes} classes.",
     ]  # fmt: skip
-    if len(truths) > 1:
+    if len({val_set.digest for val_set in val_sets}) > 1:
         lines.append("Each seed has images of its own.")
     return " ".join(lines)
 

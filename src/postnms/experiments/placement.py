@@ -11,6 +11,7 @@ from postnms.analysis.reports import PLACEMENT, describe_placement
 from postnms.analysis.study import Study
 from postnms.candidate_files.reader import open_candidates
 from postnms.experiments.comparison import Comparison
+from postnms.experiments.finished import FinishedRun
 from postnms.experiments.steps import is_dumped
 from postnms.experiments.tables import spread, table
 
@@ -50,17 +51,26 @@ def placements_of(comparison: Comparison) -> list[Placement]:
     """Return the placement of clusters of all arms that ask for it and have candidates."""
     found = []
     for name, arm in comparison.plan.experiment.config.arms.items():
-        runs = [part.run for part in comparison.of_arm(name)] if arm.placement else []
-        runs = [run for run in runs if is_dumped(run, run.candidates)]
-        sides = [
-            place_clusters(Study(open_candidates(run.candidates), comparison.truth(run)))
-            for run in runs
-        ]
-        if runs:
-            after = tuple(part for _, part in sides if part is not None)
-            seeds = tuple(run.seed for run in runs)
-            found.append(Placement(name, seeds, tuple(part for part, _ in sides), after))
+        runs = comparison.of_arm(name) if arm.placement else []
+        sides = {run.run.seed: _place(comparison, run) for run in runs}
+        there = {seed: side for seed, side in sides.items() if side is not None}
+        if there:
+            before = tuple(part for part, _ in there.values())
+            after = tuple(part for _, part in there.values() if part is not None)
+            found.append(Placement(name, tuple(there), before, after))
     return found
+
+
+def _place(
+    comparison: Comparison, finished: FinishedRun
+) -> tuple[ClusterIoUs, ClusterIoUs | None] | None:
+    """Return the IoUs of the clusters of a run. None: it has no candidates."""
+    if finished.record is not None:
+        return finished.record.placement
+    run = finished.run
+    if not is_dumped(run, run.candidates):
+        return None
+    return place_clusters(Study(open_candidates(run.candidates), comparison.truth(run)))
 
 
 def picture(folder: Path, placement: Placement) -> Path:

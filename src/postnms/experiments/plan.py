@@ -37,12 +37,19 @@ class Plan:
     counted: Mapping[str, Side]
     """By arm, the row that counts."""
     differences: tuple[tuple[Side, Side], ...]
+    records: Path | None = None
+    """Folder of records that stand for runs whose folders are not there. None: no record does."""
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The suppressors to replay on the candidates of all arms of ``heuristics``."""
         heuristics = self.experiment.config.heuristics
         return () if heuristics is None else heuristics.methods
+
+    def record(self, run: PlannedRun) -> Path | None:
+        """Return the record that stands for a run if its folder is not there. None: none does."""
+        path = None if self.records is None else self.records / f"{run.name}.json"
+        return path if path is not None and path.is_file() else None
 
     def of_arm(self, arm: str) -> tuple[PlannedRun, ...]:
         """Return the runs of an arm, in the order of the seeds."""

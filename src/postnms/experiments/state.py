@@ -11,12 +11,14 @@ from postnms.errors import UserError
 from postnms.experiments.plan import Plan, data_words
 from postnms.experiments.planned import PlannedRun
 from postnms.experiments.steps import steps_of
-from postnms.files.json_files import parse_json
+from postnms.files.json_files import parse_json, read_json
 from postnms.recipes import Recipe
 from postnms.runs.folder import read_data_folder, read_recipe
+from postnms.runs.provenance import BUILT_IN
 
-Progress = Literal["new", "stopped", "finished"]
-"""``new``: nothing is there to go on from. ``stopped``: there is a checkpoint to go on from."""
+Progress = Literal["new", "stopped", "finished", "recorded"]
+"""``new``: nothing is there to go on from. ``stopped``: there is a checkpoint to go on from.
+``recorded``: the run is not there, and its record stands for it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ def jobs_of(plan: Plan, only: Collection[str] = ()) -> list[Job]:
             continue
         root = run.folder.root
         progress = progress_of(plan, run)
-        _check_start(run, progress, jobs)
+        if progress == "recorded":
+            continue
+        _check_start(plan, run, progress, jobs)
         if progress != "finished":
             resumed = ("train", "--resume", str(root), *data_words(plan.data))
             words = run.words if progress == "new" else resumed
@@ -82,11 +86,18 @@ def _nearest(
     return after
 
 
-def _check_start(run: PlannedRun, progress: Progress, jobs: Sequence[Job]) -> None:
-    """Raise UserError if a run is there whose start is still to be trained.
+def _check_start(plan: Plan, run: PlannedRun, progress: Progress, jobs: Sequence[Job]) -> None:
+    """Raise UserError if a run cannot be that of its start.
 
-    It began with other weights than those that the training will give.
+    It is there, and its start is still to be trained: it began with other weights than those that
+    the training will give. Or it is still to be trained, and its start has a record alone.
     """
+    start = next((other for other in plan.runs if other.folder.root == run.after), None)
+    if progress == "new" and start is not None and progress_of(plan, start) == "recorded":
+        raise UserError(
+            f"{run.folder.root}: starts from {run.after}, of which only the record is there; leave "
+            "--recorded out to train both"
+        )
     if progress != "new" and run.after in [job.makes for job in jobs]:
         raise UserError(
             f"{run.folder.root}: started from weights that {run.after} does not have any more; "
@@ -98,25 +109,44 @@ def progress_of(plan: Plan, run: PlannedRun) -> Progress:
     """Return how far a run is.
 
     Raises:
-        UserError: its folder holds a run of another recipe or of other data, or cannot be read.
+        UserError: its folder or its record holds a run of another recipe or of other data, or
+            cannot be read.
     """
     folder = run.folder
     has_checkpoint = folder.checkpoint.is_file() or folder.older_checkpoint.is_file()
     if not has_checkpoint and not folder.weights.is_file():
-        return "new"
+        record = plan.record(run)
+        if record is None:
+            return "new"
+        _check_record(plan, run, record)
+        return "recorded"
     check_recipe(run, read_recipe(folder), str(folder.root))
     data = read_data_folder(folder)
-    names = [None if path is None else path.resolve().name for path in (plan.data, data)]
-    if names[0] != names[1]:
-        here, there = (name or "the built-in scenes" for name in names)
-        raise UserError(
-            f"{folder.root}: expected a run on {here}, got one on {there}; "
-            "remove the folder, or name another one"
-        )
+    _check_data(plan, None if data is None else data.resolve().name, folder.root)
     is_measured = folder.weights.is_file() and folder.metrics.is_file()
     if is_measured and not (folder.checkpoint.is_file() and _is_midway(folder.checkpoint)):
         return "finished"
     return "stopped" if has_checkpoint else "new"
+
+
+def _check_data(plan: Plan, name: str | None, where: Path) -> None:
+    """Raise UserError unless data have the name of those of a plan. None: the built-in scenes."""
+    expected = None if plan.data is None else plan.data.resolve().name
+    if expected != name:
+        here, there = (part or "the built-in scenes" for part in (expected, name))
+        raise UserError(
+            f"{where}: expected a run on {here}, got one on {there}; remove it, or name another one"
+        )
+
+
+def _check_record(plan: Plan, run: PlannedRun, path: Path) -> None:
+    """Raise UserError unless a record is that of a run of a plan."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected the record of a run, got {type(content).__name__}")
+    check_recipe(run, Recipe.parse(content.get("recipe", {}), f"{path}: recipe"), str(path))
+    name = content.get("data")
+    _check_data(plan, None if name == BUILT_IN else str(name), path)
 
 
 def check_recipe(run: PlannedRun, found: Recipe, where: str) -> None:
@@ -129,7 +159,7 @@ def check_recipe(run: PlannedRun, found: Recipe, where: str) -> None:
     if differences:
         raise UserError(
             f"{where}: holds another run than the file asks for: {'; '.join(differences[:3])} "
-            "(here: in the file, there: in the run); remove the folder, or name another one"
+            "(here: in the file, there: in the run); remove it, or name another one"
         )
 
 

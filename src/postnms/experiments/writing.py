@@ -6,12 +6,16 @@ from typing import Any
 
 from postnms.errors import UserError
 from postnms.experiments.comparison import Comparison
+from postnms.experiments.finished import FinishedRun
 from postnms.experiments.page import MADE_BY, Page, markdown
-from postnms.experiments.placement import picture, placements_of
+from postnms.experiments.placement import Placement, picture, placements_of
+from postnms.experiments.recorded import Recorded, write_recorded
 from postnms.experiments.records import record_of, without_places
 from postnms.experiments.summary import summarize
 from postnms.files.atomic import write_json, write_text
 
+BELOW_BEST = 2.0
+"""AP by which a suppressor may be below the best one of a run, so that resamples of it are kept."""
 SUMMARY = "summary.json"
 """Name of the file, beside the records, with what the page says of several runs together."""
 
@@ -27,7 +31,8 @@ def write_page(
 ) -> None:
     """Write the page of an experiment, and the record of each run into a folder beside it.
 
-    The folder has the name of the page without its ending. It also gets :data:`SUMMARY`.
+    The folder has the name of the page without its ending. It also gets :data:`SUMMARY`. From the
+    records the page can be made without the runs, see :attr:`Plan.records`.
 
     Args:
         path: the page, a Markdown file.
@@ -44,11 +49,14 @@ def write_page(
 
     summary = summarize(comparison)
     plan = comparison.plan
-    records = [record_of(plan, finished) for finished in comparison.runs]
     folder = path.with_suffix("")
-    for finished, record in zip(comparison.runs, records, strict=True):
-        write_json(folder / f"{finished.run.name}.json", record)
     placements = placements_of(comparison)
+    recorded = [_record(comparison, finished, placements) for finished in comparison.runs]
+    for finished, record in zip(comparison.runs, recorded, strict=True):
+        file = folder / f"{finished.run.name}.json"
+        if finished.record is None or plan.record(finished.run) != file:
+            write_recorded(file, record)
+    records = [record.content for record in recorded]
     for placement in placements:
         plot_placement(*placement.sides, picture(folder, placement))
     content = {**summary.to_json(), **(facts or {})}
@@ -58,6 +66,42 @@ def write_page(
     command = without_places(command, plan.folder)
     page = Page(comparison, summary, records, folder.name, command, placements, made_by, first)
     write_text(path, markdown(page))
+
+
+def _record(
+    comparison: Comparison, finished: FinishedRun, placements: Sequence[Placement]
+) -> Recorded:
+    """Return the record of a run, with what a page needs without the run."""
+    if finished.record is not None:
+        return finished.record
+    run, plan = finished.run, comparison.plan
+    placed = [
+        (part.before[number], part.after[number] if part.after else None)
+        for part in placements
+        if part.arm == run.arm
+        for number, seed in enumerate(part.seeds)
+        if seed == run.seed
+    ]
+    further = [
+        row for row in plan.further_rows(run.arm) if row in finished.sources
+        and row not in finished.suppressors
+    ]  # fmt: skip
+    rows = [*finished.evaluation.rows, *further, *_good(finished.suppressors)]
+    return Recorded(
+        record_of(plan, finished),
+        comparison.val_set(run),
+        {row: comparison.figures(finished, row) for row in further},
+        {row: comparison.resampled(finished, row).drawn[0] for row in rows},
+        placed[0] if placed else None,
+    )
+
+
+def _good(suppressors: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the suppressors one of which can be the best over several seeds."""
+    aps = {name: row["figures"]["AP"] for name, row in suppressors.items()}
+    known = [ap for ap in aps.values() if ap is not None]
+    least = max(known, default=0.0) - BELOW_BEST
+    return [name for name, ap in aps.items() if ap is None or ap >= least]
 
 
 def check_page(path: Path, made_by: str = MADE_BY) -> None:

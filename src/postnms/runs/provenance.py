@@ -14,6 +14,9 @@ from postnms.distributed.processes import this_process
 LIBRARIES = ("torchvision", "numpy", "numba", "pillow")
 """Libraries besides torch whose version may change figures."""
 
+BUILT_IN = "built-in"
+"""Name of the built-in scenes."""
+
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -33,7 +36,7 @@ def provenance(seed: int, data: Path | None, command: str | None = None) -> dict
         "libraries": {name: version(name) for name in LIBRARIES},
         "machine": _machine(),
         "seed": seed,
-        "data": "built-in" if data is None else data.name,
+        "data": BUILT_IN if data is None else data.name,
     }
 
 

@@ -73,7 +73,7 @@ def view_row(name: str, truth: Truth, results: Sequence[Result] | ResultColumns)
     counted = np.where(errors.kind >= 0, np.array(ERROR_TYPES)[errors.kind], RIGHT)
     counted[~matching.counted[0]] = IGNORED
     verdicts = np.full(len(columns), UNCOUNTED, f"<U{max(map(len, VERDICTS))}")
-    verdicts[matching.results.row] = counted
+    verdicts[matching.results.given] = counted
     return ViewedRow(own, columns, verdicts, errors.unmatched)
 
 

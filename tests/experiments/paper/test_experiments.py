@@ -3,7 +3,12 @@
 import pytest
 
 from postnms.errors import UserError
-from postnms.experiments.paper.experiments import SMALL_HEADS, SMALL_RESCORERS, reproduction
+from postnms.experiments.paper.experiments import (
+    FROZEN,
+    SMALL_HEADS,
+    SMALL_RESCORERS,
+    reproduction,
+)
 from postnms.experiments.paper.printed import TABLES
 from postnms.recipes import get_recipe
 from tests.support.reproductions import RIVALS, plan_of
@@ -129,6 +134,32 @@ def test_the_printed_gains_are_the_papers():
     assert figures["table3"]["full, NMS"] == figures["table6"]["(1, 0, 0), not moved"] == 37.0
     ar = {name: TABLES[name].rows[-1].figures["AR100"] for name in ("table4", "table5")}
     assert ar == {"table4": 53.1, "table5": 53.1}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_of_a_frozen_detector_all_rows_but_those_of_other_detectors_train_a_part(scale, tmp_path):
+    """The arms are those of the same table without it, and a bare detector where there is none."""
+    for name in TABLES:
+        _, plain = plan_of(name, tmp_path, scale=scale)
+        _, plan = plan_of(name, tmp_path, scale=scale, frozen=True)
+        arms, before = plan.experiment.config.arms, plain.experiment.config.arms
+        assert list(arms) == [*(["bare"] if "bare" not in before else []), *before]
+        for run in plan.runs:
+            arm, training = arms[run.arm], run.recipe.training
+            parts = arm.model_dump(exclude={"start_from", "freeze"})
+            if run.arm in before:
+                assert parts == before[run.arm].model_dump(exclude={"start_from", "freeze"})
+            if run.arm.endswith("bare") or run.arm in ("softer", "pisa"):
+                assert (arm.start_from, training.freeze) == (None, "none")
+                continue
+            assert training.freeze == "detector"
+            start = plan.of_arm(arm.start_from)[0]
+            assert run.after == start.folder.root
+            assert start.recipe.detector == run.recipe.detector
+            assert start.recipe.stage is None
+            assert not start.recipe.heads.rows
+        assert FROZEN in plan.experiment.config.text
+        assert plan.differences == plain.differences
 
 
 def test_changes_come_into_every_arm(tmp_path):

@@ -37,6 +37,16 @@ SMALL_RESCORERS: dict[RescorerName, tuple[str, ...]] = {
 }
 """Settings of the small scale for rescorers. They were chosen on a part of the training images of
 blood cells that was set aside (``docs/rivals.md``)."""
+ALONE = "stage=null"
+"""The change that leaves a detector alone."""
+BARE = "bare"
+"""The arm of the detector of an experiment alone."""
+FROZEN = (
+    "Here the detector is trained alone, once for each seed, and then frozen. Every row with a "
+    "stage or a head trains these alone, on the detector of the same seed. So the rows share its "
+    "candidates, and their plain NMS."
+)
+"""What the page says if detectors are frozen."""
 _BACKBONE = re.compile(r"\b(R50|R101)\b")
 
 
@@ -50,7 +60,12 @@ class Reproduction:
 
 
 def reproduction(
-    name: str, scale: Scale = "coco", seeds: int = 3, changes: Sequence[str] = ()
+    name: str,
+    scale: Scale = "coco",
+    seeds: int = 3,
+    changes: Sequence[str] = (),
+    *,
+    frozen: bool = False,
 ) -> Reproduction:
     """Return a table of the paper and its experiment.
 
@@ -59,6 +74,8 @@ def reproduction(
         scale: ``coco``: the recipes of the paper. ``small``: recipes for a CPU.
         seeds: number of seeds, which count from 0; at least 1.
         changes: changes of the recipes in all arms, as ``--set`` takes them.
+        frozen: train every detector once for each seed, and on it the stages and heads of all rows
+            alone. The paper trains them together.
 
     Raises:
         UserError: there is no such table, ``seeds`` is less than 1, or a change does not fit.
@@ -71,6 +88,8 @@ def reproduction(
         config = read_experiment(path).config
     if scale == "small":
         config = _small(config)
+    if frozen:
+        config = _freeze(config)
     # A mistake in a change is one of the user's command line, and not of the file.
     override(open_recipe(config.recipe), parse_changes(changes))
     table = TABLES[name]
@@ -109,6 +128,20 @@ def _small_arm(arm: ArmConfig) -> ArmConfig:
         },
     }
     return arm.model_copy(update=update)
+
+
+def _freeze(config: ExperimentConfig) -> ExperimentConfig:
+    """Return an experiment whose stages and heads are trained on frozen detectors."""
+    arms = dict(config.arms)
+    if BARE not in arms:
+        arms = {BARE: ArmConfig(set=(ALONE,)), **arms}
+    detectors = {arm.recipe: name for name, arm in arms.items() if arm.set == (ALONE,)}
+    for name, arm in arms.items():
+        if name not in detectors.values() and not any(t.startswith("detector.") for t in arm.set):
+            update = {"start_from": detectors[arm.recipe], "freeze": "detector"}
+            arms[name] = arm.model_copy(update=update)
+    text = f"{config.text.strip()} {FROZEN}".strip()
+    return config.model_copy(update={"arms": arms, "text": text})
 
 
 def _with_backbone(row: PaperRow) -> PaperRow:

@@ -1,0 +1,71 @@
+"""``postnms report``: runs and comparisons as one HTML file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from postnms.cli.console import command_line, progress_bar, say
+from postnms.cli.options import AnySplit, Data
+from postnms.cli.outputs import check_replaces
+
+
+def report(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN|COMPARED|CANDIDATES...",
+            help="Runs, folders that 'compare' has written, files that 'dump' has written; those "
+            "of one detector are joined.",
+        ),
+    ],
+    file: Annotated[Path, typer.Option("--out", help="HTML file to write.")],
+    data: Data = None,
+    split: AnySplit = None,
+    row: Annotated[
+        str | None,
+        typer.Option("--row", help="Row to hold against NMS, such as post_nms+soft_nms_linear."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=0, help="Number of images that the page holds.")] = 24,
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Number of resamples for the interval of the gain; 0: no interval."
+        ),
+    ] = 1000,
+) -> None:
+    """Write one HTML page: verdict, table, the images that differ most with their clusters, charts.
+
+    A run needs no dump: its detector looks at the images that are shown.
+    """
+    from tempfile import TemporaryDirectory
+
+    from postnms.distributed.processes import this_device
+    from postnms.files.atomic import write_text
+    from postnms.report.opening import open_source
+    from postnms.report.page import check_is_page, check_jinja, page_of
+    from postnms.report.sources import joined
+    from postnms.report.subjects import look_at
+
+    check_replaces(file, check_is_page, "report of postnms")
+    check_jinja()
+    opened = joined([open_source(path, data, split) for path in sources])
+    subjects = []
+    with TemporaryDirectory() as work, progress_bar("images", images * len(opened)) as done:
+        for number, source in enumerate(opened):
+            subject = None
+            if source.truth is not None:
+                subject = look_at(
+                    source,
+                    Path(work) / str(number),
+                    row=row,
+                    most_images=images,
+                    bootstrap=bootstrap,
+                    device=this_device(),
+                    done=done,
+                )
+            subjects.append(subject)
+        page = page_of(opened, subjects, command_line())
+    write_text(file, page)
+    shown = sum(len(subject.cases) for subject in subjects if subject is not None)
+    say(f"{file}: {shown} images, {len(page) / 1e6:.1f} MB")
