@@ -24,6 +24,7 @@ from postnms.data.scenes.generator import ScenesConfig, write_scenes
 from postnms.data.targets import group_by_image, targets_of
 from postnms.errors import UserError
 from postnms.rescoring import load_rescorer
+from postnms.viewers.from_results import row_of_results
 from tests.fuzz.cases import WrongResultError
 
 FOLDERS = ("data_yaml", "yolo_labels", "voc_xml", "metadata_lines", "data_card")
@@ -88,8 +89,10 @@ def check_record(record, classes):
 
 
 def read_results(path, undamaged):
-    """Import results; compare the number of candidates with that of the entries."""
+    """View and import results; compare the numbers of both with that of the entries."""
     truth = truth_of(undamaged.with_name("instances_val.json"))
+    viewed = row_of_results("results", truth, path)
+    require(len(viewed.verdicts) == len(viewed.columns), "verdicts")
     out = path.with_name("imported.safetensors")
     try:
         images, count = import_results(path, truth, "instances_val.json", out, {})
@@ -98,6 +101,7 @@ def read_results(path, undamaged):
         raise
     entries = entries_of(path)
     require((images, count) == (len(truth.images), len(entries)), "number of candidates")
+    require(len(viewed.columns) == count, "number of detections to view")
     file = open_candidates(out)
     scores = check_candidates(file)
     wanted = np.array([entry["score"] for entry in entries], np.float64).astype(np.float32)

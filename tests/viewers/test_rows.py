@@ -71,7 +71,7 @@ def test_results_of_another_image_are_named(tmp_path):
     ("change", "message"),
     [
         ({"score": "1"}, r"r.json: \[1\].score: expected a finite number, got '1'"),
-        ({"image_id": None}, r"r.json: \[1\].image_id: expected an id, got None"),
+        ({"image_id": 9}, r"r.json: \[1\].image_id: expected the id of an image, got 9"),
         ({"category_id": 1.5}, r"r.json: \[1\].category_id: expected an id, got 1.5"),
         ({"bbox": [0, 0, -1, 1]}, r"r.json: \[1\].bbox: expected \[x, y"),
     ],
