@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from postnms.analysis import plots
+from postnms.analysis import comparison_chart, plots
 from postnms.analysis.comparison import ComparedRow
 from postnms.analysis.diagnosis import AnalysedRow, Analysis
 from postnms.analysis.placement import ClusterIoUs
@@ -29,7 +29,8 @@ def drawn(monkeypatch):
         figures.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(plots, "save_chart", keep)
+    for module in (plots, comparison_chart):
+        monkeypatch.setattr(module, "save_chart", keep)
     return figures
 
 
@@ -61,7 +62,7 @@ def test_families_are_listed_by_their_best_ap(drawn, tmp_path):
         row("oracle_box", 50.0, None),
         row("undefined", None),
     ]
-    plots.plot_comparison(rows, tmp_path / "compare.png")
+    comparison_chart.plot_comparison(rows, tmp_path / "compare.png")
     (figure,) = drawn
     (legend,) = figure.legends
     labels = ["50.0 oracle_box", "33.0 wbf", "30.0 nms", "0.0 undefined"]
@@ -74,14 +75,34 @@ def test_families_are_listed_by_their_best_ap(drawn, tmp_path):
     assert (tmp_path / "compare.png").stat().st_size > 1000
 
 
+def test_the_axis_shows_how_rows_differ_and_points_have_names(drawn, tmp_path):
+    rows = [
+        row("nms", 75.0),
+        row("wbf", 76.0, 2.0),
+        row("wbf:iou_threshold=0.4", 75.5, 2.0, "wbf", True),
+        row("none", 20.0, 0.5),
+        row("oracle_box", 92.0, None),
+    ]
+    comparison_chart.plot_comparison(rows, tmp_path / "compare.png", images=149)
+    (axes,) = drawn[0].axes
+    low, high = axes.get_ylim()
+    assert 72 < low < 75
+    assert 76 < high < 79
+    assert [text.get_text() for text in axes.texts] == ["nms", "wbf"]
+    assert axes.get_title() == (
+        "AP of 5 rows on 149 images\nabove the axis: oracle_box 92.0\nbelow the axis: none 20.0"
+    )
+
+
 def test_names_with_dollars_are_no_formulas(drawn, tmp_path):
     name = "run a$x_{$"
-    plots.plot_comparison([row("nms", 30.0), row(name, 20.0)], tmp_path / "compare.png")
+    comparison_chart.plot_comparison([row("nms", 30.0), row(name, 20.0)], tmp_path / "compare.png")
     nothing = dict.fromkeys(ERROR_TYPES, 0)
     analysis = analysis_of({name: analysed(ErrorTypes(50.0, nothing, nothing, 0.0, 0.0))})
     plots.plot_errors(analysis, tmp_path / "errors.png")
     plots.plot_reliability(analysis, tmp_path / "reliability.png")
-    for figure, label in zip(drawn, ("20.0 run a$x_{$", name, f"- {name}"), strict=True):
+    labels = ("20.0 run a$x_{$", f"{name}: AP50 50.0", f"- {name}, 0 boxes")
+    for figure, label in zip(drawn, labels, strict=True):
         shown = [text.get_text() for text in figure.legends[0].get_texts()]
         assert label in [text.replace(r"\$", "$") for text in shown]
 
@@ -97,7 +118,10 @@ def test_bars_say_what_errors_cost_and_how_many_there_are(drawn, tmp_path):
     assert [text.get_text() for text in axes.get_yticklabels()] == list(ERROR_TYPES)
     assert [bar.get_width() for bar in axes.patches] == [*range(1, 7), *range(10, 16)]
     assert [text.get_text() for text in axes.texts][:2] == ["1.0 (7)", "2.0 (7)"]
-    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == [
+        "a: AP50 50.0",
+        "b: AP50 50.0",
+    ]
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -135,7 +159,10 @@ def test_a_reliability_diagram_has_the_filled_bins_of_each_row_and_names_the_err
     assert (len(logits.get_xydata()), bottom.get_yscale()) == (0, "log")
     assert nms.get_marker() != logits.get_marker()
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["0.125 nms", "- logits"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "0.125 nms, 42 boxes",
+        "- logits, 0 boxes",
+    ]
     assert (tmp_path / "reliability.png").stat().st_size > 1000
 
 

@@ -5,8 +5,9 @@ import json
 import signal
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
+from postnms.drawing.boxes import THIN
 from postnms.errors import UserError
 from postnms.inference import image_files
 
@@ -258,9 +259,9 @@ def test_auto_shows_each_row_from_its_own_threshold(
     drawn = []
     draw = image_files.draw_detections
 
-    def keep(image, detections, names, min_score):
+    def keep(image, detections, names, min_score, clusters):
         drawn.append(min_score)
-        return draw(image, detections, names, min_score)
+        return draw(image, detections, names, min_score, clusters)
 
     monkeypatch.setattr(image_files, "draw_detections", keep)
     words = ("predict", run_folder, pictures, "--out", out, "--both", "--min-score", "auto")
@@ -329,3 +330,16 @@ def test_a_pattern_that_matches_nothing_is_said(postnms, trained_run, tmp_path):
     status, _, errors = postnms("predict", trained_run, tmp_path / "*.png", "--json", "-")
     assert status == 2
     assert "*.png: no file matches this pattern" in errors
+
+
+def test_suppressed_boxes_are_drawn_on_request(postnms, trained_run, tmp_path):
+    Image.new("RGB", (64, 64), "gray").save(tmp_path / "a.png")
+    thin = []
+    for words in ((), ("--suppressed",)):
+        given = ("predict", trained_run, tmp_path / "a.png", "--min-score", 0, *words)
+        assert postnms(*given, "--out", tmp_path / "out")[0] == 0
+        with Image.open(tmp_path / "out" / "a.png") as picture:
+            colours = picture.convert("RGB").getcolors(1 << 24)
+        thin.append(sum(count for count, rgb in colours if rgb == ImageColor.getrgb(THIN)))
+    assert thin[0] == 0
+    assert thin[1] > 20

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageColor
 
-from postnms.drawing.boxes import PALETTE, SHORTEST_SIDE, draw_boxes, side_by_side
+from postnms.drawing.boxes import PALETTE, SHORTEST_SIDE, THIN, draw_boxes, side_by_side
 
 
 def pixels(image):
@@ -61,3 +61,43 @@ def test_panels_stand_side_by_side_under_their_titles():
     assert tuple(sheet[150, 50]) == (255, 0, 0)
     assert tuple(sheet[150, -50]) == (0, 0, 255)
     assert sheet[:24].min() < 200
+
+
+def label_pixels(boxes, scores, **more):
+    """Where labels change a black picture of some boxes of one class."""
+    image = Image.new("RGB", (600, 500), "black")
+    labels, names = [0] * len(boxes), ["name"]
+    bare = pixels(draw_boxes(image, boxes, labels, names, **more))
+    return (bare != pixels(draw_boxes(image, boxes, labels, names, scores, **more))).any(axis=2)
+
+
+def test_labels_do_not_cover_each_other():
+    """Each of two boxes at one place has its whole label: the area is twice that of one."""
+    box = (200, 200, 400, 400)
+    one = label_pixels([box], [0.9])
+    two = label_pixels([box, box], [0.9, 0.8])
+    assert one.sum() > 500
+    assert (two & one).sum() == one.sum()
+    assert abs(two.sum() - 2 * one.sum()) < 0.2 * one.sum()
+
+
+def test_the_best_box_keeps_its_label_where_there_is_no_room_for_all():
+    boxes = [(0, 0, 599, 499)] * 60
+    scores = [0.5 + i / 1000 for i in range(60)]
+    image = Image.new("RGB", (600, 500), "black")
+    drawn = pixels(draw_boxes(image, boxes, list(range(60)), ["name"] * 60, scores))
+    best = ImageColor.getrgb(PALETTE[59 % len(PALETTE)])
+    assert (drawn[2:20, 2:60] == best).all(axis=2).any()
+
+
+def test_suppressed_boxes_are_thin_and_under_the_others():
+    image = Image.new("RGB", (600, 500), "black")
+    thin = ImageColor.getrgb(THIN)
+    drawn = pixels(
+        draw_boxes(image, [(50, 50, 300, 300)], [0], ["a"], suppressed=[(50, 60, 310, 400)])
+    )
+    assert (drawn[200, 308:314] == thin).all(axis=1).sum() == 1
+    assert tuple(drawn[200, 50]) == ImageColor.getrgb(PALETTE[0])
+    assert (
+        not (pixels(draw_boxes(image, [(50, 50, 300, 300)], [0], ["a"])) == thin).all(axis=2).any()
+    )

@@ -1,62 +1,21 @@
-"""Charts of comparisons and analyses, as PNG files.
+"""Charts of analyses and curves, as PNG files.
 
 This file imports Matplotlib, which is slow to load.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
-from postnms.analysis.comparison import BASELINE, ComparedRow
 from postnms.analysis.diagnosis import Analysis
 from postnms.analysis.placement import BINS, ClusterIoUs, histogram
 from postnms.drawing.charts import COLOURS, MARKERS, plain, save_chart
 from postnms.evaluation.average_precision import RECALLS
 from postnms.evaluation.curves import SCORES, SHOWN_IOUS, Curves
 from postnms.evaluation.tide import ERROR_TYPES, ErrorTypes
-
-
-def plot_comparison(rows: Sequence[ComparedRow], path: Path) -> None:
-    """Write a chart of AP against the time of suppression for an image.
-
-    Each family of suppressors has a colour and a marker, and a line joins its variants. A family
-    without times is a dashed level at its best AP. A thin black level is the AP of the baseline.
-    The axis of the time is logarithmic. The legend lists the families by falling best AP.
-
-    Raises UserError if the operating system refuses to write.
-    """
-    series: dict[str, list[ComparedRow]] = {}
-    for row in rows:
-        series.setdefault(row.family, []).append(row)
-    best = {
-        name: max(row.figures["AP"] or 0.0 for row in members) for name, members in series.items()
-    }
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    axes = figure.add_subplot(
-        xscale="log", xlabel="milliseconds an image (suppression alone)", ylabel="AP"
-    )
-    for number, name in enumerate(sorted(series, key=lambda name: -best[name])):
-        marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
-        _plot_series(
-            axes,
-            series[name],
-            COLOURS[number % len(COLOURS)],
-            marker,
-            f"{best[name]:.1f} {plain(name)}",
-        )
-    greedy = next((row.figures["AP"] for row in rows if row.name == BASELINE), None)
-    if greedy is not None:
-        axes.axhline(greedy, color="black", linewidth=0.6)
-    axes.grid(alpha=0.3, which="both")
-    # Matplotlib writes powers of ten on a logarithmic axis. Plain numbers are easier to read here.
-    for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        formatted(FuncFormatter(lambda value, _: f"{value:g}"))
-    figure.legend(loc="outside right upper", title="best AP", fontsize=8, frameon=False)
-    save_chart(figure, path)
 
 
 def plot_errors(analysis: Analysis, path: Path) -> None:
@@ -69,11 +28,15 @@ def plot_errors(analysis: Analysis, path: Path) -> None:
     figure = Figure(
         figsize=(10, 2 + 0.35 * len(ERROR_TYPES) * max(len(rows), 1) ** 0.7), layout="constrained"
     )
-    axes = figure.add_subplot(xlabel="AP50 points that fixing this type alone would gain")
+    axes = figure.add_subplot(
+        xlabel="AP50 points that fixing this type alone would gain",
+        title="What each type of error costs, and how often it is made",
+    )
     height = 0.8 / max(len(rows), 1)
     for number, (name, errors) in enumerate(rows.items()):
+        ap50 = "" if errors.ap50 is None else f": AP50 {errors.ap50:.1f}"
         _plot_costs(
-            axes, name, errors, np.arange(len(ERROR_TYPES)) + number * height, height, number
+            axes, name + ap50, errors, np.arange(len(ERROR_TYPES)) + number * height, height, number
         )
     axes.set_yticks(np.arange(len(ERROR_TYPES)) + 0.4 - height / 2, ERROR_TYPES)
     axes.invert_yaxis()
@@ -91,6 +54,7 @@ def plot_placement(before: ClusterIoUs, after: ClusterIoUs | None, path: Path) -
     """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     sides = {"before the stage": before} | ({} if after is None else {"after": after})
+    figure.suptitle(f"IoU of {len(before.key)} clusters with their object")
     for number, (title, column) in enumerate(
         (("KeyIoU", "key"), ("MaxIoU", "best"), ("AvgIoU", "mean")), 1
     ):
@@ -123,6 +87,7 @@ def plot_reliability(analysis: Analysis, path: Path) -> None:
     """
     figure = Figure(figsize=(9, 7), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    top.set_title("Are scores what they promise? On the dashed line they are")
     top.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=0.8)
     for number, (name, row) in enumerate(analysis.rows.items()):
         measured = row.calibration
@@ -136,7 +101,8 @@ def plot_reliability(analysis: Analysis, path: Path) -> None:
         x = [measured.scores[bin] for bin in filled]
         y = [measured.precisions[bin] for bin in filled]
         error = "-" if measured.error is None else f"{measured.error:.3f}"
-        top.plot(x, y, label=f"{error} {plain(name)}", **look)
+        label = f"{error} {plain(name)}, {sum(measured.counts)} boxes"
+        top.plot(x, y, label=label, **look)
         bottom.plot(x, [measured.counts[bin] for bin in filled], **look)
     top.set(xlim=(0, 1), ylim=(0, 1), ylabel="precision at IoU 0.5")
     bottom.set(xlabel="mean score of the bin", ylabel="detections")
@@ -183,42 +149,6 @@ def plot_curves(curves: Mapping[str, Curves], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, frameon=False)
     save_chart(figure, path)
-
-
-def _plot_series(
-    axes: Axes, rows: Sequence[ComparedRow], colour: str, marker: str, label: str
-) -> None:
-    """Draw one family of suppressors.
-
-    A large marker is the suppressor with its default settings. The line joins its variants in
-    their order.
-    """
-    points = [(row.milliseconds, row.figures["AP"] or 0.0) for row in rows]
-    # Without a time a row has no position on the x-axis, so it is drawn as a level.
-    if any(spent is None for spent, _ in points):
-        axes.axhline(
-            max(ap for _, ap in points), color=colour, linestyle="--", linewidth=0.9, label=label
-        )
-        return
-    swept = [point for point, row in zip(points, rows, strict=True) if row.is_variant]
-    for chosen, size, line in (
-        (swept, 4, "-"),
-        ([point for point in points if point not in swept], 8, ""),
-    ):
-        if chosen:
-            x, y = zip(*chosen, strict=True)
-            axes.plot(
-                x,
-                y,
-                color=colour,
-                marker=marker,
-                markersize=size,
-                linestyle=line,
-                linewidth=0.8,
-                label=label,
-            )
-            # The legend names a family once, although it may have two sets of points.
-            label = "_nolegend_"
 
 
 def _plot_costs(

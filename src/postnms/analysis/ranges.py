@@ -41,7 +41,7 @@ def shown_range(
         >>> rows = {"nms": 75.0, "soft_nms": 76.0, "none": 30.0, "oracle": 90.0}
         >>> shown = shown_range(rows, "nms", frozenset({"oracle"}))
         >>> round(shown.low, 1), round(shown.high, 1), shown.below, shown.above
-        (73.7, 76.3, ('none',), ('oracle',))
+        (73.8, 76.2, ('none',), ('oracle',))
     """
     rows = {name: ap for name, ap in precisions.items() if name not in oracles} or dict(precisions)
     ordered = sorted(rows.values())

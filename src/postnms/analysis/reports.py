@@ -32,7 +32,7 @@ def write_comparison(
 
     ``about`` says where the figures come from. It is written in front of them.
     """
-    from postnms.analysis.plots import plot_comparison
+    from postnms.analysis.comparison_chart import plot_comparison
 
     described = []
     for row in rows:
@@ -41,7 +41,7 @@ def write_comparison(
     # The JSON files mark the folder, so they come before the others.
     write_json(folder / COMPARED.name, {**about, "rows": described})
     write_text(folder / "compare.csv", _comparison_csv(rows))
-    plot_comparison(rows, folder / "compare.png")
+    plot_comparison(rows, folder / "compare.png", about.get("images"))
     return ("compare.csv", "compare.json", "compare.png")
 
 

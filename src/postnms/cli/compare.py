@@ -76,7 +76,8 @@ def compare(
             )
         print_wide(_table(rows))
         say_compared(rows, len(study.candidates))
-        names = write_comparison(rows, about_study(study), folder)
+        about = {**about_study(study), "images": len(candidates)}
+        names = write_comparison(rows, about, folder)
     say(f"{', '.join(names[:-1])} and {names[-1]} in {folder}")
 
 

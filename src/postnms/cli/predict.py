@@ -46,6 +46,10 @@ Row = Annotated[
 Both = Annotated[
     bool, typer.Option("--both", help="Draw all rows side by side: plain NMS and the stage.")
 ]
+Suppressed = Annotated[
+    bool,
+    typer.Option("--suppressed", help="Draw the boxes that NMS suppressed too, as thin lines."),
+]
 MinScore = Annotated[
     str,
     typer.Option(
@@ -85,6 +89,7 @@ def predict(
     formats: Formats = None,
     row: Row = None,
     both: Both = False,
+    suppressed: Suppressed = False,
     min_score: MinScore = "0.3",
     tile: Tile = None,
     overlap: Overlap = 0.2,
@@ -125,7 +130,7 @@ def predict(
         if folder is None:
             unread = job.print_only(stream)
         else:
-            weights, drawing = source.newest_weights, Drawing(both, scores)
+            weights, drawing = source.newest_weights, Drawing(both, scores, suppressed)
             done = job.write(folder, weights, drawing, replace(exports, min_score=scores), stream)
             unread = done.unread
             tell(_summary(folder, len(found.paths), done))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from postnms.drawing.labels import Rect, free_place, spots_of_box
 from postnms.files.atomic import atomic_path
 
 PALETTE = (
@@ -27,6 +28,9 @@ PALETTE = (
 
 Colour-blind people can tell that palette apart. Class i has colour i modulo the number of colours.
 """
+
+THIN = "#FFE45C"
+"""Colour of boxes that were suppressed."""
 
 SHORTEST_SIDE = 480
 """Length in pixels to which the shorter side of a small image is enlarged.
@@ -48,6 +52,7 @@ def draw_boxes(
     names: Sequence[str],
     scores: Sequence[float] | None = None,
     min_score: float = 0.0,
+    suppressed: Sequence[Box] = (),
 ) -> Image.Image:
     """Return a copy of an image with boxes drawn on it.
 
@@ -60,9 +65,11 @@ def draw_boxes(
         labels: class of each box, 0..K-1.
         names: name of each class. They are read only with ``scores``.
         scores: score of each box. Boxes are then drawn by rising score, so that the best box is on
-            top, and each gets a text label with its class and score. None: the boxes are drawn in
-            the given order, without text labels.
+            top, and each gets a text label with its class and score. No label covers another one:
+            a box for whose label there is no place has none. None: the boxes are drawn in the
+            given order, without text labels.
         min_score: least score of a box that is drawn. It has no effect without ``scores``.
+        suppressed: further boxes, which are drawn thin and under the others.
 
     Example:
         >>> from PIL import Image
@@ -78,19 +85,25 @@ def draw_boxes(
     draw = ImageDraw.Draw(picture)
     line = max(2, round(min(picture.size) / 220))
     font = ImageFont.load_default(size=max(11, round(min(picture.size) / 42)))
+    for box in suppressed:
+        corners = [coordinate * factor for coordinate in box]
+        draw.rectangle(corners, outline=THIN, width=1)
     # The best box comes last, since later boxes are drawn over earlier ones.
     order = (
         range(len(boxes)) if scores is None else sorted(range(len(boxes)), key=scores.__getitem__)
     )
-    for index in order:
-        if scores is not None and scores[index] < min_score:
-            continue
-        corners = [coordinate * factor for coordinate in boxes[index]]
+    drawn = [index for index in order if scores is None or scores[index] >= min_score]
+    places = {index: [coordinate * factor for coordinate in boxes[index]] for index in drawn}
+    for index in drawn:
         colour = PALETTE[labels[index] % len(PALETTE)]
-        draw.rectangle(corners, outline=colour, width=line)
-        if scores is not None:
-            text = f"{names[labels[index]]} {scores[index]:.2f}"
-            _label(draw, picture.size, (corners[0], corners[1]), text, colour, font)
+        draw.rectangle(places[index], outline=colour, width=line)
+    taken: list[Rect] = []
+    # The label of the best box has the first choice of a place.
+    for index in reversed(drawn if scores is not None else []):
+        text = f"{names[labels[index]]} {scores[index]:.2f}" if scores is not None else ""
+        x1, y1, x2, y2 = places[index]
+        colour = PALETTE[labels[index] % len(PALETTE)]
+        _label(draw, picture.size, (x1, y1, x2, y2), text, colour, font, taken)
     return picture
 
 
@@ -144,22 +157,34 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 def _label(
     draw: ImageDraw.ImageDraw,
     size: tuple[int, int],
-    corner: tuple[float, float],
+    box: tuple[float, float, float, float],
     text: str,
     colour: str,
     font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+    taken: list[Rect],
 ) -> None:
-    """Draw text on a filled rectangle above the top left corner of a box.
+    """Draw text on a filled rectangle at a box, where no other label is; else draw nothing.
 
-    ``size`` is the (width, height) of the picture. The rectangle is moved so that it lies inside.
+    ``size`` is the (width, height) of the picture, which the rectangle lies in. ``taken`` are the
+    places of other labels.
     """
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width = right - left + 4
     height = bottom - top + 4
-    x = min(max(corner[0], 0), max(size[0] - width, 0))
-    y = min(max(corner[1] - height, 0), max(size[1] - height, 0))
-    draw.rectangle((x, y, x + width, y + height), fill=colour)
-    draw.text((x + 2 - left, y + 2 - top), text, fill=_readable_on(colour), font=font)
+    spots = (_inside(spot, size) for spot in spots_of_box(box, width, height))
+    spot = free_place(spots, Rect(0, 0, max(size[0], width), max(size[1], height)), taken)
+    if spot is not None:
+        draw.rectangle((spot.left, spot.top, spot.right, spot.bottom), fill=colour)
+        place = (spot.left + 2 - left, spot.top + 2 - top)
+        draw.text(place, text, fill=_readable_on(colour), font=font)
+
+
+def _inside(spot: Rect, size: tuple[int, int]) -> Rect:
+    """Return a place moved so that it lies in a picture of ``size`` (width, height)."""
+    width, height = spot.right - spot.left, spot.bottom - spot.top
+    left = min(max(spot.left, 0), max(size[0] - width, 0))
+    top = min(max(spot.top, 0), max(size[1] - height, 0))
+    return Rect(left, top, left + width, top + height)
 
 
 def _readable_on(colour: str) -> str:

@@ -27,7 +27,7 @@ from postnms.inference.least_scores import MinScore, least_score
 from postnms.inference.pictures import draw_detections
 from postnms.inference.reading import ReadImage, read_files
 from postnms.inference.tiles import Tiling, detect_tiled
-from postnms.inference.whole_images import Rows, detect_images
+from postnms.inference.whole_images import Rows, clusters_of_image, detect_images
 
 _LONGEST_NAME = 200
 """Largest number of bytes of the name of a picture that are taken from the name of the image."""
@@ -41,6 +41,8 @@ class Drawing:
     """True: draw all rows side by side. False: draw the last row alone."""
     min_score: MinScore = 0.3
     """Detections that score less are not drawn. They are in the results."""
+    suppressed: bool = False
+    """Whether the boxes that NMS suppressed are drawn thin. They are not known with tiles."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,11 @@ class _Predictor:
 
     def _draw(self, image: Image.Image, rows: Rows, path: Path) -> None:
         names = [category.name for category in self.categories]
+        clusters = None
+        if self.drawing.suppressed and self.tiling is None:
+            clusters = clusters_of_image(self.detector, image, self.size)
         panels = [
-            draw_detections(image, found, names, least_score(self.drawing.min_score, row))
+            draw_detections(image, found, names, least_score(self.drawing.min_score, row), clusters)
             for row, found in rows.items()
         ]
         titles = [ROW_TITLES[row] for row in rows]
@@ -155,6 +160,8 @@ def predict_files(
             the journal cannot be written.
     """
     settings = {**(about or {}), "both": drawing.both, "min_score": drawing.min_score}
+    if drawing.suppressed:
+        settings["suppressed"] = True
     if tiling is not None:
         settings["tiling"] = [tiling.tile, tiling.overlap, str(tiling.suppressor)]
     images = {str(path): path for path in paths}

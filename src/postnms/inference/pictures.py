@@ -10,7 +10,7 @@ from postnms.detectors import Detector
 from postnms.detectors.output import ROW_TITLES
 from postnms.drawing.boxes import draw_boxes, save_picture, side_by_side
 from postnms.inference.whole_images import detect_images
-from postnms.structures import Detections
+from postnms.structures import Clusters, Detections
 
 DRAWN_SCORE = 0.3
 """Detections that score less are not drawn unless told otherwise."""
@@ -36,12 +36,23 @@ def draw_split(detector: Detector, data: DetectionData, folder: Path, most: int)
 
 
 def draw_detections(
-    image: Image.Image, detections: Detections, names: Sequence[str], min_score: float
+    image: Image.Image,
+    detections: Detections,
+    names: Sequence[str],
+    min_score: float,
+    clusters: Clusters | None = None,
 ) -> Image.Image:
     """Draw the detections of one image on it.
 
-    ``names`` are those of the classes, in the order of the labels.
+    ``names`` are those of the classes, in the order of the labels. ``clusters`` are those of the
+    image: the members of clusters whose key scores at least ``min_score`` are drawn thin.
     """
+    suppressed = []
+    if clusters is not None:
+        candidates, keys = clusters.candidates, clusters.keys
+        chosen = candidates.scores[keys[clusters.assignment]] >= min_score
+        chosen[keys] = False
+        suppressed = candidates.boxes[chosen].tolist()
     return draw_boxes(
         image,
         detections.boxes.tolist(),
@@ -49,4 +60,5 @@ def draw_detections(
         names,
         detections.scores.tolist(),
         min_score,
+        suppressed,
     )

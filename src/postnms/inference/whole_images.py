@@ -7,10 +7,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from postnms.clustering import cluster
 from postnms.config import Progress, no_progress
 from postnms.data.transforms import InputSize, resize
 from postnms.detectors import Detector
-from postnms.structures import Detections, move, of_image, rescale
+from postnms.structures import Clusters, Detections, Scored, move, of_image, rescale
 
 Rows = dict[str, Detections]
 """The detections of one image by the name of the row."""
@@ -54,9 +55,20 @@ def detect_images(
     return [found[index] for index in range(len(images))]
 
 
-def _in_pixels_of(image: Image.Image, resized: Tensor, detections: Detections) -> Detections:
-    """Return detections of a resized image in the pixels of the image, on the CPU."""
+def clusters_of_image(detector: Detector, image: Image.Image, size: InputSize | None) -> Clusters:
+    """Return the candidates of an image in the clusters that NMS makes, in its pixels, on the CPU.
+
+    The arguments are those of :func:`detect_images`.
+    """
+    tensor = pil_to_tensor(image if size is None else resize(image, *size))
+    device = next(detector.parameters()).device
+    candidates = detector.trace([tensor.to(device)]).candidates
+    return cluster(_in_pixels_of(image, tensor, candidates), detector.network.nms_threshold)
+
+
+def _in_pixels_of(image: Image.Image, resized: Tensor, found: Scored) -> Scored:
+    """Return what was found in a resized image in the pixels of the image, on the CPU."""
     factors = (image.width / resized.shape[2], image.height / resized.shape[1])
-    device = detections.boxes.device
-    scaled = rescale(detections, torch.tensor([factors], dtype=torch.float32, device=device))
+    device = found.boxes.device
+    scaled = rescale(found, torch.tensor([factors], dtype=torch.float32, device=device))
     return move(scaled, "cpu")

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from postnms.analysis.diagnosis import place_clusters
-from postnms.analysis.study import Study
 from postnms.evaluation.metrics import show
 from postnms.evaluation.tide import ERROR_TYPES
 from postnms.report.charts import dots, lines, scatter
@@ -216,11 +214,9 @@ def _calibration(rows: Mapping[str, MeasuredRow]) -> Section | None:
 
 
 def _placement(subject: Subject, several: bool) -> Section | None:
-    if subject.candidates is None:
+    if subject.placement is None or not len(subject.placement[0].key):
         return None
-    before, after = place_clusters(Study(subject.candidates, subject.truth))
-    if not len(before.key):
-        return None
+    before, after = subject.placement
     sides = {"before the stage": before} | ({} if after is None else {"after it": after})
     width = (FULL - 40) / 3
     kinds = {"KeyIoU": "key", "MaxIoU": "best", "AvgIoU": "mean"}

@@ -24,7 +24,7 @@ from postnms.structures import NMS_ROW
 
 MARK = '<meta name="generator" content="postnms report">'
 """What a page has in its head, by which it is known."""
-SCRIPTS = ("page.js", "boxes.js", "viewer.js", "index.js")
+SCRIPTS = ("page.js", "boxes.js", "controls.js", "viewer.js", "index.js")
 """The scripts of the page, which are joined in this order."""
 SHOWN_FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR100")
 LISTED = 3

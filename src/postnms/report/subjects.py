@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from postnms.analysis.diagnosis import place_clusters
 from postnms.analysis.oracle import ORACLE
+from postnms.analysis.placement import ClusterIoUs
+from postnms.analysis.study import Study
 from postnms.candidate_files.reader import CandidateFile
 from postnms.candidate_files.replays import as_columns, replay
 from postnms.config import Progress, nearest, no_progress
 from postnms.data.dataset import ImageId, Record, Truth
 from postnms.detectors.output import ROW_TITLES
 from postnms.errors import UserError
+from postnms.evaluation.columns import ResultColumns
 from postnms.evaluation.numbering import image_positions
 from postnms.report.chosen import Chosen, choose
 from postnms.report.clusters import clusters_of, run_detector
@@ -23,7 +27,7 @@ from postnms.report.measured import MeasuredRow, measure_rows
 from postnms.report.sources import Source
 from postnms.report.viewer import describe, name_of
 from postnms.structures import NMS_ROW, POST_NMS_ROW
-from postnms.suppression import Suppressor
+from postnms.suppression import SUPPRESSORS, Suppressor
 from postnms.suppression import choose as choose_suppressor
 
 MOST_ROWS = 4
@@ -45,8 +49,8 @@ class Subject:
     index: list[list[Any]]
     """Name, objects, AP before, AP after and position in ``cases`` of every image. None: there is
     no AP, or the image was not chosen."""
-    candidates: CandidateFile | None
-    """The candidates of all images, if they are there."""
+    placement: tuple[ClusterIoUs, ClusterIoUs | None] | None
+    """Where the clusters of all images lie, before and after the stage. None: not all are known."""
 
     @property
     def truth(self) -> Truth:
@@ -86,19 +90,11 @@ def look_at(
     """
     truth = source.truth
     assert truth is not None
-    results, candidates = dict(source.results), source.candidates
-    if not results:
+    candidates = source.candidates
+    if not source.results:
         assert source.run is not None
-        whole = folder / "whole"
-        candidates = run_detector(source.run, None, whole, device, done)
-        results = {
-            name: as_columns(candidates.row(name), candidates, truth) for name in candidates.rows
-        }
-    suppressors: dict[str, Suppressor] = {}
-    if candidates is not None and (name := _best_suppressor(source, list(results))):
-        suppressors[name] = choose_suppressor(name).suppressor
-        detections = replay(candidates, suppressors[name]).detections
-        results[name] = as_columns(detections, candidates, truth)
+        candidates = run_detector(source.run, None, folder / "whole", device, done)
+    results, suppressors = _results_of(source, candidates)
     after = _after(list(results), row)
     shown = _shown(list(results), after)
     rows = measure_rows(truth, {name: results[name] for name in shown}, bootstrap=bootstrap)
@@ -110,20 +106,33 @@ def look_at(
     if file is None and source.run is not None and images:
         file = run_detector(source.run, images, folder / "chosen", device, done)
         file = file if len(file) else None  # All of these images are missing.
-    suppressors |= {
-        name: choose_suppressor(name).suppressor for name in shown if _is_replayed(name, file)
-    }
     found = {} if file is None else clusters_of(file, images, shown, suppressors)
     records = {} if source.dataset is None else _records_of(source, images)
     cases = describe(truth, images, found, records)
     for place, case in zip(chosen.all, cases, strict=True):
         case |= _figures_of(rows, place)
     index = _index(source, truth, rows, after, chosen)
-    return Subject(source, rows, after, chosen, cases, index, candidates)
+    placement = None if candidates is None else place_clusters(Study(candidates, truth))
+    return Subject(source, rows, after, chosen, cases, index, placement)
 
 
-def _is_replayed(name: str, file: CandidateFile | None) -> bool:
-    return file is not None and name not in file.rows
+def _results_of(
+    source: Source, candidates: CandidateFile | None
+) -> tuple[dict[str, ResultColumns], dict[str, Suppressor]]:
+    """Return the results of all rows, and the suppressors that give rows which no file holds."""
+    truth = source.truth
+    assert truth is not None
+    results = dict(source.results)
+    if not results and candidates is not None:
+        results = {
+            name: as_columns(candidates.row(name), candidates, truth) for name in candidates.rows
+        }
+    suppressors: dict[str, Suppressor] = {NMS_ROW: SUPPRESSORS[NMS_ROW]}
+    if candidates is not None and (name := _best_suppressor(source, list(results))):
+        suppressors[name] = choose_suppressor(name).suppressor
+        detections = replay(candidates, suppressors[name]).detections
+        results[name] = as_columns(detections, candidates, truth)
+    return results, suppressors
 
 
 def _best_suppressor(source: Source, have: Sequence[str]) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from postnms.analysis.ranges import shown_range
+from postnms.drawing.labels import Rect, free_place, spots_around
 from postnms.report.charts.svg import (
     CHARACTER,
     NARROW,
@@ -37,24 +38,6 @@ class Point:
     """``baseline``, ``stage``, ``oracle`` or ``other``: the class of its marker."""
     is_variant: bool = False
     """Whether it differs from another row in a setting alone. Such a point has no label."""
-
-
-@dataclass
-class _Box:
-    """A rectangle that labels must not cover."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def meets(self, other: "_Box") -> bool:
-        return (
-            self.left < other.right
-            and other.left < self.right
-            and self.top < other.bottom
-            and other.top < self.bottom
-        )
 
 
 def ap_against_time(points: Sequence[Point], baseline: str, width: float) -> str:
@@ -118,7 +101,7 @@ def _points(points: Sequence[Point], x: Scale, y: Scale, frame: Frame) -> list[s
         spent = point.milliseconds
         at[point.name] = (frame.right - 6 if not spent else x(spent), y(point.ap))
         px, py = at[point.name]
-        placed.append(_Box(px - 5, py - 5, px + 5, py + 5))
+        placed.append(Rect(px - 5, py - 5, px + 5, py + 5))
     # The stage and the baseline have the first choice of places.
     order = sorted(points, key=lambda point: (point.kind == "other", point.is_variant, -point.ap))
     for point in order:
@@ -132,26 +115,18 @@ def _points(points: Sequence[Point], x: Scale, y: Scale, frame: Frame) -> list[s
     return marks
 
 
-def _label(point: Point, x: float, y: float, frame: Frame, placed: list[_Box]) -> str:
+def _label(point: Point, x: float, y: float, frame: Frame, placed: list[Rect]) -> str:
     """Return the label of a point at the nearest free place, empty if there is none."""
     name = shorten(point.name, 190)
     # The names of the stage and of the baseline are bold.
     width = len(name) * CHARACTER * (1 if point.kind == "other" else 1.12) + 4
-    for distance in range(8, 120, 6):
-        shift = max(distance - 14, 0)
-        for dx, dy in (
-            (distance, -shift), (distance, shift), (-distance - width, -shift),
-            (-distance - width, shift), (-width / 2, -distance - 4), (-width / 2, distance + 4),
-        ):  # fmt: skip
-            left, middle = x + dx, y + dy
-            box = _Box(left, middle - LABEL / 2, left + width, middle + LABEL / 2)
-            inside = frame.left <= box.left and box.right <= frame.right + 8
-            inside = inside and frame.top - 4 <= box.top and box.bottom <= frame.bottom
-            if inside and not any(box.meets(other) for other in placed):
-                placed.append(box)
-                label = text(left + 2, middle + 4, name, class_=f"label {point.kind}")
-                if distance <= 14:
-                    return label
-                edge = left if dx > 0 else left + width if dx < -width else x
-                return line(x, y, edge, middle, class_="leader") + label
-    return ""
+    bounds = Rect(frame.left, frame.top - 4, frame.right + 8, frame.bottom)
+    spot = free_place(spots_around(x, y, width, LABEL), bounds, placed)
+    if spot is None:
+        return ""
+    middle = (spot.top + spot.bottom) / 2
+    label = text(spot.left + 2, middle + 4, name, class_=f"label {point.kind}")
+    edge = min(max(x, spot.left), spot.right)
+    if abs(edge - x) + abs(middle - y) <= 20:
+        return label
+    return line(x, y, edge, middle, class_="leader") + label

@@ -1,6 +1,5 @@
 // The viewer: truth and two rows of an image side by side.
 
-const KINDS = ["classification", "localisation", "both", "duplicate", "background"];
 const HINT =
   "Point at a box or tap it, or walk through the boxes with \u2191 and \u2193, to see its cluster; click or Enter keeps it.";
 
@@ -28,13 +27,14 @@ class Viewer {
     const bar = make("div", { class: "bar" }, this.previous, this.next, this.where, this.name, this.facts);
 
     this.panels = [new Panel("Truth"), new Panel(""), new Panel("")];
-    this.selects = [0, 1].map((side) => this.rowSelect(side));
+    this.selects = [0, 1].map((side) => rowSelect(this.subject, side, () => this.forget()));
     this.panels[1].title.replaceWith(this.selects[0]);
     if (this.rows.length > 1) this.panels[2].title.replaceWith(this.selects[1]);
     else this.panels[2].figure.hidden = true;
     const panels = make("div", { class: "panels" }, ...this.panels.map((panel) => panel.figure));
     this.detail = make("div", { class: "detail", "aria-live": "polite" });
-    stand.append(bar, this.filters(), panels, this.detail, this.key());
+    this.filters = new Filters(this.subject, () => this.forget(), () => this.render());
+    stand.append(bar, this.filters.element, panels, this.detail, keyOfColours());
     stand.hidden = false;
     this.panels.forEach((panel, side) => this.listen(panel, side));
     for (const button of this.section.querySelectorAll("button.case")) {
@@ -45,83 +45,6 @@ class Viewer {
       button.addEventListener("click", () => this.show(Number(button.dataset.case)));
     }
     new ResizeObserver(() => this.render()).observe(panels);
-  }
-
-  rowSelect(side) {
-    const select = make("select", { "aria-label": side ? "row at the right" : "row in the middle" });
-    for (const row of this.rows) {
-      const option = make("option", { value: row });
-      option.textContent = this.subject.rows[row].title;
-      select.append(option);
-    }
-    select.value = side && this.subject.after ? this.subject.after : this.subject.before;
-    select.addEventListener("change", () => this.forget());
-    return select;
-  }
-
-  filters() {
-    const chooser = (entries) => {
-      const select = make("select");
-      for (const [value, text] of entries) {
-        const option = make("option", { value });
-        option.textContent = text;
-        select.append(option);
-      }
-      select.addEventListener("change", () => this.forget());
-      return select;
-    };
-    const classes = this.subject.classes.map((name, label) => [label, name]);
-    this.classes = chooser([["all", "all"], ...classes]);
-    this.kinds = chooser([
-      ["all", "all"], ["right", "right"], ["wrong", "wrong"],
-      ...KINDS.map((kind) => [kind, `wrong: ${kind}`]), ["missed", "missed objects"],
-    ]);
-    this.own = make("input", { type: "checkbox" });
-    this.own.checked = true;
-    this.score = make("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0.3 });
-    this.least = make("output");
-    this.members = make("input", { type: "checkbox" });
-    this.own.addEventListener("change", () => this.forget());
-    this.members.addEventListener("change", () => this.render());
-    this.score.addEventListener("input", () => {
-      this.own.checked = false;
-      this.forget();
-    });
-    const label = (kind, ...parts) => make("label", { class: kind }, ...parts);
-    return make(
-      "div",
-      { class: "filters" },
-      label("by-class", "class", this.classes),
-      label("by-kind", "boxes", this.kinds),
-      label("by-score", "score at least", this.score, this.least),
-      label("by-own", this.own, "the best-F1 score of each row"),
-      label("by-members", this.members, "suppressed boxes"),
-    );
-  }
-
-  key() {
-    const sample = (kind, text) => {
-      const place = [4, 3, 22, 13];
-      const box = kind === "explained" ? explaining(place, "member") : outlined(place, kind);
-      const icon = draw("svg", { width: 26, height: 16, viewBox: "0 0 26 16", "aria-hidden": "true" }, box);
-      return make("li", {}, make("span", { class: "drawn" }, icon), text);
-    };
-    const keys = make("li");
-    for (const [name, text] of [["\u2190 \u2192", " image  "], ["\u2191 \u2193", " box  "], ["Enter", " keep  "], ["Esc", " let go"]]) {
-      const kbd = make("kbd");
-      kbd.textContent = name;
-      keys.append(kbd, text);
-    }
-    return make(
-      "ul",
-      { class: "key" },
-      sample("right", "right"),
-      sample("wrong", "wrong"),
-      sample("missed", "object that the row misses"),
-      sample("found", "object that is found"),
-      sample("explained", "suppressed boxes of the cluster"),
-      keys,
-    );
   }
 
   listen(panel, side) {
@@ -212,17 +135,17 @@ class Viewer {
 
   threshold(side) {
     const own = this.subject.rows[this.row(side)].threshold;
-    return this.own.checked ? own ?? 0 : Number(this.score.value);
+    return this.filters.own.checked ? own ?? 0 : Number(this.filters.score.value);
   }
 
   isOfClass(label) {
-    return this.classes.value === "all" || Number(this.classes.value) === label;
+    return this.filters.classes.value === "all" || Number(this.filters.classes.value) === label;
   }
 
   // The detections of a side that pass all filters, as [position, detection].
   visible(side) {
     const least = this.threshold(side);
-    const kind = this.kinds.value;
+    const kind = this.filters.kinds.value;
     return this.detections(side)
       .map((box, position) => [position, box])
       .filter(([, box]) => box[SCORE] >= least && this.isOfClass(box[LABEL]))
@@ -245,7 +168,7 @@ class Viewer {
     const example = this.subject.cases[this.number];
     const sides = this.rows.length > 1 ? [1, 2] : [1];
     const found = Object.fromEntries(sides.map((side) => [side, this.found(side)]));
-    this.least.textContent = this.own.checked ? "auto" : Number(this.score.value).toFixed(2);
+    this.filters.least.textContent = this.filters.own.checked ? "auto" : Number(this.filters.score.value).toFixed(2);
     this.renderTruth(example, found);
     for (const side of sides) this.renderRow(example, side, found[side]);
     const ap = sides.map((side) => shown(example.ap[this.row(side)])).join(" \u2192 ");
@@ -263,7 +186,7 @@ class Viewer {
       const isFound = sets.every((set) => set.has(position));
       if (!isCrowd && !isFound) missed += 1;
       if (!this.isOfClass(object[LABEL])) return;
-      if (this.kinds.value === "missed" && (isFound || isCrowd)) return;
+      if (this.filters.kinds.value === "missed" && (isFound || isCrowd)) return;
       const kind = isCrowd ? "crowd" : isFound ? "found" : "missed";
       const group = outlined(object, kind);
       if (this.active) {
@@ -285,7 +208,7 @@ class Viewer {
     const active = this.active;
     const cluster = this.activeBox()?.[CLUSTER] ?? -1;
     const layers = [];
-    if (["all", "missed"].includes(this.kinds.value)) {
+    if (["all", "missed"].includes(this.filters.kinds.value)) {
       example.truth.forEach((object, position) => {
         if (object[5] === 1 || found.has(position) || !this.isOfClass(object[LABEL])) return;
         const group = outlined(object, "missed");
@@ -294,7 +217,7 @@ class Viewer {
         layers.push(group);
       });
     }
-    if (this.members.checked) {
+    if (this.filters.members.checked) {
       const used = new Set(boxes.map(([, box]) => box[CLUSTER]).filter((number) => number >= 0));
       for (const number of used) {
         for (const member of example.clusters[number].members) layers.push(explaining(member, "member"));
