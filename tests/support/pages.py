@@ -30,7 +30,7 @@ def commands(page):
     found = []
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.M | re.S):
         lines = [] if language == "python" else block.replace("\\\n", " ").splitlines()
-        calls = [line.removeprefix("$ ") for line in lines]
+        calls = [call for line in lines for call in line.removeprefix("$ ").split(" && ")]
         found += [shlex.split(call, comments=True) for call in calls if call.startswith("postnms ")]
     return found
 
