@@ -20,6 +20,9 @@ from postnms.experiments.plan import make_plan
 from postnms.files.state_dicts import load_weights, read_state_dict
 from postnms.files.tensor_files import load_tensors
 from postnms.recipes import Recipe, open_recipe, write_recipe
+from postnms.report.compared import find_candidates, read_comparison
+from postnms.report.sources import Source
+from postnms.report.tables import table_of
 from postnms.runs import checkpoints
 from postnms.runs.checkpoints import own_state
 from postnms.runs.folder import (
@@ -122,6 +125,15 @@ def read_pictures(path, undamaged):
         file.write_text("kept")
     begin_run(folder, read_recipe(folder), CATEGORIES, None, resume=False)
     require(all(file.is_file() for file in kept), "a file of the user was removed")
+
+
+def read_compared(path, undamaged):
+    """Make the table of a comparison in a report; what was read are finite numbers."""
+    comparison = read_comparison(path.parent)
+    find_candidates(path.parent, comparison)
+    for row in table_of(Source("compared", None, lines=comparison.lines), None):
+        numbers = [*row.figures.values(), row.gain, row.low, row.high, row.milliseconds]
+        require(all(map(math.isfinite, filter(None, numbers))), "finite figures")
 
 
 def read_log(path, undamaged):

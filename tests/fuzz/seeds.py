@@ -17,6 +17,7 @@ from postnms.candidate_files.writer import CandidateWriter
 from postnms.data.dataset import Category
 from postnms.data.scenes.generator import ScenesConfig, write_scenes
 from postnms.detectors import TorchvisionConfig
+from postnms.evaluation.metrics import FIGURES
 from postnms.files.atomic import write_json
 from postnms.files.tensor_files import load_tensors, save_tensors
 from postnms.recipes import get_recipe
@@ -71,6 +72,7 @@ def write_seeds(folder):
     write_recipes(folder / "recipe", recipe)
     write_parts(folder, recipe)
     write_state_dicts(folder / "state_dict")
+    write_compared(folder / "compared")
     write_scenes(ScenesConfig(train=1, val=1, size=32, objects=(1, 2)), 0, folder / "scenes")
     write_json(make(folder / "call") / "call.json", {"arguments": {}})
     for file in folder.rglob("*.safetensors"):
@@ -276,6 +278,15 @@ def write_parts(folder, recipe):
     weights, checkpoint = (RunFolder(folder / name) for name in ("weights", "checkpoint"))
     save_tensors(weights.weights, model_state(model), {"recipe": recipe.name})
     save_tensors(checkpoint.checkpoint, training_state(model, optimizer, generators), about)
+
+
+def write_compared(folder):
+    """Write the comparison of two rows, as ``postnms compare`` does."""
+    figures = dict.fromkeys(FIGURES, 30.0) | {"APS": None}
+    numbers = {"gain": 0.5, "low": -1.0, "high": 2.0, "milliseconds": 0.25}
+    rows = [{"name": name, "figures": figures, **numbers} for name in ("nms", "run post_nms")]
+    candidates = {"file": "c.safetensors", "seed": 0}
+    write_json(make(folder) / "compare.json", {"candidates": candidates, "rows": rows})
 
 
 def write_state_dicts(folder):

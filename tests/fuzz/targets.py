@@ -20,6 +20,7 @@ from tests.fuzz.read_data import (
 )
 from tests.fuzz.read_runs import (
     read_checkpoint,
+    read_compared,
     read_experiment_file,
     read_foreign_weights,
     read_labels,
@@ -97,6 +98,7 @@ KINDS = {
     "provenance": Kind(("provenance.json",), OF_JSON, read_provenance),
     "metrics": Kind(("metrics.json", "evaluation.json"), OF_JSON, read_metrics, blames="recipe"),
     "pictures": Kind(("pictures.json",), OF_JSON, read_pictures),
+    "compared": Kind(("compare.json",), OF_JSON, read_compared),
     "log": Kind(("log.jsonl",), mixture(damage_bytes), read_log, 2),
     "scenes": Kind(("instances_train.json", "instances_val.json"), OF_JSON, read_scenes),
     "weights": Kind(("weights.safetensors",), OF_TENSORS, read_weights, 5, blames="training.start"),

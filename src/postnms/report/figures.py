@@ -1,7 +1,7 @@
 """The charts of a report, each in a wide and a narrow form."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,8 @@ class Chart:
     wide: str
     """SVG."""
     narrow: str
+    title: str = ""
+    """What the drawing is of, where there are several."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def _time(table: Sequence[TableRow]) -> Section | None:
         baseline = next((row.name for row in rows if row.kind == "baseline"), "")
         chart = _both(partial(scatter.ap_against_time, points, baseline), FULL)
         if chart.wide:
-            charts.append(chart)
+            charts.append(replace(chart, title=source if len(sources) > 1 else ""))
     if not charts:
         return None
     return Section(

@@ -7,6 +7,7 @@ its element. A policy in the head of the page forbids every request.
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from postnms.evaluation.metrics import show
 from postnms.report.figures import intervals_of, sections_of
 from postnms.report.sources import Source
 from postnms.report.subjects import Subject, title_of
-from postnms.report.tables import table_of
+from postnms.report.tables import TableRow, table_of
 from postnms.report.verdicts import signed, verdict_of
 from postnms.structures import NMS_ROW
 
@@ -27,6 +28,8 @@ MARK = '<meta name="generator" content="postnms report">'
 SCRIPTS = ("page.js", "boxes.js", "controls.js", "viewer.js", "index.js")
 """The scripts of the page, which are joined in this order."""
 SHOWN_FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR100")
+SHOWN_ROWS = 10
+"""Number of rows of the table that are shown at first, half of it for each of several detectors."""
 LISTED = 3
 """Number of images that are named at the top of the viewer on either side."""
 
@@ -61,7 +64,7 @@ def page_of(sources: Sequence[Source], subjects: Sequence[Subject | None], comma
         "verdicts": verdicts,
         "notes": list(dict.fromkeys(note for source in sources for note in source.notes)),
         "figures": SHOWN_FIGURES,
-        "table": list(zip(table, intervals_of(table), strict=True)),
+        "table": list(zip(table, intervals_of(table), _late(table, several), strict=True)),
         "several": several,
         "sections": sections_of(looked, table),
         "viewed": [_viewed(subject, number) for number, subject in enumerate(viewed)],
@@ -73,6 +76,17 @@ def page_of(sources: Sequence[Source], subjects: Sequence[Subject | None], comma
         "data": _json({"subjects": [_data(subject) for subject in viewed]}),
     }
     return environment.get_template("page.html").render(content)
+
+
+def _late(table: Sequence[TableRow], several: bool) -> list[bool]:
+    """Return which rows of the table are shown on request: those after the first of a detector."""
+    seen: Counter[str] = Counter()
+    late = []
+    for row in table:
+        seen[row.source] += 1
+        late.append(seen[row.source] > (SHOWN_ROWS // 2 if several else SHOWN_ROWS))
+    # A click for a row or two is not worth it.
+    return late if sum(late) > 2 else [False] * len(late)
 
 
 def _about(looked: Sequence[Subject]) -> str:
@@ -155,6 +169,7 @@ def _viewed(subject: Subject, number: int) -> dict[str, Any]:
         "number": number,
         "name": subject.source.name,
         "groups": groups,
+        "differ": subject.chosen.differ,
         "embedded": len(subject.cases),
         "images": len(subject.index),
     }

@@ -1,7 +1,7 @@
 // The list of all images. Only one page of it is in the document, whatever the number of images.
 
 const ON_A_PAGE = 50;
-const COLUMNS = ["image", "objects", "AP before", "AP after", "difference"];
+const COLUMNS = ["image", "objects", "before", "after", "change"];
 
 class ImageList {
   constructor(section, subject, viewer) {

@@ -2,7 +2,6 @@
 // What all parts of the page share. Text is only ever set as text, never as HTML.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const SHOWN_ROWS = 10;
 
 function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
@@ -32,9 +31,8 @@ function signed(value, digits = 1) {
 // A long table shows its first rows, and the rest on request.
 for (const button of document.querySelectorAll("button[data-more]")) {
   const table = document.querySelector(`table.${button.dataset.more}`);
-  const late = [...table.tBodies[0].rows].slice(SHOWN_ROWS);
-  if (late.length < 3) continue;
-  for (const row of late) row.classList.add("late");
+  const late = table.querySelectorAll("tr.late");
+  if (!late.length) continue;
   const say = (isCut) => {
     button.textContent = isCut ? `show ${late.length} more rows` : "show fewer rows";
     button.setAttribute("aria-expanded", String(!isCut));
