@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support.reports import HOSTILE, Page, hostile_copy
 
@@ -24,7 +26,7 @@ def report(postnms, tmp_path):
 
     def call(*words):
         out = tmp_path / "report.html"
-        status, _, error = postnms("report", *words, *FAST, "--out", out)
+        status, _, error = postnms("report", *FAST, *words, "--out", out)
         assert status == 0, error
         return Page(out)
 
@@ -49,17 +51,40 @@ def test_a_run_has_a_page_that_asks_nothing_of_a_network(report, trained_run):
     assert "default-src 'none'" in page.html
 
 
-def test_rows_of_the_viewer_are_those_of_the_evaluation(report, trained_run):
-    """The detector looks again at the chosen images, and finds what the results say."""
-    (subject,) = report(trained_run).data["subjects"]
-    case = subject["cases"][0]
-    place = next(i for i, row in enumerate(subject["index"]) if row[0] == case["name"])
-    for row in ("nms", "post_nms"):
-        results = json.loads((trained_run / f"results_{row}.json").read_text())
-        image = sorted({result["image_id"] for result in results})[place]
-        wanted = sorted(result["score"] for result in results if result["image_id"] == image)
-        shown = sorted(box[5] for box in case["rows"][row])
-        assert shown == pytest.approx(wanted, abs=1e-4)
+def write_sizes(folder, names):
+    """Write val images of different sizes with an object each; ``names`` are those of classes."""
+    random = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    images, objects = [], []
+    for number, (width, height) in enumerate([(64, 64), (96, 64), (64, 90), (70, 64)], 1):
+        pixels = random.integers(0, 255, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+        images.append(
+            {"id": number, "file_name": f"{number}.png", "width": width, "height": height}
+        )
+        box = [5, 5, 30, 30]
+        objects.append({"id": number, "image_id": number, "category_id": 1, "bbox": box})
+    categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+    content = {"images": images, "annotations": objects, "categories": categories}
+    (folder / "instances_val.json").write_text(json.dumps(content))
+
+
+def test_rows_of_the_viewer_are_those_of_the_evaluation(report, postnms, run_folder, tmp_path):
+    """The detector looks again at the chosen images alone, which their neighbours had padded."""
+    data = tmp_path / "sizes"
+    write_sizes(
+        data, [entry["name"] for entry in json.loads((run_folder / "labels.json").read_text())]
+    )
+    assert postnms("eval", run_folder, "--data", data)[0] == 0
+    (subject,) = report(run_folder, "--data", data, "--images", 2).data["subjects"]
+    for case in subject["cases"]:
+        for row in ("nms", "post_nms"):
+            results = json.loads((run_folder / f"results_{row}.json").read_text())
+            image = int(case["name"].partition(".")[0])
+            wanted = sorted(result["score"] for result in results if result["image_id"] == image)
+            shown = sorted(box[5] for box in case["rows"][row])
+            assert shown == pytest.approx(wanted, abs=1e-4)
+            assert shown
 
 
 def test_a_run_without_a_stage_says_so(report, trained_bare_run):

@@ -30,14 +30,14 @@ def dump_candidates(
             # The first call compiles kernels. That is not part of the time of the stage.
             detector.trace(images, selection)
         trace = detector.trace(images, selection)
-        rows = {name: _in_original(row, batch) for name, row in trace.rows.items()}
-        candidates = _in_original(trace.candidates, batch)
+        rows = {name: in_original(row, batch) for name, row in trace.rows.items()}
+        candidates = in_original(trace.candidates, batch)
         writer.add(candidates, batch.image_ids, rows, trace.milliseconds)
         count += len(candidates.scores)
         done(len(batch.images))
     return count
 
 
-def _in_original(structure: Scored, batch: Batch) -> Scored:
+def in_original(structure: Scored, batch: Batch) -> Scored:
     """Move a structure to the CPU and into the pixels of the original images."""
     return rescale(move(structure, "cpu"), batch.to_original.float())

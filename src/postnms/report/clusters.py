@@ -4,31 +4,28 @@ n: candidates, d: detections.
 """
 
 from collections.abc import Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from postnms.candidate_files.dump import dump_candidates
+from postnms.candidate_files.dump import dump_candidates, in_original
 from postnms.candidate_files.reader import CandidateFile, open_candidates
 from postnms.candidate_files.writer import CandidateWriter
 from postnms.clustering import Representative, cluster, representative_boxes
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import ImageId
-from postnms.data.loader import DetectionData
-from postnms.data.records import take_records
+from postnms.data.loader import DetectionData, collate
+from postnms.data.records import sizes_of_records
+from postnms.data.transforms import resized_size
+from postnms.detectors import Detector
 from postnms.errors import UserError
 from postnms.report.sources import TrainedRun
 from postnms.runs.loading import load_detector
-from postnms.structures import Candidates, Clusters, Detections
+from postnms.structures import Candidates, Clusters, Detections, Scored, derive, take
 from postnms.suppression import Suppressor
-
-IMAGES_AT_ONCE = 4
-"""Number of images in one forward pass. The first pass is made twice, so it is short."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,8 @@ def run_detector(
 ) -> CandidateFile:
     """Run the detector of a run on some images, or on all, and return a file of its candidates.
 
-    Images without a file are left out of those that are named, and are an error otherwise.
+    An image is padded as in the evaluation, so that the rows are those of its results. Images
+    without a file are left out of those that are named, and are an error otherwise.
 
     Args:
         run: the run.
@@ -66,10 +64,6 @@ def run_detector(
         UserError: an image cannot be read, or the weights do not fit.
     """
     data = run.data
-    if images is not None:
-        wanted = set(images)
-        rows = [i for i, r in enumerate(data.dataset.records) if r.id in wanted and is_there(r)]
-        data = _part(data, np.array(rows, np.int64))
     detector = load_detector(run.folder, run.recipe, device)
     stage = run.recipe.stage
     about = {
@@ -78,22 +72,71 @@ def run_detector(
         "recipe": {"stage": None if stage is None else stage.model_dump(mode="json")},
     }
     path = folder / "candidates.safetensors"
-    batch_size = min(run.recipe.evaluation.batch_size, IMAGES_AT_ONCE)
+    batch_size = run.recipe.evaluation.batch_size
     with CandidateWriter(path, data.dataset.categories, None, about) as writer:
-        dump_candidates(detector, data, writer, batch_size, done=done)
+        if images is None:
+            dump_candidates(detector, data, writer, batch_size, done=done)
+        else:
+            for rows, size in padded_groups(data, set(images), batch_size):
+                _write(detector, data, rows, size, writer)
+                done(len(rows))
     return open_candidates(path)
+
+
+def padded_groups(
+    data: DetectionData, images: set[ImageId], batch_size: int
+) -> list[tuple[list[int], tuple[int, int]]]:
+    """Return the images that are there, in groups of one size of the batch of the evaluation.
+
+    A group has the rows of at most ``batch_size`` images, and the largest (height, width) of the
+    images that the evaluation has in one batch with each of them.
+    """
+    records = data.dataset.records
+    sizes = [
+        resized_size(height, width, data.min_size, data.max_size)
+        for height, width in sizes_of_records(records).tolist()
+    ]
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for row, record in enumerate(records):
+        if record.id in images and is_there(record):
+            first = row - row % batch_size
+            heights, widths = zip(*sizes[first : first + batch_size], strict=True)
+            by_size.setdefault((max(heights), max(widths)), []).append(row)
+    return [
+        (rows[start : start + batch_size], size)
+        for size, rows in by_size.items()
+        for start in range(0, len(rows), batch_size)
+    ]
+
+
+def _write(
+    detector: Detector,
+    data: DetectionData,
+    rows: Sequence[int],
+    size: tuple[int, int],
+    writer: CandidateWriter,
+) -> None:
+    """Write the candidates and rows of some images, padded to ``size`` (height, width)."""
+    batch = collate([data[row] for row in rows])
+    device = next(detector.parameters()).device
+    pixels = [image.to(device) for image in batch.images]
+    if not any(tuple(image.shape[1:]) == size for image in pixels):
+        # A blank image makes the batch as large as that of the evaluation was.
+        pixels.append(torch.zeros(3, *size, dtype=torch.uint8, device=device))
+    trace = detector.trace(pixels)
+    count = len(rows)
+    found = {name: in_original(_first(row, count), batch) for name, row in trace.rows.items()}
+    writer.add(in_original(_first(trace.candidates, count), batch), batch.image_ids, found)
+
+
+def _first(structure: Scored, count: int) -> Scored:
+    """Return the rows of the first images of a batch, as a batch of their own."""
+    return derive(take(structure, structure.image < count), num_images=count)
 
 
 def is_there(record: Any) -> bool:
     """Return whether the pixels of a record are to be had."""
     return not record.has_file or record.path.is_file()
-
-
-def _part(data: DetectionData, rows: np.ndarray) -> DetectionData:
-    part = copy(data)
-    part.dataset = replace(data.dataset, records=take_records(data.dataset.records, rows))
-    part.cache = None
-    return part
 
 
 def clusters_of(
