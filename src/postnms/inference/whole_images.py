@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from postnms.config import Progress, no_progress
-from postnms.data.transforms import InputSize, resize
+from postnms.data.resizing import InputSize, resize
 from postnms.detectors import Detector
 from postnms.structures import Detections, move, of_image, rescale
 
