@@ -63,7 +63,8 @@ class DetectionGraph(nn.Module):
             width, height = transform.fixed_size
             pixels = F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False)
         step = transform.size_divisible
-        padded = -(-height // step) * step, -(-width // step) * step
+        # ONNX divides towards zero, so no number may be below 0 here.
+        padded = (height + step - 1) // step * step, (width + step - 1) // step * step
         pixels = F.pad(pixels, (0, padded[1] - width, 0, padded[0] - height))
         return pixels, Frames(count, padded, _tensor_of(height, width))
 
