@@ -20,7 +20,7 @@ FLOORS = [
     {"inference", "recipes", "candidate_files"},
     {"runs", "analysis", "rescoring", "viewers"},
     {"prediction", "report"},
-    {"training"},
+    {"training", "export"},
     {"experiments"},
     {"cli"},
     {"__init__", "__main__"},

@@ -57,12 +57,12 @@ def check_columns(kind: str, columns: Mapping[str, Tensor], num_images: int) -> 
 
     ``kind`` is the name of the structure. All have the columns ``boxes``, ``labels``, ``image``.
     """
-    if not isinstance(num_images, int | np.integer) or num_images < 0:
-        raise ValueError(f"{kind}.num_images: expected an int >= 0, got {num_images!r}")
     boxes, labels = columns["boxes"], columns["labels"]
     if torch.compiler.is_compiling():
         _assert_columns(kind, columns, num_images)
         return
+    if not isinstance(num_images, int | np.integer) or num_images < 0:
+        raise ValueError(f"{kind}.num_images: expected an int >= 0, got {num_images!r}")
     rows = len(labels) if isinstance(labels, Tensor) and labels.ndim else 0
     for name, column in columns.items():
         shape = (rows, 4) if name == "boxes" else (rows,)

@@ -19,6 +19,8 @@ def constant(values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
 
     The host does not wait for a CUDA device.
     """
+    if isinstance(values, Tensor):  # In a program sizes are symbols, and so they are tensors.
+        return values.to(device, dtype)
     made = torch.tensor(values, dtype=dtype, device="cpu")
     if device.type != "cuda":
         return made.to(device)

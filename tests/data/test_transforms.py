@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from postnms.data.resizing import resize, resized_size
 from postnms.data.transforms import (
     FILL,
     AugmentationConfig,
     Sample,
     augment,
     hflip,
-    resize,
-    resized_size,
     transpose,
     vflip,
 )

@@ -20,6 +20,7 @@ from postnms.cli.convert import convert
 from postnms.cli.demo import demo
 from postnms.cli.evaluate import evaluate
 from postnms.cli.experiment import experiment
+from postnms.cli.export import export_run
 from postnms.cli.predict import predict
 from postnms.cli.recipes import list_recipes, show_recipe
 from postnms.cli.report import report
@@ -45,6 +46,7 @@ app.command("eval")(evaluate)
 app.command("experiment")(experiment)
 app.command("reproduce")(reproduce)
 app.command("predict")(predict)
+app.command("export")(export_run)
 app.command("dump")(dump)
 app.command("import-candidates")(import_candidates)
 app.command("suppressors")(suppressors)
@@ -64,6 +66,7 @@ OPTIONS = {
     "changes": "--set",
     "data": "--data",
     "device": "--device",
+    "form": "--format",
     "formats": "--format",
     "fusion": "--fusion",
     "only": "--only",

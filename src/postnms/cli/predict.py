@@ -99,8 +99,24 @@ def predict(
 ) -> None:
     """Detect objects in images, and write pictures and COCO results, or JSON.
 
-    The same command again skips the images in --out that are done.
+    The same command again skips the images in --out that are done. RUN may also be a model.onnx of
+    'postnms export', which needs no torch.
     """
+    if run.suffix == ".onnx":
+        refused = {
+            "--data": data,
+            "--split": split,
+            "--format": formats,
+            "--tile": tile,
+            "--device": device,
+            "--both": both or None,
+        }
+        from postnms.cli.predict_onnx import predict_onnx, refuse
+
+        refuse(run, refused)
+        least_score_of_all = _read_min_score(min_score)
+        predict_onnx(run, inputs or [], folder, json_to, row, least_score_of_all, max_pixels)
+        return
     from postnms.data.image_files import MAX_PIXELS
     from postnms.inference.exports import Exports
     from postnms.inference.image_files import Drawing
@@ -176,7 +192,7 @@ def _find(
 
 def _read_min_score(text: str) -> "MinScoreInput":
     """Return the value of ``--min-score``. Raises UserError if it is neither of the two."""
-    from postnms.prediction.min_scores import AUTO
+    from postnms.cli.predict_onnx import AUTO
 
     if text == AUTO:
         return AUTO

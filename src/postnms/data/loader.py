@@ -21,7 +21,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from postnms.data.dataset import Dataset, ImageId
 from postnms.data.image_files import MAX_PIXELS
 from postnms.data.records import sizes_of_records
-from postnms.data.transforms import AugmentationConfig, Sample, augment, resize
+from postnms.data.resizing import resize
+from postnms.data.transforms import AugmentationConfig, Sample, augment
 from postnms.data.workers import load_ahead, worth_starting
 from postnms.structures import Targets, take
 

@@ -15,9 +15,10 @@ from postnms.data.dataset import Category, Dataset, Truth
 from postnms.data.formats.coco import read_truth
 from postnms.data.layouts import FoundData, FoundSplit, canonical, recognise
 from postnms.data.loader import DetectionData
+from postnms.data.resizing import InputSize
 from postnms.data.scenes.generator import scenes_dataset
 from postnms.data.shared import read_once
-from postnms.data.transforms import AugmentationConfig, InputSize
+from postnms.data.transforms import AugmentationConfig
 from postnms.errors import UserError, shown_name
 from postnms.files.json_files import LIMITS, JsonLimits
 

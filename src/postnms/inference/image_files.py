@@ -13,7 +13,7 @@ from PIL import Image
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import Category
 from postnms.data.image_files import MAX_PIXELS
-from postnms.data.transforms import InputSize
+from postnms.data.resizing import InputSize
 from postnms.detectors import Detector
 from postnms.detectors.output import ROW_TITLES
 from postnms.drawing.boxes import save_picture, side_by_side

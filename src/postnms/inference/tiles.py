@@ -24,7 +24,7 @@ from torch import Tensor
 
 from postnms.boxes import area, intersection
 from postnms.config import as_python
-from postnms.data.transforms import InputSize
+from postnms.data.resizing import InputSize
 from postnms.detectors import Detector
 from postnms.errors import UserError
 from postnms.inference.whole_images import Rows, detect_images

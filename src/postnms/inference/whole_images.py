@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from postnms.clustering import cluster
 from postnms.config import Progress, no_progress
-from postnms.data.transforms import InputSize, resize
+from postnms.data.resizing import InputSize, resize
 from postnms.detectors import Detector
 from postnms.structures import Clusters, Detections, Scored, move, of_image, rescale
 

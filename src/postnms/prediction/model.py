@@ -12,7 +12,7 @@ from PIL import Image
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import Category
 from postnms.data.image_files import MAX_PIXELS
-from postnms.data.transforms import InputSize
+from postnms.data.resizing import InputSize
 from postnms.detectors import Detector
 from postnms.distributed.processes import chosen_device
 from postnms.errors import UserError, shown

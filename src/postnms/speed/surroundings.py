@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from postnms.clustering import cluster
 from postnms.data.formats.coco import read_coco, read_truth
 from postnms.data.loader import DetectionData, batches
-from postnms.data.transforms import resize
+from postnms.data.resizing import resize
 from postnms.evaluation.metrics import evaluate_rows
 from postnms.speed.made_data import DETECTIONS, random_rows, write_pictures
 from postnms.speed.timing import BUDGET, Timing, measure, torch_threads

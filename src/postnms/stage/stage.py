@@ -46,8 +46,9 @@ from postnms.structures import (
 from postnms.suppression.protocol import Suppressor
 from postnms.suppression.registry import get_suppressor
 
-Sizes = Sequence[tuple[int, int]]
-"""(height, width) in pixels of each image of the network's input, without padding."""
+Sizes = Sequence[tuple[int, int]] | Tensor
+"""(height, width) in pixels of each image of the network's input, without padding. A tensor is
+(B, 2) int64; a program that is exported has one, since it knows no numbers."""
 UNEQUAL_CHANNELS = 256
 """Channels of the decoupling layer's output if the levels differ and the settings name none."""
 ROW_MULTIPLE = 64

@@ -1,0 +1,132 @@
+"""``postnms predict model.onnx``: detect objects with an exported model, without torch."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from postnms.cli.console import progress_bar, say
+from postnms.cli.prediction_job import json_lines_to
+from postnms.errors import UserError
+
+if TYPE_CHECKING:
+    from postnms.export.onnx_model import OnnxModel
+
+AUTO = "auto"
+"""In place of a least score: that with the best F1 of the row, from the model's metadata."""
+
+
+def refuse(model: Path, options: Mapping[str, object]) -> None:
+    """Raise UserError if an option is set that an exported model does not have."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(
+                f"{name}: {model} is an exported model, which takes images, --out, --json, --row, "
+                "--min-score and --max-pixels alone; name the run's folder"
+            )
+
+
+def predict_onnx(
+    path: Path,
+    inputs: list[Path],
+    folder: Path | None,
+    json_to: str | None,
+    row: str | None,
+    min_score: float | str,
+    max_pixels: int | None,
+) -> None:
+    """Write a picture of each image and COCO results of every row into a new folder, or JSON.
+
+    Raises UserError if images cannot be read, after the others are done.
+    """
+    from postnms.data.image_files import MAX_PIXELS, find_images
+    from postnms.export.onnx_model import OnnxModel
+
+    if not inputs:
+        raise UserError(f"{path}: expected images to look at")
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: expected a new or an empty folder", argument="out")
+    model = OnnxModel(path)
+    chosen = model.chosen_row(row)
+    least = _least_score(model, chosen, min_score, path)
+    paths = find_images(inputs, leave_out=folder).paths
+    job = _Job(model, chosen, least, max_pixels or MAX_PIXELS, folder)
+    with json_lines_to(json_to) as stream, progress_bar("images", len(paths)) as done:
+        for number, image in enumerate(paths, 1):
+            job.look_at(image, number, stream)
+            done(1)
+    job.finish()
+    if folder is not None and json_to != "-":
+        say(f"{len(paths) - len(job.unread)} pictures and COCO results in {folder}")
+    if job.unread:
+        raise UserError(
+            f"{len(job.unread)} of {len(paths)} images left out: {'; '.join(job.unread[:3])}"
+        )
+
+
+def _least_score(model: "OnnxModel", row: str, min_score: float | str, path: Path) -> float:
+    if not isinstance(min_score, str):
+        return min_score
+    best = model.metadata.thresholds["best_f1"].get(row)
+    if best is None:
+        raise UserError(f"{AUTO}: {path} has no best F1 of {row}", argument="min_score")
+    return best
+
+
+class _Job:
+    """The images of one call, and what was found in them."""
+
+    def __init__(
+        self, model: "OnnxModel", row: str, least: float, max_pixels: int, folder: Path | None
+    ) -> None:
+        self.model = model
+        self.row = row
+        self.least = least
+        self.max_pixels = max_pixels
+        self.folder = folder
+        self.unread: list[str] = []
+        self.results: dict[str, list[dict[str, Any]]] = {name: [] for name in model.rows}
+        self.images: list[dict[str, Any]] = []
+
+    def look_at(self, path: Path, number: int, stream: IO[str] | None) -> None:
+        """Detect, draw and print the objects of one image. One that cannot be read is listed."""
+        from postnms.data.image_files import load_image
+
+        try:
+            image = load_image(path, max_pixels=self.max_pixels)
+        except UserError as error:
+            self.unread.append(str(error))
+            self._print(stream, path, {"error": str(error)})
+            return
+        found = self.model.predict(image)
+        over = found[self.row].over(self.least)
+        size = {"height": image.height, "width": image.width}
+        records = over.to_records()
+        self._print(stream, path, {"row": self.row, **size, "detections": records})
+        if self.folder is None:
+            return
+        from postnms.drawing.boxes import draw_boxes, save_picture
+
+        picture = f"{number}_{path.stem}.png"
+        boxes, labels, scores = over.boxes.tolist(), over.labels.tolist(), over.scores.tolist()
+        drawn = draw_boxes(image, boxes, labels, self.model.names, scores)
+        save_picture(drawn, self.folder / picture)
+        self.images.append({"id": number, "file_name": str(path), "picture": picture, **size})
+        ids = [category.id for category in self.model.metadata.classes]
+        for name, row in found.items():
+            self.results[name] += row.to_coco(number, ids)
+
+    def finish(self) -> None:
+        """Write the COCO results of every row."""
+        from postnms.files.atomic import write_json
+
+        if self.folder is not None:
+            write_json(self.folder / "images.json", self.images)
+            for name, entries in self.results.items():
+                write_json(self.folder / f"results_{name}.json", entries)
+
+    @staticmethod
+    def _print(stream: IO[str] | None, path: Path, about: Mapping[str, Any]) -> None:
+        if stream is not None:
+            stream.write(json.dumps({"file_name": str(path), **about}, allow_nan=False) + "\n")
+            stream.flush()

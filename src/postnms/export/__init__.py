@@ -1,0 +1,1 @@
+"""Trained detectors as files that other runtimes read."""

@@ -1,0 +1,101 @@
+"""A detector as one program: pixels in, the detections of its rows out.
+
+The program is what :meth:`postnms.Detector.forward` computes in evaluation mode for images of one
+size, from the normalised pixels to the rows of NMS and of the stage. Networks, clustering, stage
+and fusion are the modules and functions of the library itself.
+
+B: images, d: detections.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from postnms.clustering import cluster, keep_keys, nms_again
+from postnms.detectors import Detector
+from postnms.detectors.networks.ssd import SSD
+from postnms.detectors.parts.backbone import pyramid
+from postnms.export.candidates import Frames, candidates_of
+from postnms.structures import NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW, Clusters, Detections
+
+
+class DetectionGraph(nn.Module):
+    """The program of a detector.
+
+    Its input is (B, 3, h, w) uint8, RGB: images that are resized already. Its outputs are, for each
+    row, boxes (d, 4) float32 in pixels of the input, scores (d,) float32, labels (d,) int64 and
+    image (d,) int64, by image, then by falling score.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.network: Any = detector.network
+        self.stage = detector.stage
+        transform = self.network.transform
+        for name, values in (("mean", transform.image_mean), ("std", transform.image_std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        self.rows = exported_rows(detector)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the columns of all rows, one row after the other, in the order of ``rows``."""
+        pixels, frames = self._prepared(images)
+        features = pyramid(self.network.backbone, pixels)
+        candidates = candidates_of(self.network, features, frames)
+        clusters = cluster(candidates, self.network.nms_threshold)
+        rows = self._rows(features, frames, clusters)
+        outputs: list[Tensor] = []
+        for name in self.rows:
+            row = rows[name]
+            outputs += [self._given(row.boxes, images, frames), row.scores, row.labels, row.image]
+        return tuple(outputs)
+
+    def _prepared(self, images: Tensor) -> tuple[Tensor, Frames]:
+        """Normalise, resize and pad as torchvision's transform does."""
+        pixels = (images.float() / 255 - self.mean) / self.std
+        count, _, height, width = images.shape
+        transform = self.network.transform
+        if isinstance(self.network, SSD):
+            width, height = transform.fixed_size
+            pixels = F.interpolate(pixels, (height, width), mode="bilinear", align_corners=False)
+        step = transform.size_divisible
+        # ONNX divides towards zero, so no number may be below 0 here.
+        padded = (height + step - 1) // step * step, (width + step - 1) // step * step
+        pixels = F.pad(pixels, (0, padded[1] - width, 0, padded[0] - height))
+        return pixels, Frames(count, padded, _tensor_of(height, width))
+
+    def _rows(
+        self, features: dict[str, Tensor], frames: Frames, clusters: Clusters
+    ) -> dict[str, Detections]:
+        most = self.network.max_detections
+        rows = {NMS_ROW: keep_keys(clusters, most)[0]}
+        if self.stage is not None:
+            sizes = frames.size.expand(frames.count, 2)
+            rows[POST_NMS_ROW] = self.stage.detect(features, sizes, clusters, most)
+            if self.stage.config.second_nms is not None:
+                threshold = self.stage.config.second_nms
+                rows[SECOND_NMS_ROW] = nms_again(rows[POST_NMS_ROW], threshold)
+        return rows
+
+    def _given(self, boxes: Tensor, images: Tensor, frames: Frames) -> Tensor:
+        """Return boxes in pixels of the input."""
+        if not isinstance(self.network, SSD):
+            return boxes
+        given = _tensor_of(images.shape[2], images.shape[3])
+        factor = (frames.size / given).flip(0).repeat(2)
+        return boxes / factor
+
+
+def exported_rows(detector: Detector) -> tuple[str, ...]:
+    """Return the rows of a detector that a program gives, in their order."""
+    known = {NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW}
+    return tuple(name for name in detector.row_names if name in known)
+
+
+def _tensor_of(height: int, width: int) -> Tensor:
+    """Return a size as a tensor (2,) int64. The sides may be symbols."""
+    return torch.stack([torch.scalar_tensor(side, dtype=torch.int64) for side in (height, width)])

@@ -1,0 +1,218 @@
+"""The operators of this library in standard operators of ONNX, for ``torch.onnx.export``.
+
+A program of ``torch.export`` holds clustering and pooling as operators (``postnms::cluster_nms``,
+``postnms::pool_pyramid``, ``postnms::pool_decoupled``), since their kernels are no part of torch.
+Each function here writes one of them with operators of ONNX 18, from ONNX values to ONNX values.
+
+n: candidates, k: keys, g: groups, r: boxes, C: channels, B: images, s: cells along a side.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnxscript import opset18
+
+from postnms.ops.pooling.roi_align import CANONICAL_LEVEL, CANONICAL_SIDE
+
+op: Any = opset18
+Value = Any
+"""A value of an ONNX graph."""
+LOWEST = float(np.finfo(np.float32).min)
+"""Score of a box in the lists of groups that are not its own."""
+ROUNDING = 1e-6
+"""What the level rule adds, see :func:`postnms.ops.pooling.roi_align.level_of`."""
+
+
+def cluster_nms(
+    boxes: Value, scores: Value, groups: Value, iou_threshold: float, backend: str = ""
+) -> tuple[Value, Value]:
+    """Write ``postnms::cluster_nms``: keys (k,) and assignment (n,).
+
+    ``NonMaxSuppression`` of ONNX has the same rules as greedy NMS here: it visits boxes by falling
+    score and of equal scores the lower index first, a box is suppressed by IoU > threshold, and a
+    box without area has IoU 0. Its classes are the groups: a box takes part in that of its own
+    group alone, so grouping is exact.
+    """
+    keys = _kept(boxes, scores, groups, iou_threshold)
+    return keys, _first_owner(boxes, groups, keys, iou_threshold)
+
+
+def _kept(boxes: Value, scores: Value, groups: Value, iou_threshold: float) -> Value:
+    """Return the rows that greedy NMS keeps, by falling score; of equal scores the lower row."""
+    # One more entry, so that there is a largest number without any candidate too.
+    largest = op.ReduceMax(op.Concat(groups, _ints([0]), axis=0), keepdims=0)
+    numbers = op.Range(_int(0), op.Add(largest, _int(1)), _int(1))
+    is_member = op.Equal(op.Unsqueeze(numbers, _ints([1])), op.Unsqueeze(groups, _ints([0])))
+    lowest = op.Constant(value_float=LOWEST)
+    by_group = op.Where(is_member, op.Unsqueeze(scores, _ints([0])), lowest)  # (g, n)
+    selected = op.NonMaxSuppression(
+        op.Unsqueeze(boxes, _ints([0])),
+        op.Unsqueeze(by_group, _ints([0])),
+        _ints([np.iinfo(np.int32).max]),
+        op.Constant(value_floats=[iou_threshold]),
+        op.Constant(value_floats=[LOWEST]),
+    )
+    rows = op.Reshape(op.Gather(selected, _ints([2]), axis=1), _ints([-1]))
+    # They come group by group. TopK puts the lower index first where scores are equal, so the rows
+    # have to rise before it.
+    nothing = op.ConstantOfShape(op.Shape(scores), value=_zero(onnx.TensorProto.INT64))
+    is_kept = op.ScatterElements(nothing, rows, op.Add(op.Mul(rows, _int(0)), _int(1)), axis=0)
+    rising = op.Reshape(op.NonZero(is_kept), _ints([-1]))
+    _, order = op.TopK(op.Gather(scores, rising, axis=0), op.Shape(rising), axis=0)
+    return op.Gather(rising, order, axis=0)
+
+
+def _first_owner(boxes: Value, groups: Value, keys: Value, iou_threshold: float) -> Value:
+    """Return for each candidate the position of the first key that overlaps it: (n,)."""
+    of_keys = op.Transpose(op.Gather(boxes, keys, axis=0), perm=[1, 0])
+    iou = _pairwise_iou(
+        [op.Gather(boxes, _ints([column]), axis=1) for column in range(4)],
+        [op.Gather(of_keys, _ints([column]), axis=0) for column in range(4)],
+    )
+    group_of_key = op.Unsqueeze(op.Gather(groups, keys, axis=0), _ints([0]))
+    is_own_group = op.Equal(op.Unsqueeze(groups, _ints([1])), group_of_key)
+    is_over = op.Greater(iou, op.Constant(value_float=iou_threshold))
+    overlaps = op.Cast(op.And(is_own_group, is_over), to=onnx.TensorProto.FLOAT)
+    # One more column, since there may be no key. Keys come in the order of their scores.
+    padded = op.Pad(overlaps, _ints([0, 0, 0, 1]))
+    first = op.ArgMax(padded, axis=1, keepdims=0, select_last_index=0)
+    # A key owns itself, also without an area.
+    positions = op.Range(_int(0), op.Squeeze(op.Shape(keys)), _int(1))
+    return op.ScatterElements(first, keys, positions, axis=0)
+
+
+def _pairwise_iou(first: Sequence[Value], second: Sequence[Value]) -> Value:
+    """Return the IoU (n, k) of boxes with columns (n, 1) and boxes with columns (1, k)."""
+    zero = op.Constant(value_float=0.0)
+    width = op.Sub(op.Min(first[2], second[2]), op.Max(first[0], second[0]))
+    height = op.Sub(op.Min(first[3], second[3]), op.Max(first[1], second[1]))
+    shared = op.Mul(op.Relu(width), op.Relu(height))
+    union = op.Sub(op.Add(_area(first), _area(second)), shared)
+    return op.Where(op.Greater(union, zero), op.Div(shared, union), zero)
+
+
+def _area(columns: Sequence[Value]) -> Value:
+    left, top, right, bottom = columns
+    return op.Mul(op.Sub(right, left), op.Sub(bottom, top))
+
+
+def pool_pyramid(
+    features: Sequence[Value],
+    boxes: Value,
+    image: Value,
+    strides: Sequence[float],
+    cells: int,
+    sampling_ratio: int,
+) -> Value:
+    """Write ``postnms::pool_pyramid``: (r, C, s, s), each box from the level of its size."""
+    if len(features) == 1:
+        return _roi_align(features[0], boxes, image, strides[0], cells, sampling_ratio)
+    level = _level_of(boxes, strides)
+    pooled, rows = [], []
+    for index, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+        of_level = op.Reshape(op.NonZero(op.Equal(level, _int(index))), _ints([-1]))
+        chosen = op.Gather(boxes, of_level, axis=0)
+        on_image = op.Gather(image, of_level, axis=0)
+        pooled.append(_roi_align(feature, chosen, on_image, stride, cells, sampling_ratio))
+        rows.append(of_level)
+    # The boxes were pooled level by level. Where each row lies among them restores their order.
+    order = op.Concat(*rows, axis=0)
+    positions = op.Range(_int(0), op.Squeeze(op.Shape(order)), _int(1))
+    place = op.ScatterElements(order, order, positions, axis=0)
+    return op.Gather(op.Concat(*pooled, axis=0), place, axis=0)
+
+
+def _level_of(boxes: Value, strides: Sequence[float]) -> Value:
+    """Return the level of each box: (r,) int64. ONNX has no logarithm to base 2."""
+    finest = float(np.log2(strides[0]))
+    columns = [op.Gather(boxes, _int(column), axis=1) for column in range(4)]
+    side = op.Sqrt(_area(columns))
+    level = op.Cast(op.Mul(side, op.Constant(value_float=0.0)), to=onnx.TensorProto.INT64)
+    for number in range(1, len(strides)):
+        least = CANONICAL_SIDE * 2 ** (finest + number - CANONICAL_LEVEL - ROUNDING)
+        is_over = op.GreaterOrEqual(side, op.Constant(value_float=least))
+        level = op.Add(level, op.Cast(is_over, to=onnx.TensorProto.INT64))
+    return level
+
+
+def _roi_align(
+    feature: Value, boxes: Value, image: Value, stride: float, cells: int, sampling_ratio: int
+) -> Value:
+    return op.RoiAlign(
+        feature,
+        boxes,
+        image,
+        mode="avg",
+        output_height=cells,
+        output_width=cells,
+        sampling_ratio=sampling_ratio,
+        spatial_scale=1 / stride,
+        # torchvision's aligned=False: no shift by half a pixel.
+        coordinate_transformation_mode="output_half_pixel",
+    )
+
+
+def pool_decoupled(
+    levels: Sequence[Value],
+    boxes: Value,
+    image: Value,
+    strides: Sequence[int],
+    cells: int,
+    count: Value,
+    weights: Sequence[Value],
+    biases: Sequence[Value],
+) -> Value:
+    """Write ``postnms::pool_decoupled``: (r, C', s, s), pooled from the convolved levels."""
+    shared = len(weights) == 1
+    convolved = [
+        op.Conv(level, weights[0 if shared else i], biases[0 if shared else i], pads=[1, 1, 1, 1])
+        for i, level in enumerate(levels)
+    ]
+    return pool_pyramid(convolved, boxes, image, strides, cells, SAMPLING_RATIO)
+
+
+def stable_sort(
+    values: Value, stable: bool = True, dim: int = -1, descending: bool = False
+) -> tuple[Value, Value]:
+    """Write ``aten::sort.stable``. TopK keeps the order of equal values, as a stable sort does."""
+    count = op.Gather(op.Shape(values), _ints([dim]), axis=0)
+    return op.TopK(values, count, axis=dim, largest=int(descending))
+
+
+def at_most(first: Value, second: Value) -> Value:
+    """Write ``first <= second`` for lengths. torch has upper bounds that no int64 holds."""
+    if isinstance(second, int):
+        second = min(second, np.iinfo(np.int64).max)
+    return op.LessOrEqual(first, second)
+
+
+SAMPLING_RATIO = 2
+"""Sample points along each axis of a cell where the stage pools."""
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return the functions of this file by the operators that they write."""
+    own = torch.ops.postnms
+    return {
+        torch.ops.aten.sort.stable: stable_sort,
+        operator.le: at_most,
+        own.cluster_nms.default: cluster_nms,
+        own.pool_pyramid.default: pool_pyramid,
+        own.pool_decoupled.default: pool_decoupled,
+    }
+
+
+def _ints(values: Sequence[int]) -> Value:
+    return op.Constant(value_ints=list(values))
+
+
+def _int(value: int) -> Value:
+    return op.Constant(value_int=value)
+
+
+def _zero(kind: int) -> onnx.TensorProto:
+    return onnx.helper.make_tensor("zero", kind, [1], [0])
