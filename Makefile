@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-browser check package docs notebook release install clean
+.PHONY: demo test test-export test-browser check package docs notebook release install clean
 
 install: .venv/.installed
 
@@ -18,6 +18,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n logical --dist worksteal
+
+# An export to ONNX, which takes about a minute.
+test-export: install
+	$(BIN)/python -m pytest tests/export/check_onnx.py
 
 # The report in Chromium, which no other target needs. It says what is missing where it is.
 test-browser: install .venv/.browser

@@ -3,6 +3,7 @@
 import os
 import sys
 
+import psutil
 import pytest
 import torch
 
@@ -15,6 +16,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 # What the library computes is checked as if it came from a user.
 checks.CHECKS_OWN_VALUES = True
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """One worker more than cores: some tests wait for processes that they have started."""
+    return (psutil.cpu_count(logical=True) or 1) + 1
 
 
 def reset_processes():

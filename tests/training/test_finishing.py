@@ -83,12 +83,13 @@ def test_the_phase_begins_from_the_average_of_the_weights(averaged, tmp_path):
     assert same(split(averaged[1])[0], split(joint.state_dict())[0])
 
 
-@pytest.mark.parametrize("stopped", [4, 6], ids=["before the phase", "within it"])
-def test_a_stopped_run_goes_on_to_the_last_digit(
-    averaged, tmp_path, before_steps, monkeypatch, stopped
+def test_a_run_that_is_stopped_within_the_phase_goes_on_to_the_last_digit(
+    averaged, tmp_path, before_steps, monkeypatch
 ):
+    """A killed run of two processes in ``test_resume.py`` is stopped before the phase."""
+
     def stop(number, _):
-        if number == stopped + 1:
+        if number == 7:
             raise KeyboardInterrupt
 
     before_steps(stop)

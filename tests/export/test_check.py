@@ -1,0 +1,51 @@
+"""What an export is compared by, and what cannot be exported."""
+
+import numpy as np
+import pytest
+import torch
+
+from postnms.errors import UserError
+from postnms.export.check import differences
+from postnms.export.metadata import ExportMetadata
+from postnms.export.onnx_model import ExportedRow, OnnxModel
+from postnms.export.writer import check_form, check_network, read_metadata
+from postnms.prediction import Model
+from postnms.structures import Detections
+from tests.support.detectors import EXAMPLE, build
+
+
+def test_what_cannot_be_exported_or_read_is_told(tmp_path):
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(UserError, match="onnxruntime does not take it"):
+        OnnxModel(tmp_path / "text.onnx")
+    with pytest.raises(UserError, match="no such file"):
+        OnnxModel(tmp_path / "none.onnx")
+    with pytest.raises(UserError, match="expected an ONNX model"):
+        read_metadata(tmp_path / "text.onnx", "onnx")
+    with pytest.raises(UserError, match="expected a model of 'postnms export'"):
+        ExportMetadata.from_strings({}, "file")
+    with pytest.raises(UserError, match=r"form: expected one of onnx, torch_export, got 'coreml'"):
+        check_form("coreml")
+    with pytest.raises(UserError, match=r"TinyDetector cannot be exported.*FasterRCNN"):
+        check_network(Model(build(EXAMPLE), ["a", "b", "c"]))
+
+
+def row(boxes, scores, labels):
+    return np.float32(boxes).reshape(-1, 4), np.float32(scores), np.int64(labels)
+
+
+def eager(boxes, scores, labels):
+    columns = [torch.from_numpy(column) for column in row(boxes, scores, labels)]
+    zeros = torch.zeros_like(columns[2])
+    return Detections(*columns, image=zeros, source=zeros, num_images=1)
+
+
+def test_differences_are_those_of_the_detections_most_alike():
+    one, two = (0, 0, 10, 10), (50, 0, 60, 10)
+    mine = eager([one, two], [0.5, 0.5], [0, 0])
+    swapped = ExportedRow(*row([two, (0, 0, 10, 10.5)], [0.5, 0.4995], [0, 0]), ["a", "b"])
+    assert differences(mine, swapped) == (2, 2, 0.5, pytest.approx(0.0005, rel=1e-3))
+    other_class = ExportedRow(*row([one, two], [0.5, 0.5], [0, 1]), ["a", "b"])
+    assert differences(mine, other_class) == (2, 2, np.inf, np.inf)
+    nothing = ExportedRow(*row([], [], []), ["a", "b"])
+    assert differences(eager([], [], []), nothing) == (0, 0, 0.0, 0.0)
