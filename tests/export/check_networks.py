@@ -1,0 +1,53 @@
+"""``pytest tests/export/check_networks.py``: further networks, and programs of torch.
+
+Continuous integration leaves this file out: each network takes a minute.
+"""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from postnms.export.graph import DetectionGraph
+from postnms.export.metadata import COLUMNS
+from postnms.export.program import example_images, to_onnx, trace
+from postnms.export.writer import export, open_exported
+from postnms.prediction import Model
+from tests.support.detectors import build, images
+
+
+@pytest.mark.parametrize("name", ["retinanet", "cascade_rcnn"])
+def test_both_rows_are_those_of_the_detector(name):
+    detector = build(name).eval()
+    graph = DetectionGraph(detector)
+    outputs = [f"{row}_{column}" for row in graph.rows for column in COLUMNS]
+    axes = {0: "batch", 2: "height", 3: "width"}
+    model = to_onnx(trace(graph, example_images(96)), ["images"], outputs, [axes])
+    runtime = onnxruntime.InferenceSession(model.SerializeToString())
+    for batch in (images((96, 128)), images((96, 160), (96, 160))):
+        pixels = (torch.stack(batch) * 255).byte()
+        found = dict(zip(outputs, runtime.run(outputs, {"images": pixels.numpy()}), strict=True))
+        with torch.no_grad():
+            rows = detector(list(pixels)).rows
+        for row in graph.rows:
+            assert len(rows[row].scores) > 50
+            np.testing.assert_array_equal(found[f"{row}_image"], rows[row].image)
+            np.testing.assert_array_equal(found[f"{row}_labels"], rows[row].labels)
+            np.testing.assert_allclose(found[f"{row}_scores"], rows[row].scores, atol=1e-4)
+            np.testing.assert_allclose(found[f"{row}_boxes"], rows[row].boxes, atol=0.05)
+
+
+def test_a_program_of_torch_gives_the_same_bits(tmp_path):
+    model = Model(build("faster_rcnn"), ["a", "b", "c"], input_size=(96, 160))
+    export(model, tmp_path / "model.pt2", "torch_export", {})
+    pixels = (torch.stack(images((96, 128), (96, 128))) * 255).byte()
+    found = open_exported(tmp_path / "model.pt2", "torch_export").run(pixels.numpy())
+    with torch.no_grad():
+        rows = model.detector(list(pixels)).rows
+    assert list(found) == ["nms", "post_nms"]
+    for name, columns in found.items():
+        row = rows[name]
+        for column, expected in zip(
+            columns, (row.boxes, row.scores, row.labels, row.image), strict=True
+        ):
+            np.testing.assert_array_equal(column, expected)
