@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from postnms.analysis.placement import ClusterIoUs
+from postnms.data.splits import open_dataset
 from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation
 from postnms.experiments.comparison import Comparison
@@ -120,6 +121,26 @@ def test_runs_that_are_there_and_records_are_compared_pair_by_pair(made):
         assert other.estimate.per_seed == pytest.approx(one.estimate.per_seed, abs=1e-9)
         assert other.estimate.low == pytest.approx(one.estimate.low, abs=0.0101)
         assert other.estimate.high == pytest.approx(one.estimate.high, abs=0.0101)
+
+
+def test_draws_depend_on_no_other_seed_of_the_experiment(tmp_path):
+    """A record of three seeds is compared with a run of an experiment of two."""
+    few = ["data.scenes.train=1", "data.scenes.val=4", "data.scenes.size=64"]
+    drawn = []
+    for seeds in ([0, 2], [2]):
+        folder = tmp_path / str(len(seeds))
+        folder.mkdir()
+        plan = planned(folder, set=few, seeds=seeds)
+        run = plan.of_arm("bare")[-1]
+        truth = open_dataset(run.recipe.data, None, "val", run.seed).truth
+        results = [
+            {name: entry[name] for name in ("image_id", "category_id", "bbox")} | {"score": 0.5}
+            for entry in truth.annotations
+        ]
+        finish(plan, run, truth, results)
+        comparison = Comparison(plan, read_all_finished(plan))
+        drawn.append(comparison.resampled(comparison.runs[-1], "nms").drawn)
+    np.testing.assert_array_equal(*drawn)
 
 
 def test_a_recorded_run_is_not_trained_again_unless_records_are_left_out(made):

@@ -7,7 +7,7 @@ from PIL import Image
 from postnms.candidate_files.reader import open_candidates
 from postnms.candidate_files.writer import CandidateWriter
 from postnms.data.dataset import Category, Record, Truth
-from postnms.report.clusters import clusters_of
+from postnms.report.clusters import look_up
 from postnms.report.viewer import describe
 from postnms.structures import (
     CLUSTER_OBJECTNESS,
@@ -66,7 +66,7 @@ def _plain(row):
 
 
 def case_of(truth, file, rows=("nms", "post_nms"), records=None):
-    clusters = clusters_of(file, [5], rows, SUPPRESSORS)
+    clusters = look_up(file, [5], rows, SUPPRESSORS)
     (case,) = describe(truth, [5], clusters, records or {})
     return case
 
@@ -75,7 +75,7 @@ def test_kept_boxes_lead_to_their_clusters(truth, file):
     case = case_of(truth, file)
     assert case["rows"]["nms"] == [
         [0.0, 0.0, 10.0, 10.0, 0, 0.9, "right", pytest.approx(9 / 11, abs=1e-3), 0, 0, None],
-        [50.0, 50.0, 60.0, 60.0, 1, 0.7, "crowd", 0.0, -1, 1, None],
+        [50.0, 50.0, 60.0, 60.0, 1, 0.7, "ignored", 0.0, -1, 1, None],
     ]
     first, second = case["clusters"]
     assert first == {
@@ -99,7 +99,7 @@ def test_a_moved_box_keeps_the_box_that_it_was(truth, file):
 
 def test_rows_that_the_file_lacks_are_replayed(truth, file):
     boxes = case_of(truth, file, ("nms", "none"))["rows"]["none"]
-    assert [box[6] for box in boxes] == ["right", "duplicate", "crowd", "crowd"]
+    assert [box[6] for box in boxes] == ["right", "duplicate", "ignored", "ignored"]
     assert [box[9] for box in boxes] == [0, 0, 1, 1]
 
 
@@ -140,6 +140,6 @@ def test_an_image_that_no_detector_has_seen_has_its_objects_alone(truth, file):
 
 
 def test_images_without_candidates_are_empty(truth, file):
-    (case,) = describe(truth, [6], clusters_of(file, [6], ("nms", "post_nms"), {}), {})
+    (case,) = describe(truth, [6], look_up(file, [6], ("nms", "post_nms"), {}), {})
     assert case["rows"] == {"nms": [], "post_nms": []}
-    assert clusters_of(file, [99], ("nms",), {}) == {}
+    assert look_up(file, [99], ("nms",), {}) == {}

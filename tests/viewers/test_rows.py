@@ -10,12 +10,12 @@ from postnms.analysis.study import open_study
 from postnms.candidate_files.writer import CandidateWriter
 from postnms.data.dataset import Category
 from postnms.errors import UserError
-from postnms.evaluation.tide import ERROR_TYPES, error_types
+from postnms.evaluation.tide import ERROR_TYPES, VERDICT_UNCOUNTED, error_types
 from postnms.structures import Candidates, Detections
 from postnms.suppression import choose
 from postnms.viewers.from_candidates import rows_of_file
 from postnms.viewers.from_results import row_of_results
-from postnms.viewers.rows import UNCOUNTED, check_names, view_row
+from postnms.viewers.rows import check_names, view_row
 from tests.support.studies import small_study
 from tests.viewers.viewed import OBJECTS, RESULTS, results, write_annotations
 
@@ -37,7 +37,12 @@ def test_the_hundred_and_first_of_a_class_is_not_counted(tmp_path):
     truth = write_annotations(tmp_path / "t.json")
     first = results()[0]
     row = view_row("nms", truth, [{**first, "score": 1 - n / 1000} for n in range(102)])
-    assert row.verdicts.tolist() == ["right", *["duplicate"] * 99, UNCOUNTED, UNCOUNTED]
+    assert row.verdicts.tolist() == [
+        "right",
+        *["duplicate"] * 99,
+        VERDICT_UNCOUNTED,
+        VERDICT_UNCOUNTED,
+    ]
 
 
 def test_without_annotations_nothing_is_said(tmp_path):

@@ -10,7 +10,7 @@ from postnms.candidate_files.reader import CandidateFile
 from postnms.candidate_files.refined import fusion_of
 from postnms.candidate_files.replays import as_columns, replay
 from postnms.config import Progress, no_progress
-from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
+from postnms.evaluation.bootstrap import gain_of, resampled_precisions
 from postnms.evaluation.matching import images_over_limit, match_results
 from postnms.evaluation.metrics import measure
 from postnms.evaluation.results import Figures
@@ -109,19 +109,16 @@ def compare(
         matching = match_results(study.truth, results)
         figures = measure(study.truth, matching).figures
         precisions = resampled_precisions(matching, bootstrap, seed) if bootstrap else None
-        baseline = baseline or (figures["AP"], precisions)
-        gain = low = high = None
-        if figures["AP"] is not None and baseline[0] is not None:
-            gain = figures["AP"] - baseline[0]
-            if precisions is not None and baseline[1] is not None:
-                low, high = gain_interval(baseline[1], precisions)
+        resampled = figures["AP"], precisions
+        baseline = baseline or resampled
+        gain = gain_of(baseline, resampled)
         rows.append(
             ComparedRow(
                 row.name,
                 figures,
-                gain,
-                low,
-                high,
+                gain.AP,
+                gain.low,
+                gain.high,
                 row.milliseconds,
                 row.settings,
                 row.family,

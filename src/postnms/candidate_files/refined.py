@@ -5,8 +5,9 @@ n: candidates, d: keys that NMS keeps.
 
 from typing import Any
 
+from postnms.candidate_files.clusters import clusters_of
 from postnms.candidate_files.reader import CandidateFile
-from postnms.clustering import cluster, keep_keys
+from postnms.clustering import keep_keys
 from postnms.errors import UserError, shown
 from postnms.stage import StageConfig
 from postnms.stage.fusion import Fusion
@@ -20,9 +21,9 @@ from postnms.structures import (
     derive,
 )
 
-LIMITS = {"nms_threshold": 0.5, "max_detections": 100}
-"""IoU threshold of the clusters, and largest number of detections of an image in the row of the
-paper, if the file does not say those of its detector."""
+USUAL_LIMIT = 100
+"""Largest number of detections of an image in the row of the paper, if the file does not say that
+of its detector."""
 
 
 def refined(candidates: Candidates, fusion: Fusion) -> Candidates:
@@ -47,15 +48,12 @@ def kept_keys(file: CandidateFile, candidates: Candidates) -> Detections:
     """
     if CLUSTER_OBJECTNESS not in file.extra:
         raise UserError(f"{file.path}: no column {CLUSTER_OBJECTNESS!r}; dump the run again")
-    threshold, most = (file.provenance.get(name, usual) for name, usual in LIMITS.items())
+    most = file.provenance.get("max_detections", USUAL_LIMIT)
     if type(most) is not int or most < 1:
         raise UserError(
             f"{file.path}: provenance.max_detections: expected at least 1, got {shown(most)}"
         )
-    try:
-        return keep_keys(cluster(candidates, threshold), most)[0]
-    except ValueError as error:
-        raise UserError(f"{file.path}: provenance.nms_threshold: {error}") from error
+    return keep_keys(clusters_of(file, candidates), most)[0]
 
 
 def paper_row(keys: Detections, fusion: Fusion, *, relocation: bool = True) -> Detections:

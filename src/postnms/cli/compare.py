@@ -9,7 +9,7 @@ from rich.table import Column, Table
 
 from postnms.cli.console import command_line, print_wide, progress_bar, say, visible
 from postnms.cli.limits import say_compared
-from postnms.cli.options import Annotations, AnySplit, Candidates, Suppressors
+from postnms.cli.options import Annotations, AnySplit, Bootstrap, Candidates, Suppressors
 from postnms.cli.suppressors import every_choice, read_choices
 
 if TYPE_CHECKING:
@@ -47,12 +47,7 @@ def compare(
             "geometric:0.5,0,0.5; default: those of the run."
         ),
     ] = None,
-    bootstrap: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Number of resamples for the interval of the gain; 0: no interval."
-        ),
-    ] = 1000,
+    bootstrap: Bootstrap = 1000,
 ) -> None:
     """Replay suppressors on the same candidates: COCO's figures, time, gain over greedy NMS."""
     from postnms.analysis.comparison import compare as compare_suppressors

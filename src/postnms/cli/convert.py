@@ -8,7 +8,7 @@ import typer
 from postnms.cli.compare import open_named_study
 from postnms.cli.console import command_line, progress_bar, say
 from postnms.cli.data import open_named_split
-from postnms.cli.options import Suppressors
+from postnms.cli.options import Annotations, AnySplit, Suppressors
 from postnms.cli.suppressors import read_choices
 from postnms.errors import UserError
 
@@ -30,16 +30,6 @@ Source = Annotated[
 Form = Annotated[
     Viewer, typer.Option("--format", help="What reads the files: fiftyone, supervision or cvat.")
 ]
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        help="COCO annotation file, data folder or data.yaml; default: the data of the run.",
-    ),
-]
-AnySplit = Annotated[
-    str | None, typer.Option("--split", help="Split of the data; default: that of SOURCE, or val.")
-]
 MinScore = Annotated[
     float, typer.Option("--min-score", help="Detections that score less are left out.")
 ]
@@ -49,7 +39,7 @@ def convert(
     source: Source,
     folder: Annotated[Path, typer.Option("--out", help="Folder to write the files to.")],
     viewer: Form,
-    data: Data = None,
+    data: Annotations = None,
     split: AnySplit = None,
     suppressor: Suppressors = None,
     min_score: MinScore = 0.0,
@@ -80,7 +70,7 @@ def convert(
 
 def _errors(row: "ViewedRow") -> str:
     """Return how many boxes have which verdict, in words."""
-    from postnms.viewers.rows import VERDICTS
+    from postnms.evaluation.tide import VERDICTS
 
     if row.verdicts is None:
         return ""

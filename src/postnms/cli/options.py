@@ -49,6 +49,10 @@ Candidates = Annotated[
 CandidatesOut = Annotated[
     Path, typer.Option("--out", help="File of candidates to write (.safetensors).")
 ]
+Bootstrap = Annotated[
+    int,
+    typer.Option(min=0, help="Number of resamples for the interval of the gain; 0: no interval."),
+]
 Jobs = Annotated[int, typer.Option(min=1, help="Number of runs side by side.")]
 Threads = Annotated[int, typer.Option(min=1, help="Number of threads of each run.")]
 PrintCommands = Annotated[

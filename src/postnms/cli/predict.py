@@ -1,6 +1,7 @@
 """``postnms predict``: detect objects in a user's images."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 from postnms.cli.console import say, visible
 from postnms.cli.limits import limit_setting, say_cut
 from postnms.cli.options import Data, Run
-from postnms.cli.prediction_job import PredictionJob, json_lines_to
+from postnms.cli.prediction_job import PredictionJob, json_lines_to, refuse_unread
 from postnms.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,20 +103,13 @@ def predict(
     The same command again skips the images in --out that are done. RUN may also be a model.onnx of
     'postnms export', which needs no torch.
     """
+    least = _read_min_score(min_score)
     if run.suffix == ".onnx":
-        refused = {
-            "--data": data,
-            "--split": split,
-            "--format": formats,
-            "--tile": tile,
-            "--device": device,
-            "--both": both or None,
-        }
         from postnms.cli.predict_onnx import predict_onnx, refuse
 
-        refuse(run, refused)
-        least_score_of_all = _read_min_score(min_score)
-        predict_onnx(run, inputs or [], folder, json_to, row, least_score_of_all, max_pixels)
+        flags = {"--both": both, "--suppressed": suppressed, "--format": formats}
+        refuse(run, {"--data": data, "--split": split, "--tile": tile, "--device": device, **flags})
+        predict_onnx(run, inputs or [], folder, json_to, row, least, max_pixels)
         return
     from postnms.data.image_files import MAX_PIXELS
     from postnms.inference.exports import Exports
@@ -129,7 +123,6 @@ def predict(
         raise UserError("name a folder for pictures and results, or pass --json -", argument="out")
     if formats and folder is None:
         raise UserError("expected --out, the folder to write to, too", argument="formats")
-    least = _read_min_score(min_score)
     exports = Exports(formats or ())
     # Only JSON goes to standard output if it is asked for there.
     tell = (lambda text: print(visible(text), file=sys.stderr)) if json_to == "-" else say
@@ -154,12 +147,8 @@ def predict(
             remedy = f"the run's {limit_setting(recipe)} is the limit"
             say_cut(done.cut, len(found.paths) - len(unread), limit, remedy, tell)
     if found.left_out:
-        endings = [f"{ending or 'none'} {count}" for ending, count in found.left_out.most_common(5)]
-        tell(f"{found.left_out.total()} files with other endings left out: {', '.join(endings)}")
-    if unread:
-        raise UserError(
-            f"{len(unread)} of {len(found.paths)} images left out: {'; '.join(unread[:3])}"
-        )
+        tell(_left_out(found.left_out))
+    refuse_unread(unread, len(found.paths))
 
 
 def _find(
@@ -171,8 +160,6 @@ def _find(
     tell: Callable[[str], None],
 ) -> "FoundImages":
     """Return the images that are named, or those of a split of a data folder."""
-    from collections import Counter
-
     from postnms.data.image_files import FoundImages, find_images
     from postnms.data.splits import find_data
 
@@ -188,6 +175,12 @@ def _find(
     if not paths:
         raise UserError(f"{data}: split {split or 'val'}: expected at least one image, got none")
     return FoundImages(paths, Counter())
+
+
+def _left_out(endings: "Counter[str]") -> str:
+    """Return how many files a folder has that no image can be, by their endings."""
+    most = [f"{ending or 'none'} {count}" for ending, count in endings.most_common(5)]
+    return f"{endings.total()} files with other endings left out: {', '.join(most)}"
 
 
 def _read_min_score(text: str) -> "MinScoreInput":

@@ -1,12 +1,11 @@
 """``postnms predict model.onnx``: detect objects with an exported model, without torch."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from postnms.cli.console import progress_bar, say
-from postnms.cli.prediction_job import json_lines_to
+from postnms.cli.prediction_job import json_lines_to, refuse_unread
 from postnms.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,9 +16,12 @@ AUTO = "auto"
 
 
 def refuse(model: Path, options: Mapping[str, object]) -> None:
-    """Raise UserError if an option is set that an exported model does not have."""
+    """Raise UserError if an option is set that an exported model does not have.
+
+    An option that is not set is None, or False if it is a switch.
+    """
     for name, value in options.items():
-        if value is not None:
+        if value is not None and value is not False:
             raise UserError(
                 f"{name}: {model} is an exported model, which takes images, --out, --json, --row, "
                 "--min-score and --max-pixels alone; name the run's folder"
@@ -58,10 +60,7 @@ def predict_onnx(
     job.finish()
     if folder is not None and json_to != "-":
         say(f"{len(paths) - len(job.unread)} pictures and COCO results in {folder}")
-    if job.unread:
-        raise UserError(
-            f"{len(job.unread)} of {len(paths)} images left out: {'; '.join(job.unread[:3])}"
-        )
+    refuse_unread(job.unread, len(paths))
 
 
 def _least_score(model: "OnnxModel", row: str, min_score: float | str, path: Path) -> float:
@@ -127,6 +126,8 @@ class _Job:
 
     @staticmethod
     def _print(stream: IO[str] | None, path: Path, about: Mapping[str, Any]) -> None:
+        from postnms.inference.exports import json_line
+
         if stream is not None:
-            stream.write(json.dumps({"file_name": str(path), **about}, allow_nan=False) + "\n")
+            stream.write(json_line(str(path), about))
             stream.flush()

@@ -1,7 +1,7 @@
 """What ``postnms predict`` does with the images of one call."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +114,12 @@ class PredictionJob:
             row = {} if "error" in about else {"row": self.row}
             stream.write(json_line(file_name, {**row, **about}))
             stream.flush()
+
+
+def refuse_unread(unread: Sequence[str], count: int) -> None:
+    """Raise UserError if images could not be read. ``unread`` says why, of ``count`` images."""
+    if unread:
+        raise UserError(f"{len(unread)} of {count} images left out: {'; '.join(unread[:3])}")
 
 
 @contextmanager

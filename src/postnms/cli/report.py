@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from postnms.cli.console import command_line, progress_bar, say
-from postnms.cli.options import AnySplit, Data
+from postnms.cli.options import AnySplit, Bootstrap, Data
 from postnms.cli.outputs import check_replaces
 
 if TYPE_CHECKING:
@@ -32,12 +32,7 @@ def report(
         typer.Option("--row", help="Row to hold against NMS, such as post_nms+soft_nms_linear."),
     ] = None,
     images: Annotated[int, typer.Option(min=0, help="Number of images that the page holds.")] = 24,
-    bootstrap: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Number of resamples for the interval of the gain; 0: no interval."
-        ),
-    ] = 1000,
+    bootstrap: Bootstrap = 1000,
 ) -> None:
     """Write one HTML page: verdict, table, the images that differ most with their clusters, charts.
 

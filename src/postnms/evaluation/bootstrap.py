@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 
 from postnms.evaluation.average_precision import average_precisions
 from postnms.evaluation.matching import Matching
+from postnms.evaluation.results import Gain
+
+Resampled = tuple[float | None, NDArray[np.float64] | None]
+"""AP on all images and on those of each resample, in per cent. None: it is undefined, or no
+resamples were drawn."""
 
 _COPIES_AT_ONCE = 1 << 22
 """Largest number of counts of copies that are in memory together."""
@@ -38,6 +43,21 @@ def resampled_precisions(matching: Matching, resamples: int, seed: int) -> NDArr
             row[:] = np.bincount(random.integers(0, count, count), minlength=count)
         parts.append(average_precisions(matching, copies))
     return np.concatenate(parts)
+
+
+def gain_of(before: Resampled, after: Resampled) -> Gain:
+    """Return AP of the second minus AP of the first, with its interval if both have resamples.
+
+    Example:
+        >>> gain_of((40.0, None), (41.5, None))
+        Gain(AP=1.5, low=None, high=None)
+    """
+    if before[0] is None or after[0] is None:
+        return Gain(None)
+    gain = after[0] - before[0]
+    if before[1] is None or after[1] is None:
+        return Gain(gain)
+    return Gain(gain, *gain_interval(before[1], after[1]))
 
 
 def gain_interval(

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from postnms.data.dataset import Truth
 from postnms.evaluation.average_precision import accumulate, by_class, count_objects
-from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
+from postnms.evaluation.bootstrap import gain_of, resampled_precisions
 from postnms.evaluation.columns import ResultColumns
 from postnms.evaluation.matching import AREA_RANGES, Matching, match_results
 from postnms.evaluation.matching_kernels import RIGHT
-from postnms.evaluation.results import BestF1, ClassFigures, Evaluation, Figures, Gain, Result
+from postnms.evaluation.results import BestF1, ClassFigures, Evaluation, Figures, Result
 from postnms.evaluation.thresholds import best_f1
 from postnms.structures import NMS_ROW
 
@@ -152,21 +152,9 @@ def evaluate_rows(
         if bootstrap and NMS_ROW in rows and len(rows) > 1:
             precisions[name] = resampled_precisions(matching, bootstrap, seed)
     others = [name for name in rows if name != NMS_ROW] if NMS_ROW in rows else []
-    gains = {name: _gain(figures, precisions, name) for name in others}
+    aps = {name: (figures[name]["AP"], precisions.get(name)) for name in rows}
+    gains = {name: gain_of(aps[NMS_ROW], aps[name]) for name in others}
     return Evaluation(figures, gains, classes, thresholds)
-
-
-def _gain(
-    figures: Mapping[str, Figures], precisions: Mapping[str, NDArray[np.float64]], row: str
-) -> Gain:
-    """Return the gain of a row over ``nms``. ``precisions``: those of resamples, if any."""
-    before = figures[NMS_ROW]["AP"]
-    after = figures[row]["AP"]
-    if before is None or after is None:
-        return Gain(None)
-    if not precisions:
-        return Gain(after - before)
-    return Gain(after - before, *gain_interval(precisions[NMS_ROW], precisions[row]))
 
 
 def show(figure: float | None, digits: int = 1) -> str:

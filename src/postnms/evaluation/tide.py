@@ -32,6 +32,10 @@ ERROR_TYPES: tuple[str, ...] = (
     "missed",
 )
 """Names of the types. ``missed`` is a type of objects, the others are types of detections."""
+VERDICT_RIGHT, VERDICT_IGNORED, VERDICT_UNCOUNTED = "right", "ignored", "uncounted"
+VERDICTS = (VERDICT_RIGHT, *ERROR_TYPES[:-1], VERDICT_IGNORED, VERDICT_UNCOUNTED)
+"""What may be said of a detection: that it is right, the type of its error, that it lies on a crowd
+region, or that COCO does not count it, since 100 of its image and class score better."""
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(ERROR_TYPES))
 """Positions of the types in :data:`ERROR_TYPES`."""
 POSITIVE_IOU = 0.5
@@ -176,6 +180,18 @@ def find_errors(matching: Matching) -> Errors:
     missed = unmatched.copy()
     missed[target[target >= 0]] = False
     return Errors(kind, target, unmatched, missed)
+
+
+def verdicts(matching: Matching, errors: Errors, count: int) -> NDArray[np.str_]:
+    """Return one of :data:`VERDICTS` for each result, (count,) in the order given.
+
+    ``count`` is the number of results that ``read_results`` gave, those that do not count included.
+    """
+    found = np.array([*ERROR_TYPES, VERDICT_RIGHT])[errors.kind]  # -1 is the last one.
+    found[~matching.counted[0]] = VERDICT_IGNORED
+    of_given = np.full(count, VERDICT_UNCOUNTED, f"<U{max(map(len, VERDICTS))}")
+    of_given[matching.results.given] = found
+    return of_given
 
 
 def _corrected(matching: Matching, errors: Errors, kind: int) -> tuple[NDArray, NDArray, NDArray]:

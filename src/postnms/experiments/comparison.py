@@ -209,8 +209,9 @@ class Comparison:
 
     def _draw(self, finished: FinishedRun, row: str) -> Resampled:
         config, run = self.plan.experiment.config, finished.run
-        # Runs of one seed draw the same images. So do all runs if their images are the same.
-        number = config.seeds.index(run.seed) if self._has_own_images(run) else 0
+        # Runs of one seed draw the same images. So do all runs if their images are the same. No
+        # other seed of the experiment counts, since a record keeps its draws.
+        number = run.seed if self._has_own_images(run) else 0
         return resample([self._match(finished, row)], [number], config.bootstrap)
 
     def _has_own_images(self, run: PlannedRun) -> bool:

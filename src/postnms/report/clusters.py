@@ -11,10 +11,11 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from postnms.candidate_files.clusters import clusters_of, origins
 from postnms.candidate_files.dump import dump_candidates, in_original
 from postnms.candidate_files.reader import CandidateFile, open_candidates
 from postnms.candidate_files.writer import CandidateWriter
-from postnms.clustering import Representative, cluster, representative_boxes
+from postnms.clustering import Representative, representative_boxes
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import ImageId
 from postnms.data.loader import DetectionData, collate
@@ -24,7 +25,7 @@ from postnms.detectors import Detector
 from postnms.errors import UserError
 from postnms.report.sources import TrainedRun
 from postnms.runs.loading import load_detector
-from postnms.structures import Candidates, Clusters, Detections, Scored, derive, take
+from postnms.structures import Clusters, Detections, Scored, derive, take
 from postnms.suppression import Suppressor
 
 
@@ -139,7 +140,7 @@ def is_there(record: Any) -> bool:
     return not record.has_file or record.path.is_file()
 
 
-def clusters_of(
+def look_up(
     file: CandidateFile,
     images: Sequence[ImageId],
     rows: Sequence[str],
@@ -157,38 +158,24 @@ def clusters_of(
         UserError: the file is damaged, or lacks what a suppressor needs.
     """
     places = {own: place for place, own in enumerate(file.image_ids)}
-    threshold = file.provenance.get("nms_threshold", 0.5)
     method = _representative(file)
     found = {}
     for image in images:
         if image not in places:
             continue
         candidates, stored = file.part(places[image], places[image] + 1)
+        clusters = clusters_of(file, candidates)
         try:
-            clusters = cluster(candidates, threshold)
             given = {
                 name: stored[name] if name in stored else suppressors[name](candidates)
                 for name in rows
             }
         except ValueError as error:
             raise UserError(f"{file.path}: {error}") from error
-        origins = {name: _origins(row, candidates) for name, row in given.items()}
+        came_from = {name: origins(row, candidates) for name, row in given.items()}
         boxes = representative_boxes(clusters, method)
-        found[image] = ImageClusters(clusters, boxes, given, origins)
+        found[image] = ImageClusters(clusters, boxes, given, came_from)
     return found
-
-
-def _origins(row: Detections, candidates: Candidates) -> Tensor:
-    """Return the candidate (d,) that each detection of one image comes from. -1: there is none.
-
-    Source and class name a candidate. Where several have the same ones, the first is taken.
-    """
-    places: dict[tuple[int, int], int] = {}
-    named = zip(candidates.source.tolist(), candidates.labels.tolist(), strict=True)
-    for place, pair in enumerate(named):
-        places.setdefault(pair, place)
-    pairs = zip(row.source.tolist(), row.labels.tolist(), strict=True)
-    return torch.tensor([places.get(pair, -1) for pair in pairs], dtype=torch.int64)
 
 
 def _representative(file: CandidateFile) -> Representative:

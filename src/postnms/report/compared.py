@@ -36,8 +36,6 @@ class Comparison:
     lines: tuple[Line, ...]
     candidates: dict[str, Any]
     """The name of the file of candidates, and its provenance."""
-    about: dict[str, Any]
-    """Where the figures come from."""
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -52,8 +50,7 @@ def read_comparison(folder: Path) -> Comparison:
     candidates = content.get("candidates")
     if not isinstance(candidates, dict):
         raise UserError(f"{path}: candidates: expected an object, got {shown(candidates)}")
-    about = {name: value for name, value in content.items() if name != "rows"}
-    return Comparison(lines, candidates, about)
+    return Comparison(lines, candidates)
 
 
 def find_candidates(folder: Path, comparison: Comparison) -> CandidateFile | None:

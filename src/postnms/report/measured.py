@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import Truth
-from postnms.evaluation.bootstrap import gain_interval, resampled_precisions
+from postnms.evaluation.bootstrap import Resampled, gain_of, resampled_precisions
 from postnms.evaluation.calibration import Calibration, measure_calibration
 from postnms.evaluation.columns import ResultColumns
 from postnms.evaluation.curves import precision_over_recall
@@ -58,24 +58,19 @@ def measure_rows(
         done: called after every row.
     """
     rows: dict[str, MeasuredRow] = {}
-    baseline: tuple[float | None, NDArray[np.float64] | None] = (None, None)
+    baseline: Resampled = (None, None)
     for name in sorted(results, key=lambda name: name != NMS_ROW):
         # The matching of one row is in memory at a time.
         matching = match_results(truth, results[name])
         measured = measure(truth, matching)
-        ap = measured.figures["AP"]
-        resampled = resampled_precisions(matching, bootstrap, seed) if bootstrap else None
+        drawn = resampled_precisions(matching, bootstrap, seed) if bootstrap else None
+        resampled = measured.figures["AP"], drawn
         if name == NMS_ROW:
-            baseline = (ap, resampled)
-        gain = Gain(None)
-        if ap is not None and baseline[0] is not None:
-            gain = Gain(ap - baseline[0])
-            if resampled is not None and baseline[1] is not None:
-                gain = Gain(gain.AP, *gain_interval(baseline[1], resampled))
+            baseline = resampled
         errors = find_errors(matching)
         rows[name] = MeasuredRow(
             measured.figures,
-            gain,
+            gain_of(baseline, resampled),
             measured.classes,
             precision_over_recall(matching),
             cost_errors(matching, errors),

@@ -21,7 +21,7 @@ from postnms.errors import UserError
 from postnms.evaluation.columns import ResultColumns
 from postnms.evaluation.numbering import image_positions
 from postnms.report.chosen import Chosen, choose
-from postnms.report.clusters import clusters_of, run_detector
+from postnms.report.clusters import look_up, run_detector
 from postnms.report.compared import RUN
 from postnms.report.measured import MeasuredRow, measure_rows
 from postnms.report.sources import Source
@@ -106,7 +106,7 @@ def look_at(
     if file is None and source.run is not None and images:
         file = run_detector(source.run, images, folder / "chosen", device, done)
         file = file if len(file) else None  # All of these images are missing.
-    found = {} if file is None else clusters_of(file, images, shown, suppressors)
+    found = {} if file is None else look_up(file, images, shown, suppressors)
     records = {} if source.dataset is None else _records_of(source, images)
     cases = describe(truth, images, found, records)
     for place, case in zip(chosen.all, cases, strict=True):

@@ -15,15 +15,12 @@ from postnms.data.dataset import ImageId, Record, Truth
 from postnms.errors import UserError
 from postnms.evaluation.columns import ResultColumns
 from postnms.evaluation.matching import Matching, closest_objects, match_results
-from postnms.evaluation.matching_kernels import IGNORED
 from postnms.evaluation.numbering import category_positions
-from postnms.evaluation.tide import ERROR_TYPES, find_errors
+from postnms.evaluation.tide import VERDICT_UNCOUNTED, find_errors, verdicts
 from postnms.report.clusters import ImageClusters, is_there
 from postnms.report.pictures import as_data_uri
 from postnms.structures import CLUSTER_OBJECTNESS, OBJECTNESS, REFINED
 
-RIGHT, CROWD, UNCOUNTED = "right", "crowd", "uncounted"
-"""What a detection is if it is no error: right, on a crowd region, or more than COCO counts."""
 MOST_MEMBERS = 60
 """Largest number of members of a cluster that a page holds: those with the best scores."""
 
@@ -33,7 +30,7 @@ class Judged:
     """What the evaluation says of the detections of one row in one image."""
 
     kinds: list[str]
-    """For each detection: right, or its type of error."""
+    """For each detection, one of :data:`postnms.evaluation.tide.VERDICTS`."""
     ious: list[float]
     """IoU with its object, or with the closest object of its class. 0: there is none."""
     objects: list[int]
@@ -155,14 +152,14 @@ def _judge(
     )  # fmt: skip
     matching = match_results(truth, columns)
     found = _found(matching, int(known.sum()))
-    kinds, ious, objects = (np.full(len(known), value) for value in (None, 0.0, -1))
+    kinds = np.full(len(known), VERDICT_UNCOUNTED, found[0].dtype)
+    ious, objects = np.zeros(len(known)), np.full(len(known), -1)
     kinds[known], ious[known], objects[known] = found
     judged = {}
     for number, own in enumerate(ids):
         mine = image == number
         rounded = [round(value, 3) for value in ious[mine].tolist()]
-        named = [kind or UNCOUNTED for kind in kinds[mine].tolist()]
-        judged[own] = Judged(named, rounded, objects[mine].tolist())
+        judged[own] = Judged(kinds[mine].tolist(), rounded, objects[mine].tolist())
     return judged
 
 
@@ -170,8 +167,6 @@ def _found(matching: Matching, count: int) -> tuple[np.ndarray, np.ndarray, np.n
     """Return the kind, the IoU and the object of each of ``count`` results, in the order given."""
     errors, results, objects = find_errors(matching), matching.results, matching.objects
     right = matching.correct[0]
-    kinds = np.array([*ERROR_TYPES, RIGHT], object)[errors.kind]  # -1 is the last one.
-    kinds[matching.verdicts[0, 0] == IGNORED] = CROWD
     iou = closest_objects(matching)[0].iou.copy()
     if right.any():
         found = objects.boxes[matching.taken[right]]
@@ -182,10 +177,9 @@ def _found(matching: Matching, count: int) -> tuple[np.ndarray, np.ndarray, np.n
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order)) - firsts
     taken = np.where(right, np.append(place, -1)[matching.taken], -1)
-    of_given = (np.full(count, None), np.zeros(count), np.full(count, -1))
-    for column, values in zip(of_given, (kinds, iou, taken), strict=True):
-        column[results.given] = values
-    return of_given
+    ious, finds = np.zeros(count), np.full(count, -1)
+    ious[results.given], finds[results.given] = iou, taken
+    return verdicts(matching, errors, count), ious, finds
 
 
 def _corners(boxes: np.ndarray) -> torch.Tensor:

@@ -9,9 +9,10 @@ import numpy as np
 
 from postnms.data.dataset import Truth
 from postnms.errors import UserError, shown
+from postnms.evaluation.tide import VERDICTS
 from postnms.files.atomic import atomic_path, write_json
 from postnms.viewers.coco import facts_of
-from postnms.viewers.rows import VERDICTS, ViewedRow
+from postnms.viewers.rows import ViewedRow
 
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """A character that XML cannot hold."""

@@ -10,20 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from postnms.candidate_files.clusters import clusters_of, origins
 from postnms.candidate_files.reader import CandidateFile
 from postnms.candidate_files.replays import as_columns, join_chunks, replay
-from postnms.clustering import cluster
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import Truth
-from postnms.errors import UserError
 from postnms.structures import Detections
 from postnms.suppression import Choice
 from postnms.viewers.rows import ViewedRow, view_row
 
 CANDIDATES_ROW = "candidates"
 """Name of the row of all candidates, members and keys."""
-USUAL_THRESHOLD = 0.5
-"""IoU threshold of the clusters of a file that does not say that of its detector."""
 
 
 def rows_of_file(
@@ -47,7 +44,6 @@ def rows_of_file(
     """
     every, clusters, is_key = _cluster_file(file)
     listed = _known(file, truth)
-    lookup = _Lookup(every, clusters)
     first = _viewed(CANDIDATES_ROW, file, truth, every)
     kept = listed[every.labels.numpy()]
     rows = [replace(first, clusters=clusters[kept], keys=is_key[kept])]
@@ -56,7 +52,8 @@ def rows_of_file(
     replayed = ((choice.name, replay(file, choice.suppressor).detections) for choice in choices)
     for name, detections in (*named, *replayed):
         kept = listed[detections.labels.numpy()]
-        found = lookup(detections)[kept]
+        # The last number stands for an origin of -1: there is none.
+        found = np.append(clusters, 0)[origins(detections, every).numpy()][kept]
         rows.append(replace(_viewed(name, file, truth, detections), clusters=found))
         done(1)
     return rows
@@ -76,13 +73,9 @@ def _cluster_file(
     file: CandidateFile,
 ) -> tuple[Detections, NDArray[np.int64], NDArray[np.bool_]]:
     """Return the candidates (n) of all images, the numbers of their clusters, and the keys."""
-    threshold = file.provenance.get("nms_threshold", USUAL_THRESHOLD)
     parts, numbers, keys = [], [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
     for ids, candidates in file.chunks():
-        try:
-            clusters = cluster(candidates, threshold)
-        except ValueError as error:
-            raise UserError(f"{file.path}: provenance.nms_threshold: {error}") from error
+        clusters = clusters_of(file, candidates)
         # Keys come by falling score, so a stable sort by image numbers those of each image.
         image = candidates.image[clusters.keys]
         order = image.argsort(stable=True)
@@ -96,20 +89,3 @@ def _cluster_file(
         columns = (candidates.boxes, candidates.scores, candidates.labels)
         parts.append(Detections(*columns, candidates.image, candidates.source, len(ids)))
     return join_chunks(parts, len(file)), np.concatenate(numbers), np.concatenate(keys)
-
-
-class _Lookup:
-    """Finds the cluster of a detection by image, class and source of its candidate."""
-
-    def __init__(self, candidates: Detections, clusters: NDArray[np.int64]) -> None:
-        names = zip(*self._columns(candidates), strict=True)
-        self._clusters = dict(zip(names, clusters.tolist(), strict=True))
-
-    def __call__(self, detections: Detections) -> NDArray[np.int64]:
-        """Return (d,) the number of the cluster of each detection, 0 where there is none."""
-        names = zip(*self._columns(detections), strict=True)
-        return np.array([self._clusters.get(name, 0) for name in names], np.int64)
-
-    @staticmethod
-    def _columns(found: Detections) -> list[list[int]]:
-        return [column.tolist() for column in (found.image, found.labels, found.source)]

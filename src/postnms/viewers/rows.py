@@ -16,12 +16,7 @@ from postnms.evaluation.columns import ResultColumns, read_results
 from postnms.evaluation.matching import match_results
 from postnms.evaluation.numbering import category_positions
 from postnms.evaluation.results import Result
-from postnms.evaluation.tide import ERROR_TYPES, find_errors
-
-RIGHT, IGNORED, UNCOUNTED = "right", "ignored", "uncounted"
-VERDICTS = (RIGHT, *ERROR_TYPES[:-1], IGNORED, UNCOUNTED)
-"""What may be said of a detection: that it is right, the type of its error, that it lies on a crowd
-region, or that COCO does not count it, since 100 of its image and class score better."""
+from postnms.evaluation.tide import find_errors, verdicts
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +29,8 @@ class ViewedRow:
     """Images and classes have their positions in the truth, see
     :func:`postnms.evaluation.columns.read_results`."""
     verdicts: NDArray[np.str_] | None
-    """(N,) of :data:`VERDICTS`. None: there are no annotations to compare with."""
+    """(N,) of :data:`postnms.evaluation.tide.VERDICTS`. None: there are no annotations to compare
+    with."""
     missed: NDArray[np.bool_] | None
     """(m,). True: an object that no detection of the row is matched to. None as in ``verdicts``."""
     clusters: NDArray[np.int64] | None = None
@@ -70,11 +66,8 @@ def view_row(name: str, truth: Truth, results: Sequence[Result] | ResultColumns)
         return ViewedRow(own, columns, None, None)
     matching = match_results(truth, columns)
     errors = find_errors(matching)
-    counted = np.where(errors.kind >= 0, np.array(ERROR_TYPES)[errors.kind], RIGHT)
-    counted[~matching.counted[0]] = IGNORED
-    verdicts = np.full(len(columns), UNCOUNTED, f"<U{max(map(len, VERDICTS))}")
-    verdicts[matching.results.given] = counted
-    return ViewedRow(own, columns, verdicts, errors.unmatched)
+    said = verdicts(matching, errors, len(columns))
+    return ViewedRow(own, columns, said, errors.unmatched)
 
 
 def check_names(rows: Sequence[ViewedRow]) -> None:

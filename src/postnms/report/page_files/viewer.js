@@ -313,7 +313,7 @@ class Viewer {
     const cluster = example.clusters[box[CLUSTER]];
     const target = this.targetOf(example);
     const object = example.truth[target];
-    const verdicts = { right: "right", crowd: "on a crowd region", uncounted: "not counted: more than 100 of its class" };
+    const verdicts = { right: "right", ignored: "on a crowd region", uncounted: "not counted: more than 100 of its class" };
     const verdict = verdicts[box[KIND]] ?? `wrong (${box[KIND]})`;
     let near = `IoU ${box[IOU].toFixed(2)} with the closest object of its class`;
     if (box[KIND] === "right") near = `IoU ${box[IOU].toFixed(2)} with its object`;
