@@ -7,9 +7,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
+from postnms.export.check import compare
 from postnms.export.graph import DetectionGraph
 from postnms.export.metadata import COLUMNS
+from postnms.export.onnx_model import OnnxModel
 from postnms.export.program import example_images, to_onnx, trace
 from postnms.export.writer import export, open_exported
 from postnms.prediction import Model
@@ -35,6 +38,17 @@ def test_both_rows_are_those_of_the_detector(name):
             np.testing.assert_array_equal(found[f"{row}_labels"], rows[row].labels)
             np.testing.assert_allclose(found[f"{row}_scores"], rows[row].scores, atol=1e-4)
             np.testing.assert_allclose(found[f"{row}_boxes"], rows[row].boxes, atol=0.05)
+
+
+def test_the_detections_of_an_ssd_are_the_same_up_to_the_order_of_equal_scores(tmp_path):
+    model = Model(build("ssdlite"), ["a", "b", "c"], input_size=(96, 160))
+    export(model, tmp_path / "model.onnx", "onnx", {})
+    pixels = (images((120, 90))[0].permute(1, 2, 0) * 255).byte().numpy()
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    exported = OnnxModel(tmp_path / "model.onnx", threads=1)
+    for parity in compare(model, exported, [tmp_path / "image.png"]):
+        assert parity.holds, str(parity)
+        assert parity.detections > 100
 
 
 def test_a_program_of_torch_gives_the_same_bits(tmp_path):
