@@ -128,6 +128,7 @@ STAGE = {
     "members": False,
     "weighting": "cls",
     "positive_iou": 0.6,
+    "member_labels": "own",
     "objectness": "iou",
     "delta_weights": [1.0, 2.0, 3.0, 4.0],
     "smooth_l1_beta": 0.25,

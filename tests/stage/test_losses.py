@@ -4,19 +4,24 @@ import torch
 
 from postnms.clustering import cluster
 from postnms.stage.losses import beta, classification_loss, importance, location_loss
-from postnms.stage.matching import match_clusters
+from postnms.stage.matching import match_clusters, match_members
 from tests.support.builders import CLUSTERS, make, truths
 
 
+def matched(clusters, targets):
+    """The matches of members that have the labels of their clusters."""
+    return match_members(clusters, targets, match_clusters(clusters, targets))
+
+
 def test_importance_by_hand():
-    matches = match_clusters(CLUSTERS, truths([(4, 0, 14, 10)]))
+    matches = matched(CLUSTERS, truths([(4, 0, 14, 10)]))
     w_cls, w_loc = importance(CLUSTERS, matches, "all")
     torch.testing.assert_close(w_cls, torch.tensor([(60 / 140) / (80 / 120), 1.0, 1.0]))
     torch.testing.assert_close(w_loc, torch.tensor([1.0, 0.5, 1.0]))
 
 
 def test_each_weighting_switches_its_part():
-    matches = match_clusters(CLUSTERS, truths([(4, 0, 14, 10)]))
+    matches = matched(CLUSTERS, truths([(4, 0, 14, 10)]))
     both = importance(CLUSTERS, matches, "all")
     for weighting, used in (
         ("cls", (True, False)),
@@ -30,13 +35,13 @@ def test_each_weighting_switches_its_part():
 
 
 def test_members_of_a_negative_cluster_weigh_one():
-    w_cls, _ = importance(CLUSTERS, match_clusters(CLUSTERS, truths([(9, 0, 30, 10)])))
+    w_cls, _ = importance(CLUSTERS, matched(CLUSTERS, truths([(9, 0, 30, 10)])))
     assert w_cls.tolist() == [1, 1, 1]
 
 
 def test_scores_that_are_all_zero_weigh_one():
     clusters = cluster(make([(0, 0, 10, 10), (1, 0, 11, 10)], [0.0, 0.0]))
-    _, w_loc = importance(clusters, match_clusters(clusters, truths([(0, 0, 10, 10)])))
+    _, w_loc = importance(clusters, matched(clusters, truths([(0, 0, 10, 10)])))
     assert w_loc.tolist() == [1, 1]
 
 

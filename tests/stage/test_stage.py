@@ -9,7 +9,7 @@ from postnms.boxes import decode_deltas, pairwise_iou
 from postnms.clustering import cluster, keep_keys, representative_boxes
 from postnms.stage.fusion import fuse
 from postnms.stage.losses import importance
-from postnms.stage.matching import match_clusters
+from postnms.stage.matching import match_clusters, match_members
 from tests.support.builders import make, truths
 from tests.support.stages import (
     CANDIDATES,
@@ -76,7 +76,8 @@ def test_rows_are_not_filled_up_in_float32():
 def separate_rows(config):
     """Yield box, image, label, truth or None, w_cls and w_loc of each member and representative."""
     matches = match_clusters(CLUSTERS, TARGETS, config.positive_iou)
-    w_cls, w_loc = importance(CLUSTERS, matches, config.weighting)
+    of_members = match_members(CLUSTERS, TARGETS, matches)
+    w_cls, w_loc = importance(CLUSTERS, of_members, config.weighting)
     representatives = representative_boxes(CLUSTERS, config.representative)
     for c, key in enumerate(CLUSTERS.keys.tolist()):
         positive = bool(matches.positive[c])

@@ -76,3 +76,56 @@ def test_without_clusters_each_candidate_has_its_own_label_truth_and_full_weight
     assert rows.w_cls.tolist() == [1] * 5
     assert rows.w_loc.tolist() == [1] * 3
     assert rows.count == 5
+
+
+CROWD = [(0, 0, 20, 20), (2, 0, 22, 20), (9, 0, 29, 20), (0, 0, 20, 8)]
+"""A key, and three members: of its object, of the one beside it, and of none."""
+CROWDED = cluster(make(CROWD, [0.8, 0.6, 0.4, 0.2]), 0.2)
+BESIDE = truths([(0, 0, 20, 20), (10, 0, 30, 20)], [0, 0], [0, 0], num_images=1)
+
+
+def test_members_with_labels_of_their_own_learn_the_object_that_they_overlap():
+    assert CROWDED.assignment.tolist() == [0] * 4
+    config = StageConfig(member_labels="own", representative_rows=False)
+    rows = training_rows(CROWDED, BESIDE, config)
+    assert rows.boxes.tolist() == [list(box) for box in CROWD]
+    assert rows.positive.tolist() == [True] * 3 + [False]
+    assert rows.truths.tolist() == [[0, 0, 20, 20], [0, 0, 20, 20], [10, 0, 30, 20]]
+    # Their weights stay shares of the best one of their cluster; a negative row has w_cls = 1.
+    torch.testing.assert_close(rows.w_cls, torch.tensor([1.0, 18 / 22, 19 / 21, 1.0]))
+    torch.testing.assert_close(rows.w_loc, torch.tensor([1.0, 0.75, 0.5]))
+
+
+def test_the_threshold_of_clusters_is_that_of_members_too():
+    config = StageConfig(member_labels="own", representative_rows=False, positive_iou=0.39)
+    assert training_rows(CROWDED, BESIDE, config).positive.tolist() == [True] * 4
+
+
+def test_a_representative_box_learns_the_object_of_its_cluster():
+    rows = training_rows(CROWDED, BESIDE, StageConfig(member_labels="own"))
+    assert rows.boxes.tolist() == [list(box) for box in [*CROWD[:3], (0, 0, 29, 20), CROWD[3]]]
+    assert rows.truths.tolist()[2:] == [[10, 0, 30, 20], [0, 0, 20, 20]]
+    assert rows.w_cls[3] == rows.w_loc[3] == 1
+
+
+def test_a_representative_box_joins_its_key_only_if_both_learn_the_same():
+    # The representative box is the key, which overlaps the object by 0.45, its member by 0.9.
+    nested = cluster(make([(0, 0, 20, 20), (0, 0, 20, 10)], [0.9, 0.8]), 0.3)
+    small = truths([(0, 0, 20, 9)])
+    joined = training_rows(nested, small, StageConfig())
+    assert (joined.positive.tolist(), joined.count) == ([True] * 2, 3)
+    rows = training_rows(nested, small, StageConfig(member_labels="own"))
+    assert rows.boxes.tolist() == [[0, 0, 20, 10], [0, 0, 20, 20], [0, 0, 20, 20]]
+    assert (rows.positive.tolist(), rows.count) == ([True, True, False], 3)
+    assert rows.w_cls.tolist() == [1, 1, 1]
+    # Both are positive, but the key learns the higher object and its member the lower one.
+    two = truths([(0, 0, 20, 12), (0, 0, 20, 10)], [0, 0], [0, 0], num_images=1)
+    rows = training_rows(nested, two, StageConfig(member_labels="own"))
+    assert rows.truths[:, 3].tolist() == [12, 10, 10]
+
+
+def test_members_on_a_crowd_region_give_no_rows_of_their_own():
+    region = truths([(0, 0, 20, 20), (0, 0, 20, 8)], [0, 0], [0, 0], [False, True], 1)
+    config = StageConfig(member_labels="own", representative_rows=False)
+    assert [0, 0, 20, 8] not in training_rows(CROWDED, region, config).boxes.tolist()
+    assert [0, 0, 20, 8] in training_rows(CROWDED, region, StageConfig()).boxes.tolist()

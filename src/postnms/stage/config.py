@@ -11,6 +11,7 @@ from postnms.clustering import Representative
 from postnms.config import Config, Fraction, Positive
 from postnms.stage.fusion import Fusion, Mean
 from postnms.stage.losses import Weighting
+from postnms.stage.matching import MemberLabels
 from postnms.structures import POST_NMS_ROW, SECOND_NMS_ROW, suppressed_row
 from postnms.suppression.registry import choose
 
@@ -83,11 +84,17 @@ class StageConfig(Config):
     """Whether the stage is trained on every member of a cluster. Off: on its key alone, apart from
     the representative box. This is one reading of Table 3's "w/o IAC"; the other is
     ``weighting="none"``."""
+    member_labels: MemberLabels = "cluster"
+    """What a member learns. ``cluster``: the label and the object of its cluster, as in the paper.
+    ``own``: it is positive if it overlaps an object of its class by more than ``positive_iou``
+    itself, and learns the one that it overlaps most. Among crowded objects a cluster holds boxes of
+    several of them. The representative box learns the object of the cluster in any case."""
     weighting: Weighting = "all"
     """Importance weights in use (Table 5). ``cls`` and ``loc``: only those of that loss. ``none``:
     every weight is 1."""
     positive_iou: Fraction = 0.5
-    """A cluster is positive if a member's IoU with an object of its class is over this."""
+    """A cluster is positive if a member's IoU with an object of its class is over this. A member
+    with a label of its own is positive if its own IoU is."""
     objectness: Literal["label", "iou"] = "label"
     """What the objectness of a positive row is trained towards; of a negative row it is always 0.
 

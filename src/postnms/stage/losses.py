@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from postnms.clustering import reduce_members
 from postnms.distributed.collectives import at_least_one_row
-from postnms.stage.matching import Matches
+from postnms.stage.matching import MemberMatches
 from postnms.structures import Clusters
 
 Weighting = Literal["all", "cls", "loc", "none"]
@@ -21,17 +21,17 @@ Weighting = Literal["all", "cls", "loc", "none"]
 
 
 def importance(
-    clusters: Clusters, matches: Matches, weighting: Weighting = "all"
+    clusters: Clusters, matches: MemberMatches, weighting: Weighting = "all"
 ) -> tuple[Tensor, Tensor]:
     """Return the weights of each candidate in the classification and in the location loss.
 
     ``w_cls = IoU / max IoU`` and ``w_loc = score / max score``. Each maximum is over the members of
-    the cluster, and the IoU is with the truth of the cluster. A negative cluster has w_cls = 1. A
-    cluster in which every score is 0 has w_loc = 1.
+    the cluster, and the IoU is that of a member with its truth. A negative candidate has w_cls = 1.
+    A cluster in which every score is 0 has w_loc = 1.
 
     Args:
         clusters: the candidates and their clusters.
-        matches: the truth of each cluster.
+        matches: the label and the truth of each candidate.
         weighting: the weights in use (Table 5). The other weights are 1.
 
     Returns:
@@ -42,9 +42,9 @@ def importance(
     ones = torch.ones_like(scores)
     w_cls = _share_of_best(matches.iou, clusters) if weighting in ("all", "cls") else ones
     w_loc = _share_of_best(scores, clusters) if weighting in ("all", "loc") else ones
-    # The IoUs of a negative cluster may all be 0. Its members count fully, because only negative
-    # rows teach the objectness network where no object is.
-    return torch.where(matches.positive[clusters.assignment], w_cls, ones), w_loc
+    # The IoUs of a negative cluster may all be 0. Negative candidates count fully, because they
+    # alone teach the objectness network where no object is.
+    return torch.where(matches.positive, w_cls, ones), w_loc
 
 
 def beta(keys: float, candidates: float) -> float:

@@ -1,20 +1,26 @@
-"""Clusters against ground truth: one label and one truth for a whole cluster (paper: section 3.3).
+"""Clusters against ground truth: the label and the truth of clusters and of their members.
+
+In the paper a whole cluster has one label and one truth (section 3.3).
 
 n: candidates, k: clusters, m: ground-truth objects.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from postnms.boxes import area, intersection, pairwise_iou
-from postnms.clustering import reduce_members
+from postnms.clustering import each_alone, reduce_members
 from postnms.structures import Candidates, Clusters, Targets
 
 CROWD_SHARE = 0.5
 """A negative cluster is ignored if more than this share of its key's area lies inside a crowd
 region of its class."""
+
+MemberLabels = Literal["cluster", "own"]
+"""Whose label and truth a member has: those of its cluster, as in the paper, or its own."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,47 @@ def match_clusters(clusters: Clusters, targets: Targets, iou_threshold: float = 
         truth=torch.where(best > 0, truth, -1),
         # All members are compared with the one truth of their cluster, not each with its nearest.
         iou=iou.gather(1, truth[clusters.assignment, None]).squeeze(1),
+    )
+
+
+@dataclass(frozen=True)
+class MemberMatches:
+    """The label and the truth that each candidate is trained with."""
+
+    positive: Tensor
+    """(n,) bool: whether the candidate is a positive row."""
+    ignored: Tensor
+    """(n,) bool: the candidate gives no training row, because it lies on a crowd region."""
+    truth: Tensor
+    """(n,) int64: row of its truth in ``targets``. A negative candidate may have -1."""
+    iou: Tensor
+    """(n,) float32: its IoU with this truth, 0 without a truth."""
+
+
+def match_members(
+    clusters: Clusters,
+    targets: Targets,
+    matches: Matches,
+    labels: MemberLabels = "cluster",
+    iou_threshold: float = 0.5,
+) -> MemberMatches:
+    """Give each candidate a label and a truth.
+
+    Args:
+        clusters: the candidates and their clusters.
+        targets: the ground truth of the batch, in the pixels of the candidates.
+        matches: those of the clusters.
+        labels: ``cluster``: the label and the truth of the cluster, even if the IoU of the
+            candidate is low. ``own``: what :func:`match_clusters` gives the candidate if it is
+            alone in its cluster.
+        iou_threshold: of ``own``, in [0, 1].
+    """
+    owner = clusters.assignment
+    if labels == "own":
+        alone = each_alone(clusters.candidates)
+        owner, matches = alone.assignment, match_clusters(alone, targets, iou_threshold)
+    return MemberMatches(
+        matches.positive[owner], matches.ignored[owner], matches.truth[owner], matches.iou
     )
 
 

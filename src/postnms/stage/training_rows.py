@@ -6,7 +6,7 @@ supervision of the stage is not sparse.
 r: rows, p: positive rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from postnms.clustering import each_alone, representative_boxes
 from postnms.stage.config import StageConfig
 from postnms.stage.losses import importance
-from postnms.stage.matching import match_clusters
+from postnms.stage.matching import Matches, MemberMatches, match_clusters, match_members
 from postnms.structures import Clusters, Targets
 
 
@@ -34,11 +34,11 @@ class TrainingRows:
     labels: Tensor
     """(r,) int64, 0..K-1."""
     positive: Tensor
-    """(r,) bool: whether the row's cluster is positive. True in the first p rows."""
+    """(r,) bool: whether the row is positive. True in the first p rows."""
     w_cls: Tensor
     """(r,) float32: importance of the row in L_cls."""
     truths: Tensor
-    """(p, 4) float32: the ground-truth box of the cluster of each positive row."""
+    """(p, 4) float32: the ground-truth box of each positive row."""
     w_loc: Tensor
     """(p,) float32: importance of each positive row in L_loc. A negative row has no object to move
     to, so it does not count in L_loc."""
@@ -46,60 +46,108 @@ class TrainingRows:
     """Number of rows N that the losses are divided by: a joined row counts twice."""
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Rows in the order in which they are made. Every column has r entries."""
+
+    source: Tensor
+    """int64: the candidate that the row has its image and its class from."""
+    boxes: Tensor
+    w_cls: Tensor
+    w_loc: Tensor
+    positive: Tensor
+    truth: Tensor
+    """int64: row in the targets."""
+    dropped: Tensor
+    """bool: the row is not used."""
+
+
 def training_rows(clusters: Clusters, targets: Targets, config: StageConfig) -> TrainingRows:
     """Return the labelled and weighted rows of all clusters.
 
-    The rows are members, then representative boxes, and those of positive clusters come first. A
-    negative cluster on a crowd region of its class gives no rows. With ``clusters`` off in the
-    settings, each candidate counts as a cluster of its own.
+    The rows are members, then representative boxes, and positive ones come first. A negative row on
+    a crowd region of its class is left out. With ``clusters`` off in the settings, each candidate
+    counts as a cluster of its own.
 
     Args:
         clusters: the candidates and their clusters.
         targets: the ground truth of the batch, in the pixels of the candidates.
-        config: settings of the stage. ``members`` and ``representative_rows`` choose the rows.
+        config: settings of the stage. ``members`` and ``representative_rows`` choose the rows,
+            ``member_labels`` the label and the truth of a member.
     """
     if not config.clusters:
         clusters = each_alone(clusters.candidates)
     matches = match_clusters(clusters, targets, config.positive_iou)
-    w_cls, w_loc = importance(clusters, matches, config.weighting)
-    every = torch.arange(len(clusters.assignment), device=clusters.keys.device)
-    members = every if config.members else clusters.keys
-    owner = clusters.assignment[members]
-    boxes = clusters.candidates.boxes[members]
-    w_cls, w_loc = w_cls[members], w_loc[members]
+    of_members = match_members(
+        clusters, targets, matches, config.member_labels, config.positive_iou
+    )
+    rows = _member_rows(clusters, of_members, config)
     joined = torch.zeros_like(matches.ignored)
-    dropped = matches.ignored[owner]
     if config.has_representatives:
-        # The representative box (Eq. 3) is scored at inference, as s_clu. So it is a row as well,
-        # with weight 1.
-        representatives = representative_boxes(clusters, config.representative)
-        joined = (representatives == clusters.candidates.boxes[clusters.keys]).all(dim=1)
-        row_of_key = clusters.keys if config.members else every[: len(clusters.keys)]
-        w_cls, w_loc = (
-            column.index_add(0, row_of_key, joined.to(column.dtype)) for column in (w_cls, w_loc)
+        representatives = _representative_rows(clusters, matches, config)
+        keys = clusters.keys
+        # With labels of their own, a key and its cluster may learn different things.
+        joined = (
+            (representatives.boxes == clusters.candidates.boxes[keys]).all(dim=1)
+            & (of_members.positive[keys] == matches.positive)
+            & (of_members.truth[keys] == matches.truth)
         )
-        ones = torch.ones_like(clusters.candidates.scores[clusters.keys])
-        owner = torch.cat([owner, every[: len(clusters.keys)]])
-        boxes = torch.cat([boxes, representatives])
-        w_cls, w_loc = torch.cat([w_cls, ones]), torch.cat([w_loc, ones])
-        dropped = torch.cat([dropped, joined | matches.ignored])
-    # Every row takes the label and the truth of its cluster, even if its IoU is low.
-    positive = matches.positive[owner]
-    place = torch.where(dropped, 2, torch.where(positive, 0, 1))
+        row_of_key = keys if config.members else torch.arange(len(keys), device=keys.device)
+        rows = _join(rows, representatives, joined, row_of_key)
+    place = torch.where(rows.dropped, 2, torch.where(rows.positive, 0, 1))
     first = place.argsort(stable=True)
     counts = [(place == 0).sum(), (place < 2).sum(), (joined & ~matches.ignored).sum()]
     # The three numbers reach the host together, because each transfer waits for the device.
     positives, used, joined_rows = torch.stack(counts).tolist()
     order = first[:used]
-    owner = owner[order]
-    key = clusters.keys[owner]
+    source = rows.source[order]
     return TrainingRows(
-        boxes=boxes[order],
-        image=clusters.candidates.image[key],
-        labels=clusters.candidates.labels[key],
-        positive=positive[order],
-        w_cls=w_cls[order],
-        truths=targets.boxes[matches.truth[owner[:positives]]],
-        w_loc=w_loc[order[:positives]],
+        boxes=rows.boxes[order],
+        image=clusters.candidates.image[source],
+        labels=clusters.candidates.labels[source],
+        positive=rows.positive[order],
+        w_cls=rows.w_cls[order],
+        truths=targets.boxes[rows.truth[order[:positives]]],
+        w_loc=rows.w_loc[order[:positives]],
         count=used + joined_rows,
+    )
+
+
+def _member_rows(clusters: Clusters, matches: MemberMatches, config: StageConfig) -> _Rows:
+    """Return one row for each member, or for each key."""
+    every = torch.arange(len(clusters.assignment), device=clusters.keys.device)
+    source = every if config.members else clusters.keys
+    w_cls, w_loc = importance(clusters, matches, config.weighting)
+    columns = (clusters.candidates.boxes, w_cls, w_loc, matches.positive, matches.truth)
+    return _Rows(source, *(column[source] for column in (*columns, matches.ignored)))
+
+
+def _representative_rows(clusters: Clusters, matches: Matches, config: StageConfig) -> _Rows:
+    """Return one row for each cluster: its representative box (Eq. 3), with weight 1.
+
+    It is scored at inference, as s_clu. It stands for its cluster, so it has the label and the
+    truth of the cluster, whatever those of the members are.
+    """
+    boxes = representative_boxes(clusters, config.representative)
+    ones = torch.ones_like(clusters.candidates.scores[clusters.keys])
+    return _Rows(clusters.keys, boxes, ones, ones, matches.positive, matches.truth, matches.ignored)
+
+
+def _join(members: _Rows, others: _Rows, joined: Tensor, row_of_key: Tensor) -> _Rows:
+    """Return members, then representative boxes.
+
+    A representative box that is ``joined`` (k,) to its key has no row. The row of the key, which is
+    ``row_of_key`` (k,), carries its weight too.
+    """
+    w_cls, w_loc = (
+        own.index_add(0, row_of_key, torch.where(joined, added, 0))
+        for own, added in ((members.w_cls, others.w_cls), (members.w_loc, others.w_loc))
+    )
+    members = replace(members, w_cls=w_cls, w_loc=w_loc)
+    others = replace(others, dropped=others.dropped | joined)
+    return _Rows(
+        *(
+            torch.cat([getattr(rows, field.name) for rows in (members, others)])
+            for field in fields(_Rows)
+        )
     )
