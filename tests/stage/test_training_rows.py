@@ -76,6 +76,9 @@ def test_without_clusters_each_candidate_has_its_own_label_truth_and_full_weight
     assert rows.w_cls.tolist() == [1] * 5
     assert rows.w_loc.tolist() == [1] * 3
     assert rows.count == 5
+    same = StageConfig(clusters=False, member_labels="own", representative_rows=False)
+    for name, column in vars(training_rows(clusters, objects, same)).items():
+        assert torch.equal(torch.as_tensor(column), torch.as_tensor(getattr(rows, name))), name
 
 
 CROWD = [(0, 0, 20, 20), (2, 0, 22, 20), (9, 0, 29, 20), (0, 0, 20, 8)]
