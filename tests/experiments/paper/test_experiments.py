@@ -5,6 +5,7 @@ import pytest
 from postnms.errors import UserError
 from postnms.experiments.paper.experiments import (
     FROZEN,
+    SMALL_FROZEN,
     SMALL_HEADS,
     SMALL_RESCORERS,
     reproduction,
@@ -147,8 +148,11 @@ def test_of_a_frozen_detector_all_rows_but_those_of_other_detectors_train_a_part
         for run in plan.runs:
             arm, training = arms[run.arm], run.recipe.training
             parts = arm.model_dump(exclude={"start_from", "freeze"})
+            part = arm.start_from is not None
+            length = SMALL_FROZEN if part and scale == "small" else ()
             if run.arm in before:
-                assert parts == before[run.arm].model_dump(exclude={"start_from", "freeze"})
+                given = before[run.arm].model_dump(exclude={"start_from", "freeze"})
+                assert parts == {**given, "set": (*given["set"], *length)}
             if run.arm.endswith("bare") or run.arm in ("softer", "pisa"):
                 assert (arm.start_from, training.freeze) == (None, "none")
                 continue
@@ -162,8 +166,10 @@ def test_of_a_frozen_detector_all_rows_but_those_of_other_detectors_train_a_part
         assert plan.differences == plain.differences
 
 
-def test_changes_come_into_every_arm(tmp_path):
-    _, plan = plan_of("table3", tmp_path, changes=["training.iterations=7"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_changes_come_into_every_arm(frozen, tmp_path):
+    changes = ["training.iterations=7", "training.steps=[]"]
+    _, plan = plan_of("table3", tmp_path, scale="small", changes=changes, frozen=frozen)
     assert {run.recipe.training.iterations for run in plan.runs} == {7}
 
 

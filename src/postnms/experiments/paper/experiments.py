@@ -37,6 +37,9 @@ SMALL_RESCORERS: dict[RescorerName, tuple[str, ...]] = {
 }
 """Settings of the small scale for rescorers. They were chosen on a part of the training images of
 blood cells that was set aside (``docs/rivals.md``)."""
+SMALL_FROZEN = ("training.iterations=832", "training.steps=[665,775]")
+"""Settings of the small scale for stages and heads that are trained on a frozen detector: half the
+iterations, since a part of the weights is trained and the features do not change."""
 ALONE = "stage=null"
 """The change that leaves a detector alone."""
 BARE = "bare"
@@ -89,7 +92,8 @@ def reproduction(
     if scale == "small":
         config = _small(config)
     if frozen:
-        config = _freeze(config)
+        own_length = any(text.startswith("training.iterations=") for text in changes)
+        config = _freeze(config, SMALL_FROZEN if scale == "small" and not own_length else ())
     # A mistake in a change is one of the user's command line, and not of the file.
     override(open_recipe(config.recipe), parse_changes(changes))
     table = TABLES[name]
@@ -130,8 +134,11 @@ def _small_arm(arm: ArmConfig) -> ArmConfig:
     return arm.model_copy(update=update)
 
 
-def _freeze(config: ExperimentConfig) -> ExperimentConfig:
-    """Return an experiment whose stages and heads are trained on frozen detectors."""
+def _freeze(config: ExperimentConfig, length: Sequence[str]) -> ExperimentConfig:
+    """Return an experiment whose stages and heads are trained on frozen detectors.
+
+    ``length`` has the settings of these trainings.
+    """
     arms = dict(config.arms)
     if BARE not in arms:
         arms = {BARE: ArmConfig(set=(ALONE,)), **arms}
@@ -139,7 +146,7 @@ def _freeze(config: ExperimentConfig) -> ExperimentConfig:
     for name, arm in arms.items():
         if name not in detectors.values() and not any(t.startswith("detector.") for t in arm.set):
             update = {"start_from": detectors[arm.recipe], "freeze": "detector"}
-            arms[name] = arm.model_copy(update=update)
+            arms[name] = arm.model_copy(update={**update, "set": (*arm.set, *length)})
     text = f"{config.text.strip()} {FROZEN}".strip()
     return config.model_copy(update={"arms": arms, "text": text})
 
