@@ -1,4 +1,4 @@
-"""The named recipes are the paper's: every row of its Table 1 builds and trains."""
+"""The named recipes are the paper's: every row of its Table 1 builds, each detector trains."""
 
 import json
 import re
@@ -76,20 +76,18 @@ TABLE_1 = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE_1)
-def test_every_row_of_table_1_builds_and_trains(name):
-    """On small images, with thin heads and random weights; all else is as the recipe says."""
-    whole = get_recipe(name)
-    assert whole.stage.width == getattr(whole.detector, "box_head_width", 1024) == 1024
-    recipe = override(whole, SMALL | (THIN if "rcnn" in name else {}))
+def test_every_row_of_table_1_builds(name):
+    recipe = get_recipe(name)
+    assert recipe.stage.width == getattr(recipe.detector, "box_head_width", 1024) == 1024
     kind, backbone, scoring = TABLE_1[name]
     assert (recipe.detector.kind, recipe.detector.backbone.name) == (kind, backbone)
     assert getattr(recipe.detector, "scoring", "last") == scoring
     assert recipe.training == get_recipe("faster_rcnn_r50_fpn_1x").training
     assert recipe.detector.backbone.weights == "imagenet"
-    torch.manual_seed(0)
-    detector = build_detector(recipe.detector.without_weights(80), recipe.stage, 80).train()
+    # Weights of this device have a shape and no values, so that 130 million cost nothing.
+    with torch.device("meta"):
+        detector = build_detector(recipe.detector.without_weights(80), recipe.stage, 80)
     trained = [
         part
         for part, parameter in detector.network.backbone.body.named_parameters()
@@ -97,6 +95,17 @@ def test_every_row_of_table_1_builds_and_trains(name):
     ]
     assert {part.split(".")[0] for part in trained} == {"layer2", "layer3", "layer4"}
     assert not any("bn" in part for part in trained)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["faster_rcnn_r50_fpn_1x", "retinanet_r50_fpn_1x", "cascade_rcnn_r101_fpn_1x"]
+)
+def test_each_detector_of_table_1_trains(name):
+    """On small images, with thin heads and random weights; all else is as the recipe says."""
+    recipe = override(get_recipe(name), SMALL | (THIN if "rcnn" in name else {}))
+    torch.manual_seed(0)
+    detector = build_detector(recipe.detector.without_weights(80), recipe.stage, 80).train()
     accelerator = get_accelerator()
     optimizer = build_optimizer(detector, recipe.training)
     set_learning_rate(optimizer, recipe.training.lr)
