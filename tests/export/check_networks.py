@@ -10,19 +10,20 @@ import torch
 from PIL import Image
 
 from postnms.export.check import compare
-from postnms.export.graph import DetectionGraph
+from postnms.export.graph import DetectionGraph, exported_rows
 from postnms.export.metadata import COLUMNS
 from postnms.export.onnx_model import OnnxModel
 from postnms.export.program import example_images, to_onnx, trace
 from postnms.export.writer import export, open_exported
 from postnms.prediction import Model
-from tests.support.detectors import build, images
+from tests.support.detectors import STAGE, build, images
+from tests.support.exported import check_suppressor
 
 
 @pytest.mark.parametrize("name", ["retinanet", "cascade_rcnn"])
 def test_both_rows_are_those_of_the_detector(name):
     detector = build(name).eval()
-    graph = DetectionGraph(detector)
+    graph = DetectionGraph(detector, exported_rows(detector, "onnx"))
     outputs = [f"{row}_{column}" for row in graph.rows for column in COLUMNS]
     axes = {0: "batch", 2: "height", 3: "width"}
     model = to_onnx(trace(graph, example_images(96)), ["images"], outputs, [axes])
@@ -40,6 +41,23 @@ def test_both_rows_are_those_of_the_detector(name):
             np.testing.assert_allclose(found[f"{row}_boxes"], rows[row].boxes, atol=0.05)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "soft_nms_linear:iou=0",
+        "soft_nms_linear:min_score=0:max_detections=1000",
+        "soft_nms_linear:min_score=0.5:class_agnostic=true",
+        "soft_nms_gaussian",
+        "soft_nms_gaussian:sigma=0.05:min_score=0",
+        "nms",
+        "nms_agnostic:max_detections=3",
+        "none:score=0.5",
+    ],
+)
+def test_a_suppressor_alone_keeps_the_same_candidates(text):
+    check_suppressor(text, cases=300)
+
+
 def test_the_detections_of_an_ssd_are_the_same_up_to_the_order_of_equal_scores(tmp_path):
     model = Model(build("ssdlite"), ["a", "b", "c"], input_size=(96, 160))
     export(model, tmp_path / "model.onnx", "onnx", {})
@@ -52,13 +70,14 @@ def test_the_detections_of_an_ssd_are_the_same_up_to_the_order_of_equal_scores(t
 
 
 def test_a_program_of_torch_gives_the_same_bits(tmp_path):
-    model = Model(build("faster_rcnn"), ["a", "b", "c"], input_size=(96, 160))
+    stage = STAGE.model_copy(update={"suppressor": "box_voting", "thinning_iou": None})
+    model = Model(build("faster_rcnn", stage), ["a", "b", "c"], input_size=(96, 160))
     export(model, tmp_path / "model.pt2", "torch_export", {})
     pixels = (torch.stack(images((96, 128), (96, 128))) * 255).byte()
     found = open_exported(tmp_path / "model.pt2", "torch_export").run(pixels.numpy())
     with torch.no_grad():
         rows = model.detector(list(pixels)).rows
-    assert list(found) == ["nms", "post_nms"]
+    assert list(found) == ["nms", "post_nms", "post_nms+box_voting"]
     for name, columns in found.items():
         row = rows[name]
         for column, expected in zip(

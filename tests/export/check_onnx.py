@@ -1,6 +1,6 @@
 """``make test-export``: an exported detector finds what the detector finds.
 
-The suite leaves this file out, since one export takes about a minute.
+The suite leaves this file out, since the export of a detector takes about a minute.
 """
 
 import json
@@ -18,15 +18,18 @@ from postnms.export.check import compare
 from postnms.export.onnx_model import OnnxModel
 from postnms.export.writer import export, read_metadata
 from postnms.prediction import Model
-from tests.support.detectors import build, images
+from tests.support.detectors import STAGE, build, images
+from tests.support.exported import check_suppressor
 
 SIZE = (96, 160)
 """(min_size, max_size) of the small detectors."""
+ROWS = ("nms", "post_nms", "post_nms+soft_nms_linear")
 
 
 @pytest.fixture(scope="module")
 def model():
-    return Model(build("faster_rcnn"), ["a", "b", "c"], input_size=SIZE)
+    stage = STAGE.model_copy(update={"suppressor": "soft_nms_linear"})
+    return Model(build("faster_rcnn", stage), ["a", "b", "c"], input_size=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +48,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_both_rows_are_those_of_the_detector_for_images_of_any_size(model, exported, folder):
+def test_all_rows_are_those_of_the_detector_for_images_of_any_size(model, exported, folder):
     parities = compare(model, OnnxModel(exported, threads=1), find_images([folder]).paths)
-    assert [parity.row for parity in parities] == ["nms", "post_nms"]
+    assert tuple(parity.row for parity in parities) == ROWS
     for parity in parities:
         assert parity.holds, str(parity)
         assert parity.detections == parity.exported > 100
@@ -74,12 +77,25 @@ def test_the_file_says_what_it_is_and_has_standard_operators_alone(exported):
     assert not file.functions
     assert [entry.version for entry in file.opset_import if entry.domain == ""] == [18]
     about = read_metadata(exported, "onnx")
-    assert about.rows == ("nms", "post_nms")
+    assert about.rows == ROWS
+    assert about.left_out == {}
     assert [category.name for category in about.classes] == ["a", "b", "c"]
     assert about.input_size == SIZE
     assert about.thresholds["nms_iou"] == 0.5
     assert about.dynamic == ("batch", "height", "width")
     assert [value.name for value in file.graph.output] == about.outputs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "soft_nms_linear:iou=0.5:min_score=0.4",
+        "soft_nms_gaussian:class_agnostic=true:score=0.3:max_detections=9",
+        "nms:iou=0.4:score=0.2",
+    ],
+)
+def test_a_suppressor_alone_keeps_the_same_candidates(text):
+    check_suppressor(text, cases=60)
 
 
 def test_predict_needs_no_torch(exported, folder, tmp_path):
@@ -91,14 +107,16 @@ def test_predict_needs_no_torch(exported, folder, tmp_path):
     line = ["predict", exported, folder, "--out", tmp_path / "out", "--json", tmp_path / "lines"]
     subprocess.run([sys.executable, "-c", code, *map(str, line)], check=True, capture_output=True)
     lines = [json.loads(text) for text in (tmp_path / "lines").read_text().splitlines()]
-    results = json.loads((tmp_path / "out" / "results_post_nms.json").read_text())
+    results = json.loads((tmp_path / "out" / "results_post_nms+soft_nms_linear.json").read_text())
     assert len(lines) == 3
-    assert lines[0]["row"] == "post_nms"
+    assert lines[0]["row"] == ROWS[-1]
     best = max(results, key=lambda entry: entry["score"] * (entry["image_id"] == 1))
     assert lines[0]["detections"][0]["score"] == pytest.approx(best["score"])
     assert len(list((tmp_path / "out").glob("*.png"))) == 3
 
 
 def test_a_row_that_is_not_there_is_told(exported):
-    with pytest.raises(UserError, match=r"row: expected one of nms, post_nms, got 'soft'"):
-        OnnxModel(exported).chosen_row("soft")
+    with pytest.raises(
+        UserError, match=r"row: expected one of nms, post_nms, post_nms\+soft.*, got 's'"
+    ):
+        OnnxModel(exported).chosen_row("s")

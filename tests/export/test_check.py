@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from postnms.detectors import Detector
 from postnms.errors import UserError
 from postnms.export.check import differences
+from postnms.export.graph import exported_rows
 from postnms.export.metadata import ExportMetadata
 from postnms.export.onnx_model import ExportedRow, OnnxModel
 from postnms.export.writer import check_form, check_network, read_metadata
 from postnms.prediction import Model
 from postnms.structures import Detections
-from tests.support.detectors import EXAMPLE, build
+from tests.support.detectors import EXAMPLE, STAGE, build
 
 
 def test_what_cannot_be_exported_or_read_is_told(tmp_path):
@@ -28,6 +30,25 @@ def test_what_cannot_be_exported_or_read_is_told(tmp_path):
         check_form("coreml")
     with pytest.raises(UserError, match=r"TinyDetector cannot be exported.*FasterRCNN"):
         check_network(Model(build(EXAMPLE), ["a", "b", "c"]))
+
+
+def test_the_rows_of_a_form_are_those_of_the_suppressors_that_it_takes():
+    changes = {"suppressor": "box_voting", "second_nms": 0.5}
+    made = build("faster_rcnn", STAGE.model_copy(update=changes))
+    detector = Detector(made.network, made.stage, suppressors=["nms_agnostic", "wbf", "nms_ios"])
+    assert exported_rows(detector, "onnx") == (
+        "nms",
+        "nms_agnostic",
+        "post_nms",
+        "post_nms_second_nms",
+    )
+    assert exported_rows(detector, "torch_export") == detector.row_names
+    soft = build("faster_rcnn", STAGE.model_copy(update={"suppressor": "soft_nms_gaussian"}))
+    assert exported_rows(soft, "onnx") == ("nms", "post_nms", "post_nms+soft_nms_gaussian")
+    hard = build(
+        "faster_rcnn", STAGE.model_copy(update={"suppressor": "soft_nms_linear:method=hard"})
+    )
+    assert exported_rows(hard, "onnx") == ("nms", "post_nms")
 
 
 def row(boxes, scores, labels):

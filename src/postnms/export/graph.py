@@ -7,18 +7,25 @@ and fusion are the modules and functions of the library itself.
 B: images, d: detections.
 """
 
-from typing import Any
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from postnms.clustering import cluster, keep_keys, nms_again
+from postnms.clustering import cluster, keep_keys
 from postnms.detectors import Detector
 from postnms.detectors.networks.ssd import SSD
 from postnms.detectors.parts.backbone import pyramid
 from postnms.export.candidates import Frames, candidates_of
+from postnms.stage import PostNMSStage
 from postnms.structures import NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW, Clusters, Detections
+from postnms.suppression.protocol import Suppressor
+
+Form = Literal["onnx", "torch_export"]
+"""Forms of a file."""
 
 
 class DetectionGraph(nn.Module):
@@ -27,19 +34,26 @@ class DetectionGraph(nn.Module):
     Its input is (B, 3, h, w) uint8, RGB: images that are resized already. Its outputs are, for each
     row, boxes (d, 4) float32 in pixels of the input, scores (d,) float32, labels (d,) int64 and
     image (d,) int64, by image, then by falling score.
+
+    Args:
+        detector: a detector whose network :data:`~postnms.export.candidates.FOUND` has.
+        rows: what :func:`exported_rows` gives, or some of it.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, rows: Sequence[str]) -> None:
         super().__init__()
         self.network: Any = detector.network
-        self.stage = detector.stage
+        self.rows = tuple(rows)
+        self.suppressors = {name: s for name, s in detector.suppressors.items() if name in rows}
+        self.stage = None
+        if detector.stage is not None:
+            self.stage = _with_rows(detector.stage, rows, self.network.max_detections)
         transform = self.network.transform
         for name, values in (("mean", transform.image_mean), ("std", transform.image_std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
-        self.rows = exported_rows(detector)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the columns of all rows, one row after the other, in the order of ``rows``."""
@@ -73,12 +87,10 @@ class DetectionGraph(nn.Module):
     ) -> dict[str, Detections]:
         most = self.network.max_detections
         rows = {NMS_ROW: keep_keys(clusters, most)[0]}
+        rows |= {name: keep(clusters.candidates) for name, keep in self.suppressors.items()}
         if self.stage is not None:
             sizes = frames.size.expand(frames.count, 2)
-            rows[POST_NMS_ROW] = self.stage.detect(features, sizes, clusters, most)
-            if self.stage.config.second_nms is not None:
-                threshold = self.stage.config.second_nms
-                rows[SECOND_NMS_ROW] = nms_again(rows[POST_NMS_ROW], threshold)
+            rows |= self.stage.rows(features, sizes, clusters, most)
         return rows
 
     def _given(self, boxes: Tensor, images: Tensor, frames: Frames) -> Tensor:
@@ -90,10 +102,36 @@ class DetectionGraph(nn.Module):
         return boxes / factor
 
 
-def exported_rows(detector: Detector) -> tuple[str, ...]:
-    """Return the rows of a detector that a program gives, in their order."""
-    known = {NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW}
+def exported_rows(detector: Detector, form: Form) -> tuple[str, ...]:
+    """Return the rows of a detector that a file of a form can give, in their order."""
+    takes = _takes(form)
+    suppressors = dict(detector.suppressors)
+    if (stage := detector.stage) is not None and stage.suppressor is not None:
+        suppressors[stage.row_names[-1]] = stage.suppressor
+    known = {name for name, suppressor in suppressors.items() if takes(suppressor)}
+    known |= {NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW}
     return tuple(name for name in detector.row_names if name in known)
+
+
+def _takes(form: Form) -> Callable[[Suppressor], bool]:
+    """Return whether a form can hold a suppressor, as a function."""
+    if form == "onnx":
+        from postnms.export.suppressors import has_form
+
+        return has_form
+    # A program of torch holds any suppressor as one operator. No head gives it further columns.
+    return lambda suppressor: not suppressor.columns
+
+
+def _with_rows(stage: PostNMSStage, rows: Sequence[str], most: int) -> PostNMSStage:
+    """Return a stage of the same networks that gives these of its rows alone."""
+    same = copy.copy(stage)
+    same.row_names = tuple(name for name in stage.row_names if name in rows)
+    if stage.suppressor is not None:
+        # The stage keeps the best of what its suppressor gives. Further ones need no rounds.
+        limited = stage.suppressor.model_copy(update={"max_detections": most})
+        same.suppressor = limited if stage.row_names[-1] in rows else None
+    return same
 
 
 def _tensor_of(height: int, width: int) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from onnxscript import opset18
 
 from postnms.ops.pooling.roi_align import CANONICAL_LEVEL, CANONICAL_SIDE
+from postnms.stage import graphs as graphs  # It registers an operator.
 
 op: Any = opset18
 Value = Any
@@ -37,31 +38,33 @@ def cluster_nms(
     box without area has IoU 0. Its classes are the groups: a box takes part in that of its own
     group alone, so grouping is exact.
     """
-    keys = _kept(boxes, scores, groups, iou_threshold)
+    keys = kept_keys(boxes, scores, groups, iou_threshold)
     return keys, _first_owner(boxes, groups, keys, iou_threshold)
 
 
-def _kept(boxes: Value, scores: Value, groups: Value, iou_threshold: float) -> Value:
+def kept_keys(boxes: Value, scores: Value, groups: Value, iou_threshold: float) -> Value:
     """Return the rows that greedy NMS keeps, by falling score; of equal scores the lower row."""
     # One more entry, so that there is a largest number without any candidate too.
-    largest = op.ReduceMax(op.Concat(groups, _ints([0]), axis=0), keepdims=0)
-    numbers = op.Range(_int(0), op.Add(largest, _int(1)), _int(1))
-    is_member = op.Equal(op.Unsqueeze(numbers, _ints([1])), op.Unsqueeze(groups, _ints([0])))
+    largest = op.ReduceMax(op.Concat(groups, integers([0]), axis=0), keepdims=0)
+    numbers = op.Range(integer(0), op.Add(largest, integer(1)), integer(1))
+    is_member = op.Equal(op.Unsqueeze(numbers, integers([1])), op.Unsqueeze(groups, integers([0])))
     lowest = op.Constant(value_float=LOWEST)
-    by_group = op.Where(is_member, op.Unsqueeze(scores, _ints([0])), lowest)  # (g, n)
+    by_group = op.Where(is_member, op.Unsqueeze(scores, integers([0])), lowest)  # (g, n)
     selected = op.NonMaxSuppression(
-        op.Unsqueeze(boxes, _ints([0])),
-        op.Unsqueeze(by_group, _ints([0])),
-        _ints([np.iinfo(np.int32).max]),
+        op.Unsqueeze(boxes, integers([0])),
+        op.Unsqueeze(by_group, integers([0])),
+        integers([np.iinfo(np.int32).max]),
         op.Constant(value_floats=[iou_threshold]),
         op.Constant(value_floats=[LOWEST]),
     )
-    rows = op.Reshape(op.Gather(selected, _ints([2]), axis=1), _ints([-1]))
+    rows = op.Reshape(op.Gather(selected, integers([2]), axis=1), integers([-1]))
     # They come group by group. TopK puts the lower index first where scores are equal, so the rows
     # have to rise before it.
     nothing = op.ConstantOfShape(op.Shape(scores), value=_zero(onnx.TensorProto.INT64))
-    is_kept = op.ScatterElements(nothing, rows, op.Add(op.Mul(rows, _int(0)), _int(1)), axis=0)
-    rising = op.Reshape(op.NonZero(is_kept), _ints([-1]))
+    is_kept = op.ScatterElements(
+        nothing, rows, op.Add(op.Mul(rows, integer(0)), integer(1)), axis=0
+    )
+    rising = op.Reshape(op.NonZero(is_kept), integers([-1]))
     _, order = op.TopK(op.Gather(scores, rising, axis=0), op.Shape(rising), axis=0)
     return op.Gather(rising, order, axis=0)
 
@@ -70,18 +73,18 @@ def _first_owner(boxes: Value, groups: Value, keys: Value, iou_threshold: float)
     """Return for each candidate the position of the first key that overlaps it: (n,)."""
     of_keys = op.Transpose(op.Gather(boxes, keys, axis=0), perm=[1, 0])
     iou = _pairwise_iou(
-        [op.Gather(boxes, _ints([column]), axis=1) for column in range(4)],
-        [op.Gather(of_keys, _ints([column]), axis=0) for column in range(4)],
+        [op.Gather(boxes, integers([column]), axis=1) for column in range(4)],
+        [op.Gather(of_keys, integers([column]), axis=0) for column in range(4)],
     )
-    group_of_key = op.Unsqueeze(op.Gather(groups, keys, axis=0), _ints([0]))
-    is_own_group = op.Equal(op.Unsqueeze(groups, _ints([1])), group_of_key)
+    group_of_key = op.Unsqueeze(op.Gather(groups, keys, axis=0), integers([0]))
+    is_own_group = op.Equal(op.Unsqueeze(groups, integers([1])), group_of_key)
     is_over = op.Greater(iou, op.Constant(value_float=iou_threshold))
     overlaps = op.Cast(op.And(is_own_group, is_over), to=onnx.TensorProto.FLOAT)
     # One more column, since there may be no key. Keys come in the order of their scores.
-    padded = op.Pad(overlaps, _ints([0, 0, 0, 1]))
+    padded = op.Pad(overlaps, integers([0, 0, 0, 1]))
     first = op.ArgMax(padded, axis=1, keepdims=0, select_last_index=0)
     # A key owns itself, also without an area.
-    positions = op.Range(_int(0), op.Squeeze(op.Shape(keys)), _int(1))
+    positions = op.Range(integer(0), op.Squeeze(op.Shape(keys)), integer(1))
     return op.ScatterElements(first, keys, positions, axis=0)
 
 
@@ -114,14 +117,14 @@ def pool_pyramid(
     level = _level_of(boxes, strides)
     pooled, rows = [], []
     for index, (feature, stride) in enumerate(zip(features, strides, strict=True)):
-        of_level = op.Reshape(op.NonZero(op.Equal(level, _int(index))), _ints([-1]))
+        of_level = op.Reshape(op.NonZero(op.Equal(level, integer(index))), integers([-1]))
         chosen = op.Gather(boxes, of_level, axis=0)
         on_image = op.Gather(image, of_level, axis=0)
         pooled.append(_roi_align(feature, chosen, on_image, stride, cells, sampling_ratio))
         rows.append(of_level)
     # The boxes were pooled level by level. Where each row lies among them restores their order.
     order = op.Concat(*rows, axis=0)
-    positions = op.Range(_int(0), op.Squeeze(op.Shape(order)), _int(1))
+    positions = op.Range(integer(0), op.Squeeze(op.Shape(order)), integer(1))
     place = op.ScatterElements(order, order, positions, axis=0)
     return op.Gather(op.Concat(*pooled, axis=0), place, axis=0)
 
@@ -129,7 +132,7 @@ def pool_pyramid(
 def _level_of(boxes: Value, strides: Sequence[float]) -> Value:
     """Return the level of each box: (r,) int64. ONNX has no logarithm to base 2."""
     finest = float(np.log2(strides[0]))
-    columns = [op.Gather(boxes, _int(column), axis=1) for column in range(4)]
+    columns = [op.Gather(boxes, integer(column), axis=1) for column in range(4)]
     side = op.Sqrt(_area(columns))
     level = op.Cast(op.Mul(side, op.Constant(value_float=0.0)), to=onnx.TensorProto.INT64)
     for number in range(1, len(strides)):
@@ -179,7 +182,7 @@ def stable_sort(
     values: Value, stable: bool = True, dim: int = -1, descending: bool = False
 ) -> tuple[Value, Value]:
     """Write ``aten::sort.stable``. TopK keeps the order of equal values, as a stable sort does."""
-    count = op.Gather(op.Shape(values), _ints([dim]), axis=0)
+    count = op.Gather(op.Shape(values), integers([dim]), axis=0)
     return op.TopK(values, count, axis=dim, largest=int(descending))
 
 
@@ -206,11 +209,13 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     }
 
 
-def _ints(values: Sequence[int]) -> Value:
+def integers(values: Sequence[int]) -> Value:
+    """Return a constant (v,) int64."""
     return op.Constant(value_ints=list(values))
 
 
-def _int(value: int) -> Value:
+def integer(value: int) -> Value:
+    """Return a constant () int64."""
     return op.Constant(value_int=value)
 
 

@@ -65,7 +65,7 @@ def to_onnx(
     Raises:
         UserError: an operation of the program has no form in ONNX.
     """
-    from postnms.export.operators import translations
+    from postnms.export import operators, suppressors
 
     _remove_assertions(program)
     with _quiet(), _explained("torch.onnx.export"):
@@ -75,7 +75,7 @@ def to_onnx(
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
-            custom_translation_table=translations(),
+            custom_translation_table={**operators.translations(), **suppressors.translations()},
             verbose=False,
         )
     assert made is not None
@@ -105,7 +105,8 @@ def _name_axes(model: Any, axes: Sequence[dict[int, str]]) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what the exporters of torch warn of and log: it is about their own insides."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    names = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,21 +5,19 @@ import json
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 
 from postnms.errors import UserError, shown
 from postnms.export.candidates import FOUND
-from postnms.export.graph import DetectionGraph, exported_rows
+from postnms.export.graph import DetectionGraph, Form, exported_rows
 from postnms.export.metadata import COLUMNS, INPUT, ExportMetadata
 from postnms.export.onnx_model import ExportedModel, OnnxModel
 from postnms.export.program import AXES, OPSET, example_images, to_onnx, trace
 from postnms.files.atomic import atomic_path
 from postnms.prediction import Model
 
-Form = Literal["onnx", "torch_export"]
-"""Forms of a file."""
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 """Packages that ONNX needs."""
 ABOUT = "postnms.json"
@@ -43,7 +41,7 @@ def export(model: Model, path: Path, form: Form, provenance: dict[str, Any]) -> 
     """
     check_network(model)
     about = metadata_of(model, form, provenance)
-    graph = DetectionGraph(model.detector)
+    graph = DetectionGraph(model.detector, about.rows)
     program = trace(graph, example_images(about.input_size[0]))
     if form == "torch_export":
         write_program(program, path, about)
@@ -83,7 +81,7 @@ def metadata_of(model: Model, form: Form, provenance: dict[str, Any]) -> ExportM
     detector = model.detector
     network: Any = detector.network
     transform = network.transform
-    rows = exported_rows(detector)
+    rows = exported_rows(detector, form)
     size = (int(transform.min_size[-1]), int(transform.max_size))
     best = {row: found.score for row, found in model.best_f1.items() if found is not None}
     return ExportMetadata(
