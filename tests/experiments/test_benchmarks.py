@@ -6,6 +6,7 @@ import pytest
 
 from postnms.experiments.config import ArmConfig, ExperimentConfig, read_experiment
 from postnms.experiments.plan import make_plan
+from postnms.recipes import override
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks" / "experiments"
@@ -14,12 +15,9 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 IMAGES = "bloodcells_images"
 """The experiment with parts of the training images, which has no control."""
-OF_CLUSTERS = {"stage.clusters", "stage.member_labels", "stage.representative_rows"}
-"""Fields that change nothing but the first one where ``stage.clusters`` is off."""
-
-
-def fields_of(differences):
-    return {text.partition(":")[0] for text in differences}
+IDLE = ("member_labels", "representative_rows")
+"""Fields of the stage that change nothing where its ``clusters`` are off
+(``tests/stage/test_training_rows.py``)."""
 
 
 def plan_of(file):
@@ -39,9 +37,9 @@ def test_a_control_differs_in_the_clusters_alone(file):
     plan = plan_of(file)
     first = {arm: plan.of_arm(arm)[0].recipe for arm in plan.counted}
     assert first.keys() - {"paper", "cluster_labels"} == {"bare", "control", "stage"}
-    differences = first["control"].differences(first["stage"])
-    assert "stage.clusters: False here, True there" in differences
-    assert fields_of(differences) <= OF_CLUSTERS
+    idle = {f"stage.{name}": getattr(first["stage"].stage, name) for name in IDLE}
+    clusters = ["stage.clusters: False here, True there"]
+    assert override(first["control"], idle).differences(first["stage"]) == clusters
     assert first["bare"].stage is None
     assert plan.counted["stage"].row == "post_nms+soft_nms_linear"
 
@@ -51,11 +49,8 @@ def test_parts_of_the_images_differ_in_their_number_and_the_length_of_the_traini
     whole = plan.of_arm("images_444")[0].recipe
     for arm in plan.counted.keys() - {"images_444"}:
         differences = plan.of_arm(arm)[0].recipe.differences(whole)
-        assert fields_of(differences) == {
-            "data.tuning_fraction",
-            "training.iterations",
-            "training.steps",
-        }
+        fields = {text.partition(":")[0] for text in differences}
+        assert fields == {"data.tuning_fraction", "training.iterations", "training.steps"}
         share = plan.of_arm(arm)[0].recipe.data.tuning_fraction
         assert arm == f"images_{444 - round(444 * share)}"
 

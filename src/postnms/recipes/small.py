@@ -23,8 +23,8 @@ _TUNED = {
     "stage.fusion_mean": "geometric",
     "stage.suppressor": "soft_nms_linear",
 }
-"""What differs from the paper's stage. The labels were chosen on scenes that are no val images, the
-rest on a fifth of the training images of blood cells and of the aquarium, which was set aside
+"""What differs from the paper's stage. The first two were chosen on scenes that are no val images,
+the rest on a fifth of the training images of blood cells and of the aquarium, which was set aside
 (``postnms tune-fusion``). s_clu has no weight, so representative boxes are neither trained on nor
 looked at."""
 

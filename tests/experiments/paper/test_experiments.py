@@ -167,10 +167,14 @@ def test_of_a_frozen_detector_all_rows_but_those_of_other_detectors_train_a_part
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_changes_come_into_every_arm(frozen, tmp_path):
-    changes = ["training.iterations=7", "training.steps=[]"]
-    _, plan = plan_of("table3", tmp_path, scale="small", changes=changes, frozen=frozen)
-    assert {run.recipe.training.iterations for run in plan.runs} == {7}
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(
+    ("change", "field", "value"),
+    [("training.iterations=7", "iterations", 7), ("training.steps=[5]", "steps", (5,))],
+)
+def test_changes_come_into_every_arm(change, field, value, scale, frozen, tmp_path):
+    _, plan = plan_of("table3", tmp_path, scale=scale, changes=[change], frozen=frozen)
+    assert {getattr(run.recipe.training, field) for run in plan.runs} == {value}
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,9 @@ def reproduction(
     if scale == "small":
         config = _small(config)
     if frozen:
-        own_length = any(text.startswith("training.iterations=") for text in changes)
+        # What an arm sets counts more than the changes of the user, so theirs keep its length out.
+        lengths = {text.partition("=")[0] for text in SMALL_FROZEN}
+        own_length = any(text.partition("=")[0] in lengths for text in changes)
         config = _freeze(config, SMALL_FROZEN if scale == "small" and not own_length else ())
     # A mistake in a change is one of the user's command line, and not of the file.
     override(open_recipe(config.recipe), parse_changes(changes))
