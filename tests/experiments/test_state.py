@@ -102,6 +102,18 @@ def test_a_run_of_another_recipe_is_an_error_that_names_the_field(tmp_path, plan
         jobs_of(again)
 
 
+def test_a_run_may_have_any_precision_where_the_plan_leaves_it_to_the_machine(tmp_path, plan):
+    for run in plan.runs:
+        content = json.loads(run.folder.recipe.read_text())
+        content["training"]["precision"] = "bf16"
+        run.folder.recipe.write_text(json.dumps(content))
+    assert jobs_of(plan) == []
+    settings = ["training.iterations=20", "training.precision=float32"]
+    strict = planned(tmp_path, plan.data, seeds=[0], arms=ARMS, set=settings)
+    with pytest.raises(UserError, match=r"training.precision: 'float32' here, 'bf16' there"):
+        jobs_of(strict)
+
+
 def test_the_folder_around_a_run_that_another_starts_from_may_move(tmp_path, plan):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -48,6 +48,17 @@ def test_resuming_continues_to_the_last_digit(tmp_path, monkeypatch, before_step
         assert torch.equal(mine, theirs)
 
 
+def test_a_run_goes_on_in_another_precision(tmp_path):
+    changes = ("training.iterations=2", "training.checkpoint_every=1")
+    run(tmp_path, tiny(*changes))
+    longer = ("training.iterations=3", "training.precision=bf16", "training.checkpoint_every=1")
+    run(tmp_path, tiny(*longer), resume=True)
+    assert list(logged(tmp_path)) == [1, 2, 3]
+    about = json.loads(RunFolder(tmp_path).provenance.read_text())
+    assert about["precision"] == "float32"
+    assert [part["precision"] for part in about["resumed"]] == ["bf16"]
+
+
 def kill(process):
     """With no chance to tidy up: the launcher and what it started."""
     family = [*psutil.Process(process.pid).children(recursive=True), process]

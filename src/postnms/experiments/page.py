@@ -154,6 +154,7 @@ def _records(page: Page) -> str:
         )
     places = dict.fromkeys(
         f"{part['machine']}; postnms {part['version']}, torch {part['torch']}"
+        + (f", trained in {part['precision']}" if "precision" in part else "")
         for record in page.records
         for part in _parts(record)
     )

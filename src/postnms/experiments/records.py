@@ -18,7 +18,7 @@ from postnms.recipes.config import flatten
 
 ABOUT = ("command", "processes", "commit", "version", "torch", "machine", "seed", "data")
 """Facts of the origin of a run that are recorded."""
-MAY_LACK = {"libraries"}
+MAY_LACK = {"libraries", "precision"}
 """Facts that are recorded of those runs that have them."""
 
 _ABSOLUTE = re.compile(r"(?<![\w./~-])/(?:[^\s/'\"]+/)+")

@@ -153,9 +153,14 @@ def check_recipe(run: PlannedRun, found: Recipe, where: str) -> None:
     """Raise UserError that begins with ``where`` unless a recipe is that of a planned run.
 
     Of the run that it starts from only the name of the folder counts, as folders may move. The name
-    of the recipe does not count: two recipes with the same settings train the same run.
+    of the recipe does not count: two recipes with the same settings train the same run. Where the
+    plan leaves the precision to the machine, a run may have any.
     """
-    differences = _without_place(run.recipe).differences(_without_place(found))
+    planned, found = _without_place(run.recipe), _without_place(found)
+    if planned.training.precision == "auto":
+        training = found.training.model_copy(update={"precision": "auto"})
+        found = found.model_copy(update={"training": training})
+    differences = planned.differences(found)
     if differences:
         raise UserError(
             f"{where}: holds another run than the file asks for: {'; '.join(differences[:3])} "

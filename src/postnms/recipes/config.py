@@ -102,8 +102,9 @@ class TrainingConfig(Config):
     evaluated and kept. None: no average."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of the gradient of all parameters together. None: no limit."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """Precision of training. Evaluation is always in float32."""
+    precision: Literal["auto", "float32", "bf16"] = "float32"
+    """Precision of training. ``auto``: bfloat16 where the device has instructions for it, else
+    float32. Evaluation is always in float32."""
     channels_last: bool = False
     """Keep images and weights with the channels innermost."""
     log_every: Positive = 20

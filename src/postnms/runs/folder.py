@@ -144,6 +144,7 @@ def begin_run(
     *,
     resume: bool,
     command: str | None = None,
+    precision: str | None = None,
 ) -> None:
     """Write recipe, label map and provenance, and remove the files of an earlier run.
 
@@ -158,9 +159,11 @@ def begin_run(
         data: the data folder. None: the built-in data.
         resume: True if the run goes on from its checkpoint.
         command: the command line that started the run.
+        precision: what the run is trained in on this machine. None: it is not told.
     """
     here = {
         **provenance(recipe.seed, data, command),
+        **({} if precision is None else {"precision": precision}),
         "data_folder": None if data is None else str(data.resolve()),
     }
     if data is None and recipe.data.scenes is None:

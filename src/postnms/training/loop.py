@@ -30,6 +30,7 @@ from postnms.runs.loading import build_run_detector, start_from, without_weights
 from postnms.training.best import BestWeights, load_best
 from postnms.training.optimizer import set_learning_rate
 from postnms.training.phases import begin, finishing
+from postnms.training.precision import precision_on, warn_if_slow
 from postnms.training.report import TrainingReport
 from postnms.training.resume import is_finishing, resume_training, save_checkpoint
 from postnms.training.schedule import Schedule, schedule_of
@@ -93,8 +94,10 @@ def _train(
     digest = digest_of(splits.train.dataset, splits.val.dataset)
     trained, start = _set_up(recipe, splits, schedule, digest, folder, accelerator, resume=resume)
     if accelerator.is_main_process:
-        categories = splits.train.dataset.categories
-        begin_run(folder, recipe, categories, splits.folder, resume=resume, command=command)
+        precision = precision_on(accelerator.device, config.precision)
+        warn_if_slow(accelerator.device, precision)
+        facts = {"resume": resume, "command": command, "precision": precision}
+        begin_run(folder, recipe, splits.train.dataset.categories, splits.folder, **facts)
     best = BestWeights(folder) if accelerator.is_main_process else None
     batches = _batches(recipe, splits.train, schedule, start, accelerator)
     evaluate = partial(_evaluate, splits=splits, recipe=recipe, accelerator=accelerator)

@@ -40,6 +40,7 @@ FREE_TO_CHANGE = (
     "training.checkpoint_every",
     "training.evaluate_every",
     "training.final_weights",
+    "training.precision",
     "training.trackers",
     "evaluation.batch_size",
     "evaluation.bootstrap",

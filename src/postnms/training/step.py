@@ -14,6 +14,7 @@ from postnms.errors import UserError
 from postnms.recipes import TrainingConfig
 from postnms.runs.folder import RunFolder
 from postnms.structures import move
+from postnms.training.precision import precision_on
 
 
 def training_step(
@@ -89,7 +90,8 @@ def _backward(
     device = accelerator.device
     images = [image.to(device, non_blocking=True) for image in batch.images]
     with nullcontext() if last else accelerator.no_sync(model):
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        is_lowered = precision_on(device, config.precision) == "bf16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_lowered):
             losses = model(images, move(batch.targets, device), generators=generators).losses
         total = torch.stack(list(losses.values())).sum()
         accelerator.backward(total / config.accumulation)
