@@ -7,6 +7,7 @@ import torch
 
 from postnms.clustering import cluster, keep_keys, nms_again, reduce_members, representative_boxes
 from postnms.suppression.greedy import GreedyNMS
+from tests.support import builders, stages
 from tests.support.builders import make
 
 # The second and third overlap the first by 9/11, not so the last.
@@ -17,6 +18,13 @@ def test_a_cluster_is_what_its_key_suppressed():
     clusters = cluster(FOUR)
     assert clusters.keys.tolist() == [0, 3]
     assert clusters.assignment.tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("by_hand", [builders.CLUSTERS, stages.CLUSTERS])
+def test_the_clusters_that_other_tests_are_given_are_right(by_hand):
+    clusters = cluster(by_hand.candidates)
+    assert torch.equal(clusters.keys, by_hand.keys)
+    assert torch.equal(clusters.assignment, by_hand.assignment)
 
 
 def test_clusters_never_cross_images_or_classes():

@@ -6,7 +6,7 @@ import torch
 from postnms.clustering import cluster
 from postnms.stage import StageConfig
 from postnms.stage.training_rows import training_rows
-from tests.support.builders import make, truths
+from tests.support.builders import clusters_by_hand, make, truths
 from tests.support.stages import CLUSTERS, TARGETS
 
 PAIR = [(0, 0, 20, 20), (2, 0, 22, 20)]
@@ -83,7 +83,7 @@ def test_without_clusters_each_candidate_has_its_own_label_truth_and_full_weight
 
 CROWD = [(0, 0, 20, 20), (2, 0, 22, 20), (9, 0, 29, 20), (0, 0, 20, 8)]
 """A key, and three members: of its object, of the one beside it, and of none."""
-CROWDED = cluster(make(CROWD, [0.8, 0.6, 0.4, 0.2]), 0.2)
+CROWDED = clusters_by_hand(make(CROWD, [0.8, 0.6, 0.4, 0.2]), [0], [0, 0, 0, 0])
 BESIDE = truths([(0, 0, 20, 20), (10, 0, 30, 20)], [0, 0], [0, 0], num_images=1)
 
 

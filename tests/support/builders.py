@@ -4,7 +4,7 @@ import torch
 from hypothesis import strategies as st
 
 from postnms.clustering import cluster
-from postnms.structures import Candidates, Targets
+from postnms.structures import Candidates, Clusters, Targets
 from postnms.suppression import SUPPRESSORS
 
 
@@ -31,8 +31,15 @@ def truths(boxes, labels=None, image=None, crowd=None, num_images=1):
     )
 
 
+def clusters_by_hand(candidates, keys, assignment):
+    """Return clusters as given. Modules make theirs with it, so that importing runs no kernel."""
+    return Clusters(candidates, torch.tensor(keys), torch.tensor(assignment))
+
+
 # Cluster 0: key 0 and member 1; cluster 1: key 2.
-CLUSTERS = cluster(make([(0, 0, 10, 10), (2, 0, 12, 10), (50, 50, 60, 60)], [0.8, 0.4, 0.6]))
+CLUSTERS = clusters_by_hand(
+    make([(0, 0, 10, 10), (2, 0, 12, 10), (50, 50, 60, 60)], [0.8, 0.4, 0.6]), [0, 2], [0, 0, 1]
+)
 
 
 def random_candidates(count, images=2, classes=3, side=100.0, seed=0, extra=True):

@@ -2,15 +2,14 @@
 
 import torch
 
-from postnms.clustering import cluster
 from postnms.stage import PostNMSStage, StageConfig
 from postnms.structures import Level
-from tests.support.builders import make, truths
+from tests.support.builders import clusters_by_hand, make, truths
 
 SIZES = [(64, 80), (64, 64)]
 BOXES = [(0, 0, 20, 20), (2, 0, 22, 20), (40, 40, 60, 60), (0, 0, 20, 20), (5, 30, 25, 50)]
 CANDIDATES = make(BOXES, [0.9, 0.6, 0.3, 0.8, 0.7], [0, 0, 0, 1, 1], [0, 0, 0, 0, 1], 2)
-CLUSTERS = cluster(CANDIDATES)
+CLUSTERS = clusters_by_hand(CANDIDATES, [0, 3, 4, 2], [0, 0, 3, 1, 2])
 TARGETS = truths([(1, 0, 21, 20), (5, 30, 25, 52)], [0, 1], [0, 1], num_images=2)
 
 

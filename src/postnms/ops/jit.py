@@ -2,6 +2,9 @@
 
 All flavours keep their machine code on disk and release Python's global lock while they run. None
 is parallel by itself: :mod:`postnms.ops.threads` shares the work of a kernel among threads.
+
+Kernels copy rows and slices in loops. numba takes seconds to compile the assignment of a slice, as
+it checks the shapes and words an error, and what it compiles is slower than a loop.
 """
 
 from llvmlite import ir

@@ -118,7 +118,13 @@ def _settle(
     lefts, tops, rights, bottoms, areas = columns[0], columns[1], columns[2], columns[3], columns[4]
     # The boxes are copied in the order of the rows, so that later steps read memory in sequence.
     for row in range(begin, end):
-        left, top, right, bottom = corners[order[row]]
+        box = order[row]
+        left, top, right, bottom = (
+            corners[box, 0],
+            corners[box, 1],
+            corners[box, 2],
+            corners[box, 3],
+        )
         i = row - begin
         lefts[i], tops[i], rights[i], bottoms[i] = left, top, right, bottom
         areas[i] = (right - left) * (bottom - top)
@@ -127,11 +133,11 @@ def _settle(
         b = starts[group + 1] - begin
         # The compiler knows that slices of contiguous rows are contiguous. Of slices of a matrix
         # it does not know it.
-        box = lefts[a:b], tops[a:b], rights[a:b], bottoms[a:b], areas[a:b]
-        if b - a >= grid_from and fits_the_grid(box, threshold):
-            settle_near(box, owner, starts[group], threshold)
+        sides = lefts[a:b], tops[a:b], rights[a:b], bottoms[a:b], areas[a:b]
+        if b - a >= grid_from and fits_the_grid(sides, threshold):
+            settle_near(sides, owner, starts[group], threshold)
         else:
-            settle_all(box, owner, starts[group], threshold)
+            settle_all(sides, owner, starts[group], threshold)
 
 
 @exact
@@ -144,7 +150,7 @@ def _is_sound(corners, scores, groups):  # pragma: no cover: compiled
         return False
     sound = True
     for i in range(len(scores)):
-        left, top, right, bottom = corners[i]
+        left, top, right, bottom = corners[i, 0], corners[i, 1], corners[i, 2], corners[i, 3]
         # A comparison with NaN is false.
         sound &= (left > -np.inf) & (right >= left) & (right < np.inf)
         sound &= (top > -np.inf) & (bottom >= top) & (bottom < np.inf)

@@ -49,6 +49,13 @@ relative to their size, and so the IoU would have none.
 """
 LEVEL_BITS = 24
 """Number of low bits of a float32 length that its level ignores. 23 bits: a factor of 2 a level."""
+LEAST = (
+    np.minimum(np.arange((1 << (31 - LEVEL_BITS)) + 1) << LEVEL_BITS, 0x7F800000)
+    .astype(np.int32)
+    .view(np.float32)
+    .astype(np.float64)
+)
+"""Shortest side of each level, then infinity."""
 AHEAD = 10
 """Number of boxes between the box that is settled and the box whose keys are prefetched."""
 ROW = 4
@@ -138,9 +145,7 @@ def settle_near(box, owner, offset, threshold):  # pragma: no cover: compiled
             prefetch(rows, places[at] * ROW)  # pyright: ignore[reportCallIssue]
         for at in range(number):
             if used == len(older):
-                grown = np.zeros((2 * used, ROW), np.int32)
-                grown[:used] = older
-                older = grown
+                older = _grown(older)
             used = _note(rows, older, used, places[at], num_keys)
 
 
@@ -150,16 +155,27 @@ def _new_cells(count, threshold):  # pragma: no cover: compiled
 
     The table has a power of two of rows, and at least two rows for each box.
     """
-    bits = np.arange((1 << (31 - LEVEL_BITS)) + 1) << LEVEL_BITS
-    least = np.minimum(bits, 0x7F800000).astype(np.int32).view(np.float32).astype(np.float64)
     safe = threshold * (1 - MARGIN)
     # The lower the threshold is, the farther a key reaches. Larger cells limit their number.
     side = max(1.0, 0.2 / safe) * max(1 - safe, 1 / 64)
     table_bits = 3
     while (1 << table_bits) < 2 * count:
         table_bits += 1
-    cells = Cells(least, 1 / (side * least[1:]), safe, np.uint64(64 - table_bits))
+    per_pixel = np.empty(len(LEAST) - 1, np.float64)
+    for level in range(len(per_pixel)):
+        per_pixel[level] = 1 / (side * LEAST[level + 1])
+    cells = Cells(LEAST, per_pixel, safe, np.uint64(64 - table_bits))
     return cells, np.zeros((1 << table_bits, ROW), np.int32)
+
+
+@exact
+def _grown(rows):  # pragma: no cover: compiled
+    """Return a table that begins with the given rows and has twice as many."""
+    grown = np.zeros((2 * len(rows), ROW), np.int32)
+    for row in range(len(rows)):
+        for slot in range(ROW):
+            grown[row, slot] = rows[row, slot]
+    return grown
 
 
 @exact
@@ -172,10 +188,11 @@ def _own_places(box, cells):  # pragma: no cover: compiled
         sides[0, i] = rights[i] - lefts[i]
         sides[1, i] = bottoms[i] - tops[i]
     # The high bits of a positive float grow with its logarithm. They serve as the level.
-    levels = sides.view(np.int32) >> LEVEL_BITS
+    levels = sides.view(np.int32)
     for i in range(len(areas)):
-        wide = levels[0, i]
-        high = levels[1, i]
+        wide = levels[0, i] >> LEVEL_BITS
+        high = levels[1, i] >> LEVEL_BITS
+        levels[0, i], levels[1, i] = wide, high
         column = _cell(_middle(lefts[i], rights[i]) * cells.per_pixel[wide])
         line = _cell(_middle(tops[i], bottoms[i]) * cells.per_pixel[high])
         own[i] = _place(column, line, wide, high, cells.unused_bits)
@@ -211,7 +228,8 @@ def _places(left, top, right, bottom, wide, high, cells, places):  # pragma: no 
             needed = number + (last - first + 1) * (lower - upper + 1)
             if needed > len(places):
                 longer = np.empty(2 * needed, np.int64)
-                longer[:number] = places[:number]
+                for at in range(number):
+                    longer[at] = places[at]
                 places = longer
             for column in range(first, last + 1):
                 for line in range(upper, lower + 1):
@@ -326,7 +344,8 @@ def _note(rows, older, used, place, key):  # pragma: no cover: compiled
         if rows[place, slot] == 0:
             rows[place, slot] = key
             return used
-    older[used] = rows[place]
+    for slot in range(ROW):
+        older[used, slot] = rows[place, slot]
     rows[place, 0], rows[place, 1], rows[place, 2], rows[place, 3] = key, 0, 0, used
     return used + 1
 

@@ -37,13 +37,15 @@ def rank_candidates(bits, groups):  # pragma: no cover: compiled
     highest = np.int64(0)
     lowest = np.int64(0)
     if n:
-        highest = groups.max()
-        lowest = groups.min()
+        highest = lowest = groups[0]
+    for i in range(n):
+        highest = max(highest, groups[i])
+        lowest = min(lowest, groups[i])
     # With one group, or with no candidate at all, the order by score is the result.
     if highest == lowest:
         starts = np.zeros(2 if n else 1, np.int32)
         starts[-1] = n
-        return by_score, starts, np.arange(n).astype(np.int32)
+        return by_score, starts, _count_up(n)
     # The sort is stable: sorting by group what is sorted by score keeps that order in each group.
     ranked = np.empty(n, np.uint64)
     for i in range(n):
@@ -65,6 +67,15 @@ def rank_candidates(bits, groups):  # pragma: no cover: compiled
             count += 1
     starts[count] = n
     return order, starts[: count + 1].copy(), row_of_rank
+
+
+@exact
+def _count_up(n):  # pragma: no cover: compiled
+    """Return the numbers from 0 to n - 1, (n,) int32."""
+    numbers = np.empty(n, np.int32)
+    for i in range(n):
+        numbers[i] = i
+    return numbers
 
 
 @exact
@@ -117,7 +128,7 @@ def _sort(numbers, width):  # pragma: no cover: compiled
     n = len(numbers)
     if n <= VERY_FEW:
         return _sort_by_counting(numbers)
-    index = np.arange(n).astype(np.int32)
+    index = _count_up(n)
     digit = np.uint64(8 if n <= FEW else 11)
     mask = (np.uint64(1) << digit) - np.uint64(1)
     start = np.empty(np.int64(mask) + 1, np.int32)
