@@ -44,16 +44,22 @@ def export_run(
 
     An ONNX file has standard operators alone, and 'postnms predict model.onnx IMAGES' runs it.
     """
-    from postnms.data.image_files import find_images
-    from postnms.export.writer import check_form, export, read_metadata
+    from postnms.data.image_files import find_images, read_size
+    from postnms.export.writer import check_ending, check_form, export, read_metadata
     from postnms.prediction import load
     from postnms.runs.folder import RunFolder
 
     known = check_form(form)
+    check_ending(out, known)
     check_replaces(out, partial(read_metadata, form=known), "exported model")
     paths = find_images(check).paths[:most] if check else []
+    for path in paths:  # An export takes a minute.
+        read_size(path)
     model = load(run, device="cpu")
-    about = export(model, out, known, _provenance(RunFolder(run), model))
+    source = RunFolder(run)
+    if source.newest_weights == source.checkpoint:
+        say(f"note: {run} is not trained to its end; its last checkpoint is exported")
+    about = export(model, out, known, _provenance(source, model))
     for row, reason in about.left_out.items():
         say(f"note: row {row} is left out: {reason}")
     size = out.stat().st_size / 2**20

@@ -43,7 +43,7 @@ def trace_any(
     graph: nn.Module, inputs: tuple[Any, ...], lengths: tuple[Any, ...]
 ) -> ExportedProgram:
     """Return a graph as a program. ``lengths`` says which axes of the inputs are dynamic."""
-    with torch.no_grad(), _quiet(), _explained("torch.export"):
+    with torch.no_grad(), quiet(), _explained("torch.export"):
         # Structures are built from lengths of tensors. Only the strict mode takes them as symbols.
         return torch.export.export(graph.eval(), inputs, dynamic_shapes=lengths, strict=True)
 
@@ -68,7 +68,7 @@ def to_onnx(
     from postnms.export import operators, suppressors
 
     _remove_assertions(program)
-    with _quiet(), _explained("torch.onnx.export"):
+    with quiet(), _explained("torch.onnx.export"):
         made = torch.onnx.export(
             program,
             dynamo=True,
@@ -103,7 +103,7 @@ def _name_axes(model: Any, axes: Sequence[dict[int, str]]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what the exporters of torch warn of and log: it is about their own insides."""
     names = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
     loggers = [logging.getLogger(name) for name in names]
