@@ -41,12 +41,17 @@ def test_mistakes_are_told_in_one_line_before_the_export(postnms, trained_run, t
     (tmp_path / "cut.onnx").write_bytes(b"\x08\x09\x12")
     (tmp_path / "cut.pt2").write_bytes(b"PK")
     out = ["--out", tmp_path / "model.onnx"]
-    program = ["--format", "torch_export"]
+    pt2, program = ["--out", tmp_path / "model.pt2"], ["--format", "torch_export"]
     for words, expected in {
         (*out, "--check", tmp_path / "empty"): "no image in",
         (*out, "--check", tmp_path / "none"): "no such file or folder",
         (*out, "--check", tmp_path / "text.png"): "cannot be read as an image",
         (*out, *program): "--out: expected a name that ends in .pt2 for the format torch_export",
+        (
+            *pt2,
+            *program,
+            "--around-nms",
+        ): "--format: expected onnx with --around-nms, got torch_export",
         ("--out", tmp_path / "cut.onnx"): "is there and is no exported model; name another",
         ("--out", tmp_path / "cut.pt2", *program): "is there and is no exported model",
     }.items():
