@@ -175,8 +175,10 @@ def _axes_of_parts(levels: int) -> dict[str, dict[int, str]]:
     return {**axes, SIZES: {}, **of_levels}
 
 
-def open_around_nms(candidates: Path, stage: Path) -> SplitModel:
+def open_around_nms(candidates: Path, stage: Path, *, threads: int | None = None) -> SplitModel:
     """Return the model of two files with the NMS of this library between them.
+
+    ``threads`` is that of :class:`~postnms.export.onnx_model.SplitModel`.
 
     Raises UserError if they cannot be read.
     """
@@ -185,4 +187,4 @@ def open_around_nms(candidates: Path, stage: Path) -> SplitModel:
         first, second, third = (torch.from_numpy(column) for column in (boxes, scores, groups))
         return cluster_nms(first, second, third, iou_threshold)[0].numpy()
 
-    return SplitModel(candidates, stage, nms=nms)
+    return SplitModel(candidates, stage, nms=nms, threads=threads)
