@@ -1,22 +1,23 @@
 """Time a detector with its stage in torch, under torch.compile, and as an exported model.
 
     python benchmarks/export.py [RUN] [--data FOLDER] [--images 4] [--rounds 7] [--threads 1]
-        [--out FILE]
+        [--sides NAME ...] [--out FILE]
 
 Without RUN the detector is a Faster R-CNN R50-FPN with random weights and a stage, on one image of
 800 x 1333 pixels. The score threshold leaves ``--candidates`` boxes to suppress. With RUN it is
 that of the run, on the first val images, resized as the run resizes them.
 
-The sides take turns on the same images in one process, and give the same rows. ``onnxruntime`` is
+The sides take turns on the same images in one process. ``onnxruntime`` is
 the one file of ``postnms export``, ``around_nms`` its two files with the NMS of this library
-between them. A side that does not work is named, with the reason, and the others are timed. What
+between them. They and ``torch.compile`` give ``nms`` and ``post_nms`` alone, the first two all rows of
+the detector. A side that does not work is named, with the reason, and the others are timed. What
 making a side takes is printed too.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from postnms import StageConfig
 from postnms.cli.console import command_line
 from postnms.data.splits import open_val
 from postnms.detectors import FasterRCNNConfig, build_detector
-from postnms.export.around_nms import export_around_nms, open_around_nms, part_paths
+from postnms.export.around_nms import ROWS, export_around_nms, open_around_nms, part_paths
 from postnms.export.graph import DetectionGraph
 from postnms.export.onnx_model import OnnxModel
 from postnms.export.writer import export
@@ -72,10 +73,13 @@ def eager(model: Model, folder: Path) -> Side:
 
 
 def compiled(model: Model, folder: Path) -> Side:
-    """Return the whole path as one graph of ``torch.compile``, for images of any size."""
-    rows = OnnxModel(folder / "model.onnx").rows
-    # A graph break inside the path would end the graph at every structure.
-    graph = torch.compile(DetectionGraph(model.detector, rows).eval(), fullgraph=True, dynamic=True)
+    """Return the path to the rows ``nms`` and ``post_nms`` under ``torch.compile``.
+
+    It has graph breaks where a number of boxes is not known. As one graph (``fullgraph``) a small
+    detector was not compiled within two minutes.
+    """
+    rows = [name for name in ROWS if name in model.rows]
+    graph = torch.compile(DetectionGraph(model.detector, rows).eval())
     return lambda image: graph(image[None])
 
 
@@ -100,16 +104,17 @@ SIDES: dict[str, Callable[[Model, Path], Side]] = {
     "around_nms": around_nms,
     "torch.compile": compiled,
 }
-"""What makes each side. That of ``torch.compile`` takes the rows of the exported model."""
+"""What makes each side."""
 
 
 def made_sides(
-    model: Model, images: list[Tensor], folder: Path
+    names: Sequence[str], model: Model, images: list[Tensor], folder: Path
 ) -> tuple[dict[str, Side], dict[str, str]]:
     """Return the sides that work, and why the others do not."""
     sides: dict[str, Side] = {}
     failed: dict[str, str] = {}
-    for name, make in SIDES.items():
+    for name in names:
+        make = SIDES[name]
         begin = time.perf_counter()
         try:
             side = make(model, folder)
@@ -126,10 +131,12 @@ def made_sides(
 
 
 @torch.no_grad()
-def compare(model: Model, images: list[Tensor], rounds: int) -> dict[str, Any]:
+def compare(
+    names: Sequence[str], model: Model, images: list[Tensor], rounds: int
+) -> dict[str, Any]:
     """Return the median milliseconds of an image of each side, and their ratios to eager."""
     with tempfile.TemporaryDirectory() as folder:
-        sides, failed = made_sides(model, images, Path(folder))
+        sides, failed = made_sides(names, model, images, Path(folder))
 
         def over_images(side: Side) -> Callable[[], object]:
             return lambda: [side(image) for image in images]
@@ -151,6 +158,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4, help="of the run")
     parser.add_argument("--candidates", type=int, default=500, help="without a run")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
@@ -159,7 +167,8 @@ def main() -> None:
         model, images = random_model(arguments.candidates)
     else:
         model, images = run_model(arguments.run, arguments.data, arguments.images)
-    figures = compare(model, images, arguments.rounds)
+    names = ["eager", *(name for name in arguments.sides if name != "eager")]
+    figures = compare(names, model, images, arguments.rounds)
     sizes = sorted({tuple(image.shape[1:]) for image in images})
     print(f"{len(images)} images of {sizes}, {arguments.threads} threads")
     if arguments.out is not None:
