@@ -7,11 +7,11 @@ Without RUN the detector is a Faster R-CNN R50-FPN with random weights and a sta
 800 x 1333 pixels. The score threshold leaves ``--candidates`` boxes to suppress. With RUN it is
 that of the run, on the first val images, resized as the run resizes them.
 
-The sides take turns on the same images in one process. ``onnxruntime`` is
-the one file of ``postnms export``, ``around_nms`` its two files with the NMS of this library
-between them. They and ``torch.compile`` give ``nms`` and ``post_nms`` alone, the first two all rows of
-the detector. A side that does not work is named, with the reason, and the others are timed. What
-making a side takes is printed too.
+The sides take turns on the same images in one process. ``eager`` is the detector, ``onnxruntime``
+the one file of ``postnms export``; both give all rows. ``around_nms``, its two files with the NMS of
+this library between them, and ``torch.compile`` give the rows ``nms`` and ``post_nms`` alone. A side
+that does not work is named, with the reason, and the others are timed. What making a side takes is
+printed too.
 """
 
 import argparse
