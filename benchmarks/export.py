@@ -8,10 +8,10 @@ Without RUN the detector is a Faster R-CNN R50-FPN with random weights and a sta
 that of the run, on the first val images, resized as the run resizes them.
 
 The sides take turns on the same images in one process. ``eager`` is the detector, ``onnxruntime``
-the one file of ``postnms export``; both give all rows. ``around_nms``, its two files with the NMS of
-this library between them, and ``torch.compile`` give the rows ``nms`` and ``post_nms`` alone. A side
-that does not work is named, with the reason, and the others are timed. What making a side takes is
-printed too.
+the one file of ``postnms export``; both give all rows. ``around_nms``, its two files with the NMS
+of this library between them, and ``torch.compile`` give the rows ``nms`` and ``post_nms`` alone. A
+side that does not work is named, with the reason, and the others are timed. What making a side
+takes is printed too.
 """
 
 import argparse
