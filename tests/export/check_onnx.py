@@ -14,8 +14,9 @@ from PIL import Image
 
 from postnms.data.image_files import find_images
 from postnms.errors import UserError
+from postnms.export.around_nms import export_around_nms, part_paths
 from postnms.export.check import compare
-from postnms.export.onnx_model import OnnxModel
+from postnms.export.onnx_model import OnnxModel, SplitModel, plain_nms
 from postnms.export.writer import export, read_metadata
 from postnms.prediction import Model
 from tests.support.detectors import STAGE, build, images
@@ -54,6 +55,59 @@ def test_all_rows_are_those_of_the_detector_for_images_of_any_size(model, export
     for parity in parities:
         assert parity.holds, str(parity)
         assert parity.detections == parity.exported > 100
+
+
+@pytest.fixture(scope="module")
+def parts(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    export_around_nms(model, path, {"run": "none"})
+    return part_paths(path)
+
+
+def test_two_files_around_an_nms_give_the_rows_of_the_detector(model, parts, folder):
+    parities = compare(model, SplitModel(*parts, threads=1), find_images([folder]).paths)
+    assert [parity.row for parity in parities] == ["nms", "post_nms"]
+    for parity in parities:
+        assert parity.holds, str(parity)
+        assert parity.detections > 100
+
+
+def test_an_nms_may_keep_less_in_any_order_and_fill_up(model, parts):
+    """The order and the padding change nothing. What no kept box owns is left out."""
+    batch = (torch.stack(images((96, 128), (96, 128))) * 255).byte().numpy()
+
+    def padded(*arguments):
+        return np.append(plain_nms(*arguments)[::-1], [-1, -1])
+
+    def best(*arguments):
+        return plain_nms(*arguments)[:5]
+
+    found = SplitModel(*parts, threads=1).run(batch)
+    of_padded = SplitModel(*parts, nms=padded, threads=1).run(batch)
+    for row, columns in found.items():
+        for column, other in zip(columns, of_padded[row], strict=True):
+            np.testing.assert_array_equal(column, other)
+    of_best = SplitModel(*parts, nms=best, threads=1).run(batch)
+    expected = np.sort(found["nms"][1])[-5:]
+    np.testing.assert_array_equal(np.sort(of_best["nms"][1]), expected)
+    assert len(of_best["post_nms"][1]) == 5
+    of_none = SplitModel(*parts, nms=lambda *_: np.zeros(0), threads=1).run(batch)
+    assert [len(columns[1]) for columns in of_none.values()] == [0, 0]
+
+
+def test_the_files_around_nms_have_standard_operators_and_no_nms_after_it(parts):
+    import onnx
+
+    for path, inputs in zip(parts, (1, 10), strict=True):
+        graph = onnx.load(path).graph
+        assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
+        assert len(graph.input) == inputs
+        about = read_metadata(path, "onnx")
+        assert about.rows == ("nms", "post_nms")
+        assert list(about.left_out) == ["post_nms+soft_nms_linear"]
+    assert "NonMaxSuppression" not in {node.op_type for node in graph.node}
+    with pytest.raises(UserError, match=r"got 'stage'; SplitModel reads it"):
+        OnnxModel(parts[1])
 
 
 def test_a_batch_is_its_images(model, exported):

@@ -1,8 +1,11 @@
 """What an export is compared by, and what cannot be exported."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from torch.export import Dim
 
 from postnms.detectors import Detector
 from postnms.errors import UserError
@@ -10,7 +13,14 @@ from postnms.export.check import differences
 from postnms.export.graph import exported_rows
 from postnms.export.metadata import ExportMetadata
 from postnms.export.onnx_model import ExportedRow, OnnxModel
-from postnms.export.writer import check_form, check_network, read_metadata
+from postnms.export.writer import (
+    check_ending,
+    check_form,
+    check_network,
+    open_exported,
+    read_metadata,
+    write_program,
+)
 from postnms.prediction import Model
 from postnms.structures import Detections
 from tests.support.detectors import EXAMPLE, STAGE, build
@@ -28,8 +38,38 @@ def test_what_cannot_be_exported_or_read_is_told(tmp_path):
         ExportMetadata.from_strings({}, "file")
     with pytest.raises(UserError, match=r"form: expected one of onnx, torch_export, got 'coreml'"):
         check_form("coreml")
+    with pytest.raises(UserError, match=r"out: expected a name that ends in \.pt2 .*, got a\.onnx"):
+        check_ending(Path("a.onnx"), "torch_export")
     with pytest.raises(UserError, match=r"TinyDetector cannot be exported.*FasterRCNN"):
         check_network(Model(build(EXAMPLE), ["a", "b", "c"]))
+
+
+class Doubled(torch.nn.Module):
+    """Takes images that are higher than 64 pixels, as the guards of a program say."""
+
+    def forward(self, images):
+        return (images * (2 if images.shape[2] > 64 else 3),)
+
+
+def test_programs_that_are_damaged_or_of_others_are_told(tmp_path):
+    file = tmp_path / "model.pt2"
+    images = torch.zeros(1, 3, 96, 96, dtype=torch.uint8)
+    program = torch.export.export(Doubled(), (images,), dynamic_shapes=({2: Dim.DYNAMIC},))
+    write_program(program, file, ExportMetadata(("a",), (), (96, 96), {}, {}, (), {}, {}))
+    model = open_exported(file, "torch_export")
+    assert model.rows == ("a",)
+    assert model.run(images.numpy())["a"][0].shape == (1, 3, 96, 96)
+    with pytest.raises(UserError, match=r"program does not take images of 64 x 96 pixels"):
+        model.run(images[:, :, :64].numpy())
+    content = file.read_bytes()
+    cuts = [b"", content[:1000], content[:-100], b"text", b"\0" * 2000 + content[2000:]]
+    for cut in cuts:
+        file.write_bytes(cut)
+        with pytest.raises(UserError, match=r"expected a program of torch\.export"):
+            read_metadata(file, "torch_export")
+    torch.export.save(program, file)
+    with pytest.raises(UserError, match="expected a model of 'postnms export'"):
+        read_metadata(file, "torch_export")
 
 
 def test_the_rows_of_a_form_are_those_of_the_suppressors_that_it_takes():

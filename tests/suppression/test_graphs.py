@@ -46,6 +46,14 @@ def test_all_suppressors_compile_into_one_graph_for_any_number_of_candidates():
             assert_equal(found, expected)
 
 
+def test_a_graph_that_breaks_at_a_suppressor_ends():
+    torch._dynamo.reset()
+    suppressor = SUPPRESSORS["soft_nms_linear"]
+    candidates = random_candidates(30)
+    found = torch.compile(lambda given: suppressor(given), backend="eager")(candidates)
+    assert_equal(found, suppressor(candidates))
+
+
 def test_a_suppressor_of_a_user_keeps_its_settings_in_a_graph():
     torch._dynamo.reset()
     suppressor = KeepFew(most=3, max_detections=2, score_threshold=0.2)

@@ -1,5 +1,6 @@
 """``postnms export``: write a trained detector as a file for other runtimes."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,12 +32,21 @@ Check = Annotated[
 CheckMost = Annotated[
     int, typer.Option("--check-most", min=1, help="Number of images that --check looks at.")
 ]
+AroundNMS = Annotated[
+    bool,
+    typer.Option(
+        "--around-nms",
+        help="Write NAME.candidates.onnx and NAME.stage.onnx, for the NMS of your own runtime "
+        "between them, in place of NAME.onnx.",
+    ),
+]
 
 
 def export_run(
     run: Run,
     out: Out,
     form: FormOption = "onnx",
+    around_nms: AroundNMS = False,
     check: Check = None,
     most: CheckMost = 20,
 ) -> None:
@@ -44,22 +54,38 @@ def export_run(
 
     An ONNX file has standard operators alone, and 'postnms predict model.onnx IMAGES' runs it.
     """
-    from postnms.data.image_files import find_images
-    from postnms.export.writer import check_form, export, read_metadata
+    from postnms.data.image_files import find_images, read_size
+    from postnms.export.around_nms import export_around_nms, part_paths
+    from postnms.export.writer import check_ending, check_form, export, read_metadata
     from postnms.prediction import load
     from postnms.runs.folder import RunFolder
 
     known = check_form(form)
-    check_replaces(out, partial(read_metadata, form=known), "exported model")
+    check_ending(out, known)
+    if around_nms and known != "onnx":
+        raise UserError(f"expected onnx with --around-nms, got {known}", argument="form")
+    files = part_paths(out) if around_nms else (out,)
+    for file in files:
+        check_replaces(file, partial(read_metadata, form=known), "exported model")
     paths = find_images(check).paths[:most] if check else []
+    for path in paths:  # An export takes a minute.
+        read_size(path)
     model = load(run, device="cpu")
-    about = export(model, out, known, _provenance(RunFolder(run), model))
+    source = RunFolder(run)
+    if source.newest_weights == source.checkpoint:
+        say(f"note: {run} is not trained to its end; its last checkpoint is exported")
+    origin = _provenance(source, model)
+    if around_nms:
+        about = export_around_nms(model, out, origin)
+    else:
+        about = export(model, out, known, origin)
     for row, reason in about.left_out.items():
         say(f"note: row {row} is left out: {reason}")
-    size = out.stat().st_size / 2**20
-    say(f"{out}: {size:.1f} MiB, rows {', '.join(about.rows)}, dynamic {', '.join(about.dynamic)}")
+    said = f"rows {', '.join(about.rows)}, dynamic {', '.join(about.dynamic)}"
+    for file in files:
+        say(f"{file}: {file.stat().st_size / 2**20:.1f} MiB, {said}")
     if paths:
-        _check(model, out, known, paths)
+        _check(model, files, known, paths)
 
 
 def _provenance(run: "RunFolder", model: "Model") -> dict[str, Any]:
@@ -78,15 +104,16 @@ def _provenance(run: "RunFolder", model: "Model") -> dict[str, Any]:
     }
 
 
-def _check(model: "Model", out: Path, form: "Form", paths: list[Path]) -> None:
-    """Compare the file with the detector. Raises UserError if they differ."""
+def _check(model: "Model", files: Sequence[Path], form: "Form", paths: list[Path]) -> None:
+    """Compare one file, or two around NMS, with the detector. Raises UserError if they differ."""
+    from postnms.export.around_nms import open_around_nms
     from postnms.export.check import compare
     from postnms.export.writer import open_exported
 
-    exported = open_exported(out, form)
+    exported = open_exported(files[0], form) if len(files) == 1 else open_around_nms(*files)
     with progress_bar("images", len(paths)) as done:
         parities = compare(model, exported, paths, done)
     for parity in parities:
         say(str(parity))
     if not all(parity.holds for parity in parities):
-        raise UserError(f"{out}: expected the detections of the run, got others; see above")
+        raise UserError(f"{files[0]}: expected the detections of the run, got others; see above")

@@ -103,10 +103,11 @@ def predict(
     The same command again skips the images in --out that are done. RUN may also be a model.onnx of
     'postnms export', which needs no torch.
     """
-    least = _read_min_score(min_score)
-    if run.suffix == ".onnx":
-        from postnms.cli.predict_onnx import predict_onnx, refuse
+    from postnms.cli.predict_onnx import predict_onnx, refuse, refuse_program
 
+    least = _read_min_score(min_score)
+    refuse_program(run)
+    if run.suffix == ".onnx":
         flags = {"--both": both, "--suppressed": suppressed, "--format": formats}
         refuse(run, {"--data": data, "--split": split, "--tile": tile, "--device": device, **flags})
         predict_onnx(run, inputs or [], folder, json_to, row, least, max_pixels)

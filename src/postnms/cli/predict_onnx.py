@@ -28,6 +28,15 @@ def refuse(model: Path, options: Mapping[str, object]) -> None:
             )
 
 
+def refuse_program(path: Path) -> None:
+    """Raise UserError for a program of ``torch.export``, which has no verb of its own."""
+    if path.suffix == ".pt2" and path.is_file():
+        raise UserError(
+            f"{path}: expected a run folder or a model.onnx, got a program of torch.export; "
+            "export it with --format onnx, or load it with torch.export.load"
+        )
+
+
 def predict_onnx(
     path: Path,
     inputs: list[Path],
@@ -46,6 +55,8 @@ def predict_onnx(
 
     if not inputs:
         raise UserError(f"{path}: expected images to look at")
+    if folder is None and json_to is None:
+        raise UserError("name a folder for pictures and results, or pass --json -", argument="out")
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: expected a new or an empty folder", argument="out")
     model = OnnxModel(path)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from postnms.boxes import clip
 from postnms.detectors.networks.cascade_rcnn import CascadeRCNN
 from postnms.detectors.networks.faster_rcnn import FasterRCNN
+from postnms.detectors.networks.fcos import FCOS
 from postnms.detectors.networks.retinanet import RetinaNet
 from postnms.detectors.networks.ssd import SSD
 from postnms.detectors.parts.box_head import MIN_SIDE, score_pooled
@@ -151,6 +152,16 @@ def _retinanet(network: Any, features: Features, frames: Frames) -> Found:
     return _decoded(scores, best, outputs, torch.cat(anchors), move, frames)
 
 
+def _fcos(network: Any, features: Features, frames: Frames) -> Found:
+    maps = list(features.values())
+    outputs = network.head(maps)
+    scores = network.classes.take(outputs["cls_logits"].sigmoid())
+    scores = (scores * outputs["bbox_ctrness"].sigmoid()).sqrt()
+    anchors = _anchors(network.anchor_generator, maps, frames)
+    best = _best_of_levels(scores, anchors, network.settings)
+    return _decoded(scores, best, outputs, torch.cat(anchors), network.box_coder.decode, frames)
+
+
 def _ssd(network: Any, features: Features, frames: Frames) -> Found:
     maps = list(features.values())
     outputs = network.head(maps)
@@ -227,5 +238,6 @@ FOUND: dict[type[nn.Module], Callable[..., Found]] = {
     FasterRCNN: _faster_rcnn,
     CascadeRCNN: _cascade_rcnn,
     RetinaNet: _retinanet,
+    FCOS: _fcos,
     SSD: _ssd,
 }

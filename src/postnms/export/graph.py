@@ -21,52 +21,41 @@ from postnms.detectors.networks.ssd import SSD
 from postnms.detectors.parts.backbone import pyramid
 from postnms.export.candidates import Frames, candidates_of
 from postnms.stage import PostNMSStage
-from postnms.structures import NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW, Clusters, Detections
+from postnms.structures import NMS_ROW, POST_NMS_ROW, SECOND_NMS_ROW, Candidates, Clusters
 from postnms.suppression.protocol import Suppressor
 
 Form = Literal["onnx", "torch_export"]
 """Forms of a file."""
 
 
-class DetectionGraph(nn.Module):
-    """The program of a detector.
-
-    Its input is (B, 3, h, w) uint8, RGB: images that are resized already. Its outputs are, for each
-    row, boxes (d, 4) float32 in pixels of the input, scores (d,) float32, labels (d,) int64 and
-    image (d,) int64, by image, then by falling score.
+class BeforeNMS(nn.Module):
+    """The first part of the path: pixels in, features and candidates out.
 
     Args:
-        detector: a detector whose network :data:`~postnms.export.candidates.FOUND` has.
-        rows: what :func:`exported_rows` gives, or some of it.
+        network: a network that :data:`~postnms.export.candidates.FOUND` has.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, detector: Detector, rows: Sequence[str]) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.network: Any = detector.network
-        self.rows = tuple(rows)
-        self.suppressors = {name: s for name, s in detector.suppressors.items() if name in rows}
-        self.stage = None
-        if detector.stage is not None:
-            self.stage = _with_rows(detector.stage, rows, self.network.max_detections)
-        transform = self.network.transform
+        self.network = network
+        transform = network.transform
         for name, values in (("mean", transform.image_mean), ("std", transform.image_std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the columns of all rows, one row after the other, in the order of ``rows``."""
+    def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Candidates, Tensor]:
+        """Return features, candidates, and sizes (2, 2) int64.
+
+        ``images`` is (B, 3, h, w) uint8. Candidates are in pixels of the network's input. The sizes
+        are (height, width) of the images in that input, and of the images as they were given.
+        """
         pixels, frames = self._prepared(images)
         features = pyramid(self.network.backbone, pixels)
         candidates = candidates_of(self.network, features, frames)
-        clusters = cluster(candidates, self.network.nms_threshold)
-        rows = self._rows(features, frames, clusters)
-        outputs: list[Tensor] = []
-        for name in self.rows:
-            row = rows[name]
-            outputs += [self._given(row.boxes, images, frames), row.scores, row.labels, row.image]
-        return tuple(outputs)
+        given = _tensor_of(images.shape[2], images.shape[3])
+        return features, candidates, torch.stack([frames.size, given])
 
     def _prepared(self, images: Tensor) -> tuple[Tensor, Frames]:
         """Normalise, resize and pad as torchvision's transform does."""
@@ -82,24 +71,73 @@ class DetectionGraph(nn.Module):
         pixels = F.pad(pixels, (0, padded[1] - width, 0, padded[0] - height))
         return pixels, Frames(count, padded, _tensor_of(height, width))
 
-    def _rows(
-        self, features: dict[str, Tensor], frames: Frames, clusters: Clusters
-    ) -> dict[str, Detections]:
-        most = self.network.max_detections
-        rows = {NMS_ROW: keep_keys(clusters, most)[0]}
+
+class AfterNMS(nn.Module):
+    """The last part of the path: features and clusters in, the columns of the rows out.
+
+    Args:
+        detector: where the stage and the suppressors are from.
+        rows: what :func:`exported_rows` gives, or some of it.
+    """
+
+    def __init__(self, detector: Detector, rows: Sequence[str]) -> None:
+        super().__init__()
+        network: Any = detector.network
+        self.rows = tuple(rows)
+        self.max_detections = network.max_detections
+        self.resizes = isinstance(network, SSD)
+        self.suppressors = {name: s for name, s in detector.suppressors.items() if name in rows}
+        self.stage = None
+        if detector.stage is not None:
+            self.stage = _with_rows(detector.stage, rows, self.max_detections)
+
+    def forward(
+        self, features: dict[str, Tensor], clusters: Clusters, sizes: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return the columns of all rows, one row after the other, in the order of ``rows``.
+
+        ``sizes`` are those of :class:`BeforeNMS`.
+        """
+        rows = {NMS_ROW: keep_keys(clusters, self.max_detections)[0]}
         rows |= {name: keep(clusters.candidates) for name, keep in self.suppressors.items()}
         if self.stage is not None:
-            sizes = frames.size.expand(frames.count, 2)
-            rows |= self.stage.rows(features, sizes, clusters, most)
-        return rows
+            of_images = sizes[0].expand(clusters.candidates.num_images, 2)
+            rows |= self.stage.rows(features, of_images, clusters, self.max_detections)
+        outputs: list[Tensor] = []
+        for name in self.rows:
+            row = rows[name]
+            outputs += [self._given(row.boxes, sizes), row.scores, row.labels, row.image]
+        return tuple(outputs)
 
-    def _given(self, boxes: Tensor, images: Tensor, frames: Frames) -> Tensor:
-        """Return boxes in pixels of the input."""
-        if not isinstance(self.network, SSD):
+    def _given(self, boxes: Tensor, sizes: Tensor) -> Tensor:
+        """Return boxes in pixels of the images as they were given."""
+        if not self.resizes:
             return boxes
-        given = _tensor_of(images.shape[2], images.shape[3])
-        factor = (frames.size / given).flip(0).repeat(2)
-        return boxes / factor
+        return boxes / (sizes[0] / sizes[1]).flip(0).repeat(2)
+
+
+class DetectionGraph(nn.Module):
+    """The program of a detector.
+
+    Its input is (B, 3, h, w) uint8, RGB: images that are resized already. Its outputs are, for each
+    row, boxes (d, 4) float32 in pixels of the input, scores (d,) float32, labels (d,) int64 and
+    image (d,) int64, by image, then by falling score.
+
+    Args:
+        detector: a detector whose network :data:`~postnms.export.candidates.FOUND` has.
+        rows: what :func:`exported_rows` gives, or some of it.
+    """
+
+    def __init__(self, detector: Detector, rows: Sequence[str]) -> None:
+        super().__init__()
+        self.before, self.after = BeforeNMS(detector.network), AfterNMS(detector, rows)
+        self.rows = self.after.rows
+        self.nms_threshold = detector.network.nms_threshold
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the columns of all rows, one row after the other, in the order of ``rows``."""
+        features, candidates, sizes = self.before(images)
+        return self.after(features, cluster(candidates, self.nms_threshold), sizes)
 
 
 def exported_rows(detector: Detector, form: Form) -> tuple[str, ...]:
@@ -127,6 +165,8 @@ def _with_rows(stage: PostNMSStage, rows: Sequence[str], most: int) -> PostNMSSt
     """Return a stage of the same networks that gives these of its rows alone."""
     same = copy.copy(stage)
     same.row_names = tuple(name for name in stage.row_names if name in rows)
+    if SECOND_NMS_ROW not in rows:
+        same.config = stage.config.model_copy(update={"second_nms": None})
     if stage.suppressor is not None:
         # The stage keeps the best of what its suppressor gives. Further ones need no rounds.
         limited = stage.suppressor.model_copy(update={"max_detections": most})

@@ -6,7 +6,7 @@ It lies in the file of the model. Nothing here needs torch.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from postnms.data.dataset import Category
 from postnms.data.resizing import InputSize
@@ -20,6 +20,15 @@ COLUMNS = ("boxes", "scores", "labels", "image")
 """What a model gives of each row."""
 INPUT = "images"
 """Name of the input."""
+CANDIDATE_COLUMNS = ("boxes", "scores", "labels", "image")
+"""What the first of two files around NMS gives of the candidates."""
+SIZES = "sizes"
+"""Its output (2, 2) int64: (height, width) of the images in the network's input, and as given."""
+KEYS = "keys"
+"""The input of the second file that is no output of the first: the rows that NMS has kept."""
+
+Part = Literal["whole", "candidates", "stage"]
+"""Which part of the path a file has: all of it, what is before NMS, or what is after it."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,8 @@ class ExportMetadata:
     """Rows of the run that the model does not give, and why."""
     provenance: Mapping[str, Any]
     """Command, versions, run and weights."""
+    part: Part = "whole"
+    """Which part of the path the file has."""
 
     def to_strings(self) -> dict[str, str]:
         """Return the metadata as names and texts, as an ONNX file holds them."""
@@ -72,6 +83,7 @@ class ExportMetadata:
             shortest, longest = content["input_size"]
             content["input_size"] = (int(shortest), int(longest))
             content["dynamic"] = tuple(content["dynamic"])
+            content.setdefault("part", "whole")  # Older files have no other part.
             return cls(**{field.name: content[field.name] for field in fields(cls)})
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, UserError):

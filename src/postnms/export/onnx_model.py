@@ -1,8 +1,9 @@
 """An exported ONNX model that detects objects in images, with onnxruntime and without torch.
 
-d: detections.
+d: detections, n: candidates, k: keys.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -16,11 +17,24 @@ from PIL import Image
 from postnms.data.image_files import MAX_PIXELS, load_image
 from postnms.data.resizing import resize
 from postnms.errors import UserError, shown
-from postnms.export.metadata import COLUMNS, INPUT, ExportMetadata
+from postnms.export.metadata import (
+    CANDIDATE_COLUMNS,
+    COLUMNS,
+    INPUT,
+    KEYS,
+    ExportMetadata,
+    Part,
+)
 from postnms.inference.records import records_of
 
 ENDING = ".onnx"
 """Ending of the files of exported models."""
+NMS = Callable[
+    [NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], float], NDArray[np.int64]
+]
+"""An NMS: boxes (n, 4) xyxy, scores (n,), groups (n,) and the threshold of the IoU in, and the rows
+(k,) of the candidates that it keeps out. Candidates of different groups do not suppress each other:
+a group is a class of an image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,10 +170,96 @@ class OnnxModel(ExportedModel):
     """
 
     def __init__(self, path: str | PathLike[str], *, threads: int | None = None) -> None:
-        session = _session(Path(path), threads)
-        strings = session.get_modelmeta().custom_metadata_map
-        about = ExportMetadata.from_strings(strings, str(path))
+        session, about = _opened(Path(path), threads, "whole")
         super().__init__(about, lambda pixels: session.run(about.outputs, {INPUT: pixels}))
+
+
+class SplitModel(ExportedModel):
+    """The two ONNX files of ``postnms export --around-nms``, and an NMS between them.
+
+    Args:
+        candidates: the file of what is before NMS.
+        stage: the file of what is after it.
+        nms: what chooses among the candidates. It may keep fewer than :func:`plain_nms`, and fill
+            up its result with values below 0.
+        threads: number of threads of onnxruntime. None: its own choice, the physical cores.
+
+    Raises:
+        UserError: a file is no such model, the files are of two exports, or onnxruntime is missing.
+    """
+
+    def __init__(
+        self,
+        candidates: str | PathLike[str],
+        stage: str | PathLike[str],
+        *,
+        nms: NMS | None = None,
+        threads: int | None = None,
+    ) -> None:
+        first, about = _opened(Path(candidates), threads, "candidates")
+        second, other = _opened(Path(stage), threads, "stage")
+        if other != dataclasses.replace(about, part="stage"):
+            raise UserError(f"{stage}: expected the file that belongs to {candidates}")
+        super().__init__(about, self._through_both)
+        self._first, self._second = first, second
+        self._nms = plain_nms if nms is None else nms
+
+    def _through_both(self, pixels: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
+        names = [output.name for output in self._first.get_outputs()]
+        found = dict(zip(names, self._first.run(names, {INPUT: pixels}), strict=True))
+        boxes, scores, labels, image = (found[name] for name in CANDIDATE_COLUMNS)
+        groups = image * len(self.metadata.classes) + labels
+        keys = self._nms(boxes, scores, groups, self.metadata.thresholds["nms_iou"])
+        found[KEYS] = np.asarray(keys, np.int64)
+        return self._second.run(self.metadata.outputs, found)
+
+
+def plain_nms(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    iou_threshold: float,
+) -> NDArray[np.int64]:
+    """Return the rows (k,) that greedy NMS keeps, in the order of ``postnms.cluster_nms``.
+
+    The arguments are those of :data:`NMS`. It is the plain loop of numpy, to try a model with.
+
+    Example:
+        >>> import numpy as np
+        >>> from postnms.export.onnx_model import plain_nms
+        >>> boxes = np.float32([[0, 0, 10, 10], [1, 0, 11, 10], [1, 0, 11, 10]])
+        >>> plain_nms(boxes, np.float32([0.7, 0.9, 0.8]), np.array([0, 0, 1]), 0.5)
+        array([1, 2])
+    """
+    sides = boxes[:, 2:] - boxes[:, :2]
+    areas = sides[:, 0] * sides[:, 1]
+    free = np.ones(len(scores), bool)
+    kept = []
+    for row in np.argsort(-scores, kind="stable"):
+        if not free[row]:
+            continue
+        kept.append(row)
+        corners = np.maximum(boxes[:, :2], boxes[row, :2]), np.minimum(boxes[:, 2:], boxes[row, 2:])
+        shared = (corners[1] - corners[0]).clip(min=0).prod(axis=1)
+        union = areas + areas[row] - shared
+        iou = np.divide(shared, union, out=np.zeros_like(union), where=union > 0)
+        free &= (iou <= np.float32(iou_threshold)) | (groups != groups[row])
+    return np.array(kept, np.int64)
+
+
+def _opened(path: Path, threads: int | None, part: Part) -> tuple[Any, ExportMetadata]:
+    """Return a session of onnxruntime and the metadata of a file with a part of the path.
+
+    Raises UserError if it is of another kind.
+    """
+    session = _session(path, threads)
+    about = ExportMetadata.from_strings(session.get_modelmeta().custom_metadata_map, str(path))
+    if about.part != part:
+        reader = "OnnxModel" if about.part == "whole" else "SplitModel"
+        raise UserError(
+            f"{path}: expected a file with the part {part!r}, got {about.part!r}; {reader} reads it"
+        )
+    return session, about
 
 
 def _session(path: Path, threads: int | None) -> Any:

@@ -16,6 +16,7 @@ import onnx
 import torch
 from onnxscript import opset18
 
+from postnms.export import owners as owners  # It registers an operator.
 from postnms.ops.pooling.roi_align import CANONICAL_LEVEL, CANONICAL_SIDE
 from postnms.stage import graphs as graphs  # It registers an operator.
 
@@ -39,7 +40,19 @@ def cluster_nms(
     group alone, so grouping is exact.
     """
     keys = kept_keys(boxes, scores, groups, iou_threshold)
-    return keys, _first_owner(boxes, groups, keys, iou_threshold)
+    overlaps = _overlaps(boxes, groups, keys, iou_threshold)
+    # Every candidate is a key or overlaps one.
+    return keys, _own_themselves(_first_of(overlaps), keys)
+
+
+def first_owner(boxes: Value, groups: Value, keys: Value, iou_threshold: float) -> Value:
+    """Write ``postnms::first_owner``: the position of the key that owns each candidate, or -1."""
+    overlaps = _overlaps(boxes, groups, keys, iou_threshold)
+    is_owned = op.Greater(
+        op.ReduceMax(overlaps, integers([1]), keepdims=0), op.Constant(value_float=0.0)
+    )
+    first = op.Where(is_owned, _first_of(overlaps), integer(-1))
+    return _own_themselves(first, keys)
 
 
 def kept_keys(boxes: Value, scores: Value, groups: Value, iou_threshold: float) -> Value:
@@ -69,8 +82,11 @@ def kept_keys(boxes: Value, scores: Value, groups: Value, iou_threshold: float) 
     return op.Gather(rising, order, axis=0)
 
 
-def _first_owner(boxes: Value, groups: Value, keys: Value, iou_threshold: float) -> Value:
-    """Return for each candidate the position of the first key that overlaps it: (n,)."""
+def _overlaps(boxes: Value, groups: Value, keys: Value, iou_threshold: float) -> Value:
+    """Return whether each candidate overlaps each key of its group, 0 or 1: (n, k + 1) float32.
+
+    The last column is 0, since there may be no key.
+    """
     of_keys = op.Transpose(op.Gather(boxes, keys, axis=0), perm=[1, 0])
     iou = _pairwise_iou(
         [op.Gather(boxes, integers([column]), axis=1) for column in range(4)],
@@ -80,12 +96,21 @@ def _first_owner(boxes: Value, groups: Value, keys: Value, iou_threshold: float)
     is_own_group = op.Equal(op.Unsqueeze(groups, integers([1])), group_of_key)
     is_over = op.Greater(iou, op.Constant(value_float=iou_threshold))
     overlaps = op.Cast(op.And(is_own_group, is_over), to=onnx.TensorProto.FLOAT)
-    # One more column, since there may be no key. Keys come in the order of their scores.
-    padded = op.Pad(overlaps, integers([0, 0, 0, 1]))
-    first = op.ArgMax(padded, axis=1, keepdims=0, select_last_index=0)
-    # A key owns itself, also without an area.
+    return op.Pad(overlaps, integers([0, 0, 0, 1]))
+
+
+def _first_of(overlaps: Value) -> Value:
+    """Return the position of the first key that each candidate overlaps: (n,).
+
+    Keys come in the order of their scores.
+    """
+    return op.ArgMax(overlaps, axis=1, keepdims=0, select_last_index=0)
+
+
+def _own_themselves(owner: Value, keys: Value) -> Value:
+    """Return the owners (n,) where a key owns itself, also without an area."""
     positions = op.Range(integer(0), op.Squeeze(op.Shape(keys)), integer(1))
-    return op.ScatterElements(first, keys, positions, axis=0)
+    return op.ScatterElements(owner, keys, positions, axis=0)
 
 
 def _pairwise_iou(first: Sequence[Value], second: Sequence[Value]) -> Value:
@@ -204,6 +229,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         torch.ops.aten.sort.stable: stable_sort,
         operator.le: at_most,
         own.cluster_nms.default: cluster_nms,
+        own.first_owner.default: first_owner,
         own.pool_pyramid.default: pool_pyramid,
         own.pool_decoupled.default: pool_decoupled,
     }

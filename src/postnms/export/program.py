@@ -43,7 +43,7 @@ def trace_any(
     graph: nn.Module, inputs: tuple[Any, ...], lengths: tuple[Any, ...]
 ) -> ExportedProgram:
     """Return a graph as a program. ``lengths`` says which axes of the inputs are dynamic."""
-    with torch.no_grad(), _quiet(), _explained("torch.export"):
+    with torch.no_grad(), quiet(), _explained("torch.export"):
         # Structures are built from lengths of tensors. Only the strict mode takes them as symbols.
         return torch.export.export(graph.eval(), inputs, dynamic_shapes=lengths, strict=True)
 
@@ -53,6 +53,7 @@ def to_onnx(
     inputs: Sequence[str],
     outputs: Sequence[str],
     axes: Sequence[dict[int, str]],
+    output_axes: Sequence[dict[int, str]] | None = None,
 ) -> Any:
     """Return a program as an ONNX model of the package ``onnx``.
 
@@ -61,6 +62,7 @@ def to_onnx(
         inputs: names of the inputs.
         outputs: names of the outputs.
         axes: for each input the names of its dynamic axes.
+        output_axes: the same of each output. None: the first axis of each has the name of its row.
 
     Raises:
         UserError: an operation of the program has no form in ONNX.
@@ -68,7 +70,7 @@ def to_onnx(
     from postnms.export import operators, suppressors
 
     _remove_assertions(program)
-    with _quiet(), _explained("torch.onnx.export"):
+    with quiet(), _explained("torch.onnx.export"):
         made = torch.onnx.export(
             program,
             dynamo=True,
@@ -79,7 +81,7 @@ def to_onnx(
             verbose=False,
         )
     assert made is not None
-    _name_axes(made.model, axes)
+    _name_axes(made.model, axes, output_axes)
     return made.model_proto
 
 
@@ -92,18 +94,22 @@ def _remove_assertions(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
-def _name_axes(model: Any, axes: Sequence[dict[int, str]]) -> None:
-    """Give the dynamic axes of the inputs names, and those of the outputs the name of the row."""
-    for value, names in zip(model.graph.inputs, axes, strict=True):
+def _name_axes(
+    model: Any, axes: Sequence[dict[int, str]], output_axes: Sequence[dict[int, str]] | None
+) -> None:
+    """Give the dynamic axes of the inputs and the outputs names."""
+    outputs = list(model.graph.outputs)
+    if output_axes is None:
+        output_axes = [{0: f"{value.name.rpartition('_')[0]}_detections"} for value in outputs]
+    named = zip([*model.graph.inputs, *outputs], [*axes, *output_axes], strict=True)
+    for value, names in named:
         for axis, name in names.items():
-            value.shape[axis] = name
-    for value in model.graph.outputs:
-        if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):
-            value.shape[0] = f"{value.name.rpartition('_')[0]}_detections"
+            if value.shape is not None and not isinstance(value.shape[axis], int):
+                value.shape[axis] = name
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what the exporters of torch warn of and log: it is about their own insides."""
     names = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
     loggers = [logging.getLogger(name) for name in names]

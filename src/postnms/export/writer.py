@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +14,8 @@ from postnms.errors import UserError, shown
 from postnms.export.candidates import FOUND
 from postnms.export.graph import DetectionGraph, Form, exported_rows
 from postnms.export.metadata import COLUMNS, INPUT, ExportMetadata
-from postnms.export.onnx_model import ExportedModel, OnnxModel
-from postnms.export.program import AXES, OPSET, example_images, to_onnx, trace
+from postnms.export.onnx_model import ENDING, ExportedModel, OnnxModel
+from postnms.export.program import AXES, OPSET, example_images, quiet, to_onnx, trace
 from postnms.files.atomic import atomic_path
 from postnms.prediction import Model
 
@@ -22,6 +23,8 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 """Packages that ONNX needs."""
 ABOUT = "postnms.json"
 """Name of the metadata in a program of ``torch.export``."""
+ENDINGS: dict[Form, str] = {"onnx": ENDING, "torch_export": ".pt2"}
+"""Ending of the files of each form."""
 
 
 def export(model: Model, path: Path, form: Form, provenance: dict[str, Any]) -> ExportMetadata:
@@ -63,6 +66,18 @@ def check_form(form: str) -> Form:
                 f"export to ONNX needs {', '.join(missing)}: pip install 'postnms[export]'"
             )
     return known[form]
+
+
+def check_ending(path: Path, form: Form) -> None:
+    """Raise UserError unless the name of a file ends as those of a form do.
+
+    ``postnms predict`` and torch tell by the ending what a file is.
+    """
+    if path.suffix != ENDINGS[form]:
+        raise UserError(
+            f"expected a name that ends in {ENDINGS[form]} for the format {form}, got {path}",
+            argument="out",
+        )
 
 
 def check_network(model: Model) -> None:
@@ -145,7 +160,8 @@ def write_onnx(model: Any, path: Path, about: ExportMetadata) -> None:
 def write_program(program: Any, path: Path, about: ExportMetadata) -> None:
     """Write a program of ``torch.export`` with its metadata."""
     buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={ABOUT: json.dumps(about.to_strings())})
+    with quiet():
+        torch.export.save(program, buffer, extra_files={ABOUT: json.dumps(about.to_strings())})
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
 
@@ -170,10 +186,14 @@ def read_program(path: Path) -> tuple[Any, ExportMetadata]:
     Raises UserError if the file is of another kind.
     """
     files = {ABOUT: ""}
+    # torch would log the traces of all its readers for a file that is no archive.
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: expected a program of torch.export, got another or a cut file")
     try:
-        program = torch.export.load(path, extra_files=files)
-    except (RuntimeError, ValueError, OSError, KeyError) as error:
-        line = (str(error).splitlines() or [""])[0]
+        with quiet():
+            program = torch.export.load(path, extra_files=files)
+    except Exception as error:  # A damaged part may be of any of torch's own formats.
+        line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: expected a program of torch.export: {line[:200]}") from error
     strings = json.loads(files[ABOUT]) if files[ABOUT] else {}
     return program.module(), ExportMetadata.from_strings(strings, str(path))
@@ -186,7 +206,13 @@ def open_exported(path: Path, form: Form) -> ExportedModel:
     module, about = read_program(path)
 
     def run(pixels: Any) -> list[Any]:
-        with torch.no_grad():
-            return [output.numpy() for output in module(torch.from_numpy(pixels))]
+        try:
+            with torch.no_grad():
+                return [output.numpy() for output in module(torch.from_numpy(pixels))]
+        except AssertionError as error:
+            height, width = pixels.shape[2:]
+            raise UserError(
+                f"{path}: its program does not take images of {height} x {width} pixels: {error}"
+            ) from error
 
     return ExportedModel(about, run)

@@ -72,7 +72,10 @@ torch.library.define(
 )
 
 
+# Where a compiled function breaks its graph at the operator, dynamo would trace this body too. The
+# suppressor in it would take itself for a part of a graph and call the operator again, without end.
 @torch.library.impl("postnms::suppress", "CompositeExplicitAutograd")
+@torch.compiler.disable
 def _suppress(
     boxes: Tensor,
     scores: Tensor,
