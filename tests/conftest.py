@@ -9,6 +9,7 @@ import torch
 
 from postnms import checks
 from tests.support.runs import tiny_run
+from tests.support.warm_up import warm_up
 
 # Workers share the cores, so each test, and each process that it starts, computes on one thread.
 # Tests of threads set their own number.
@@ -22,6 +23,12 @@ checks.CHECKS_OWN_VALUES = True
 def pytest_xdist_auto_num_workers(config):
     """One worker more than cores: some tests wait for processes that they have started."""
     return (psutil.cpu_count(logical=True) or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes():
+    """Compile the kernels before the workers start."""
+    warm_up()
 
 
 def reset_processes():

@@ -98,7 +98,8 @@ def precisions_of_classes(
                         at_hit[right] = (right + 1) / (seen + np.spacing(1.0))
                         right += 1
                 _interpolate(hits, at_hit, right, least, values)
-                precision[a, t, :, k] = values
+                for r in range(len(values)):
+                    precision[a, t, r, k] = values[r]
                 recall[a, t, k] = right / objects[a, k]
 
 
@@ -123,7 +124,9 @@ def precisions_of_resamples(
         recalls: (R,) the recalls in rising order.
         means: (S, K, T) where the means over the recalls are written to. NaN: there is no object.
     """
-    longest = np.diff(starts).max()
+    longest = 0
+    for k in range(len(starts) - 1):
+        longest = max(longest, starts[k + 1] - starts[k])
     seen = np.empty(longest, np.int64)
     hits = np.empty(longest, np.int64)
     at_hit = np.empty(longest)

@@ -45,7 +45,8 @@ def soften(
         for a in range(count):
             place[a] = starts[group] + a
             current[a] = scores[starts[group] + a]
-            boxes[:, a] = columns[:, place[a]]
+            for side in range(4):
+                boxes[side, a] = columns[side, place[a]]
         count = _compact(boxes, place, current, count, settings.min_score)
         best = _best(current, place, rows, count)
         left = count
