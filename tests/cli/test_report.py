@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from postnms.report.clusters import run_detector
+from postnms.report.opening import open_source
 from tests.support.reports import HOSTILE, Page, hostile_copy
 
 FAST = ("--bootstrap", 20, "--images", 4)
@@ -76,15 +78,22 @@ def test_rows_of_the_viewer_are_those_of_the_evaluation(report, postnms, run_fol
         data, [entry["name"] for entry in json.loads((run_folder / "labels.json").read_text())]
     )
     assert postnms("eval", run_folder, "--data", data)[0] == 0
+
+    def check(row, image, scores, tolerance):
+        results = json.loads((run_folder / f"results_{row}.json").read_text())
+        wanted = sorted(result["score"] for result in results if result["image_id"] == image)
+        assert sorted(scores) == pytest.approx(wanted, abs=tolerance)
+
+    run = open_source(run_folder, data, None).run
+    for image in (1, 2, 3, 4):
+        rows = run_detector(run, [image], tmp_path).part(0, 1)[1]
+        for row in ("nms", "post_nms"):
+            check(row, image, rows[row].scores.tolist(), 1e-5)
     (subject,) = report(run_folder, "--data", data, "--images", 2).data["subjects"]
     for case in subject["cases"]:
+        image = int(case["name"].partition(".")[0])
         for row in ("nms", "post_nms"):
-            results = json.loads((run_folder / f"results_{row}.json").read_text())
-            image = int(case["name"].partition(".")[0])
-            wanted = sorted(result["score"] for result in results if result["image_id"] == image)
-            shown = sorted(box[5] for box in case["rows"][row])
-            assert shown == pytest.approx(wanted, abs=1e-4)
-            assert shown
+            check(row, image, [box[5] for box in case["rows"][row]], 1e-4)
 
 
 def test_a_run_without_a_stage_says_so(report, trained_bare_run):

@@ -18,15 +18,19 @@ def data_of(sizes):
 
 
 def test_images_are_grouped_by_the_size_of_their_batch_in_the_evaluation():
-    """Three to a batch, by hand: the first is padded to 60 x 75, the second to 50 x 100."""
+    """Three to a batch, by hand. The first batch is padded to 60 x 75, the second to 50 x 100."""
     data = data_of([(50, 75), (60, 50), (50, 50), (50, 100), (50, 50), (50, 50), (50, 50)])
     groups = padded_groups(data, {0, 2, 4, 6}, 3)
-    assert groups == [([0, 2], (60, 75)), ([4], (50, 100)), ([6], (50, 50))]
+    assert groups == [
+        ([0, 2], ((60, 50), (50, 75))),
+        ([4], ((50, 100), (50, 100))),
+        ([6], ((50, 50), (50, 50))),
+    ]
 
 
 def test_images_are_resized_before_they_are_padded():
     data = data_of([(100, 100), (100, 300)])
-    assert padded_groups(data, {0}, 2) == [([0], (50, 100))]
+    assert padded_groups(data, {0}, 2) == [([0], ((50, 50), (33, 100)))]
 
 
 def test_a_group_is_no_larger_than_a_batch():

@@ -28,6 +28,9 @@ from postnms.runs.loading import load_detector
 from postnms.structures import Clusters, Detections, Scored, derive, take
 from postnms.suppression import Suppressor
 
+Size = tuple[int, int]
+"""(height, width) of a resized image."""
+
 
 @dataclass(frozen=True)
 class ImageClusters:
@@ -78,34 +81,36 @@ def run_detector(
         if images is None:
             dump_candidates(detector, data, writer, batch_size, done=done)
         else:
-            for rows, size in padded_groups(data, set(images), batch_size):
-                _write(detector, data, rows, size, writer)
+            for rows, neighbours in padded_groups(data, set(images), batch_size):
+                _write(detector, data, rows, neighbours, writer)
                 done(len(rows))
     return open_candidates(path)
 
 
 def padded_groups(
     data: DetectionData, images: set[ImageId], batch_size: int
-) -> list[tuple[list[int], tuple[int, int]]]:
+) -> list[tuple[list[int], tuple[Size, Size]]]:
     """Return the images that are there, in groups of one size of the batch of the evaluation.
 
-    A group has the rows of at most ``batch_size`` images, and the largest (height, width) of the
-    images that the evaluation has in one batch with each of them.
+    A group has the rows of at most ``batch_size`` images, and the sizes of the highest and of the
+    widest of the images that the evaluation has in one batch with each of them.
     """
     records = data.dataset.records
     sizes = [
         resized_size(height, width, data.min_size, data.max_size)
         for height, width in sizes_of_records(records).tolist()
     ]
-    by_size: dict[tuple[int, int], list[int]] = {}
+    by_size: dict[tuple[Size, Size], list[int]] = {}
     for row, record in enumerate(records):
         if record.id in images and is_there(record):
             first = row - row % batch_size
-            heights, widths = zip(*sizes[first : first + batch_size], strict=True)
-            by_size.setdefault((max(heights), max(widths)), []).append(row)
+            batch = sizes[first : first + batch_size]
+            # Either size comes from an image, so the detector does not resize a blank one of it.
+            ends = max(batch), max(batch, key=lambda size: size[::-1])
+            by_size.setdefault(ends, []).append(row)
     return [
-        (rows[start : start + batch_size], size)
-        for size, rows in by_size.items()
+        (rows[start : start + batch_size], ends)
+        for ends, rows in by_size.items()
         for start in range(0, len(rows), batch_size)
     ]
 
@@ -114,16 +119,16 @@ def _write(
     detector: Detector,
     data: DetectionData,
     rows: Sequence[int],
-    size: tuple[int, int],
+    neighbours: Sequence[Size],
     writer: CandidateWriter,
 ) -> None:
-    """Write the candidates and rows of some images, padded to ``size`` (height, width)."""
+    """Write the candidates and rows of some images, padded as by images of other sizes."""
     batch = collate([data[row] for row in rows])
     device = next(detector.parameters()).device
     pixels = [image.to(device) for image in batch.images]
-    if not any(tuple(image.shape[1:]) == size for image in pixels):
-        # A blank image makes the batch as large as that of the evaluation was.
-        pixels.append(torch.zeros(3, *size, dtype=torch.uint8, device=device))
+    # Blank images make the batch as large as that of the evaluation was.
+    missing = set(neighbours) - {tuple(image.shape[1:]) for image in pixels}
+    pixels += [torch.zeros(3, *size, dtype=torch.uint8, device=device) for size in missing]
     trace = detector.trace(pixels)
     count = len(rows)
     found = {name: in_original(_first(row, count), batch) for name, row in trace.rows.items()}
