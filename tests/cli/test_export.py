@@ -6,7 +6,7 @@
 import pytest
 from PIL import Image
 
-from postnms.export import writer
+from postnms.export import check, writer
 
 
 @pytest.fixture
@@ -77,3 +77,17 @@ def test_predict_tells_what_it_does_not_take(postnms, tmp_path):
         status, shown, errors = postnms("predict", tmp_path / model, tmp_path / "image.png", *words)
         assert (status, shown, len(errors.splitlines())) == (2, "", 1)
         assert expected in errors
+
+
+@pytest.mark.parametrize("detections", [0, 3])
+def test_a_check_without_a_detection_says_that_it_says_nothing(
+    postnms, trained_run, quick, monkeypatch, tmp_path, detections
+):
+    found = [check.Parity("nms", 1, detections, detections, (), 0.0, 0.0)]
+    monkeypatch.setattr(writer, "open_exported", lambda path, form: None)
+    monkeypatch.setattr(check, "compare", lambda *_: found)
+    Image.new("RGB", (70, 70)).save(tmp_path / "image.png")
+    words = ("--out", tmp_path / "model.onnx", "--check", tmp_path / "image.png")
+    status, shown, _ = postnms("export", trained_run, *words)
+    assert status == 0
+    assert ("the run finds nothing in these images" in shown) == (detections == 0)
