@@ -88,13 +88,15 @@ def test_a_run_that_was_resumed_or_measured_again_says_so(done):
     assert "resumed" not in record
     assert "evaluation" not in record
     facts = json.loads(run.folder.provenance.read_text())
-    again = {**facts, "commit": "later"}
+    again = {**facts, "commit": "later", "precision": "bf16"}
     run.folder.provenance.write_text(json.dumps({**facts, "resumed": [again]}))
     run.folder.evaluation.write_text(
         json.dumps({**again, "recipe": run.recipe.model_dump(mode="json")})
     )
     _, record = recorded(done, "stage")
     assert [part["commit"] for part in record["resumed"]] == ["later"]
+    assert [part["precision"] for part in record["resumed"]] == ["bf16"]
+    assert "precision" not in record
     assert record["evaluation"]["commit"] == "later"
     del facts["libraries"]
     run.folder.provenance.write_text(json.dumps(facts))

@@ -45,6 +45,6 @@ def _processor_has_bfloat16() -> bool:
     if capabilities is not None:
         # For example avx512_bf16 and amx_bf16 of x86, and those of ARM.
         return any(has is True for name, has in capabilities().items() if "bf16" in name)
-    # Releases of torch before 2.10 tell it of x86 alone, and not by a public name.
+    # Older releases of torch tell it of x86 alone, and not by a public name.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
