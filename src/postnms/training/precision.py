@@ -1,10 +1,15 @@
 """The precision that a step of training computes in, which depends on the device."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Literal
 
 import torch
+from torch import nn
+
+from postnms.training.depthwise import depthwise_in_float32
 
 Precision = Literal["float32", "bf16"]
 
@@ -20,6 +25,20 @@ def precision_on(device: torch.device, asked: Literal["auto"] | Precision) -> Pr
     if asked != "auto":
         return asked
     return "bf16" if has_bfloat16(device) else "float32"
+
+
+@contextmanager
+def computing_in(precision: Precision, network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Let the forward pass of a network compute in a precision, where it is safe to.
+
+    Torch's autocast decides what is computed in bfloat16. On a CPU, depthwise convolutions are not,
+    since they are slower in it.
+    """
+    if precision == "float32":
+        yield
+        return
+    with torch.autocast(device.type, torch.bfloat16), depthwise_in_float32(network):
+        yield
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -14,7 +14,7 @@ from postnms.errors import UserError
 from postnms.recipes import TrainingConfig
 from postnms.runs.folder import RunFolder
 from postnms.structures import move
-from postnms.training.precision import precision_on
+from postnms.training.precision import computing_in, precision_on
 
 
 def training_step(
@@ -90,8 +90,7 @@ def _backward(
     device = accelerator.device
     images = [image.to(device, non_blocking=True) for image in batch.images]
     with nullcontext() if last else accelerator.no_sync(model):
-        is_lowered = precision_on(device, config.precision) == "bf16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_lowered):
+        with computing_in(precision_on(device, config.precision), model, device):
             losses = model(images, move(batch.targets, device), generators=generators).losses
         total = torch.stack(list(losses.values())).sum()
         accelerator.backward(total / config.accumulation)

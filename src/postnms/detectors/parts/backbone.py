@@ -32,7 +32,6 @@ from postnms.detectors.config import (
     BackboneConfig,
     PyramidConfig,
 )
-from postnms.detectors.parts.depthwise import use_float32_on_cpu
 from postnms.detectors.parts.timm_body import TimmBody, build_timm_body, timm_normalisation
 from postnms.errors import UserError
 from postnms.files.state_dicts import load_weights, read_state_dict
@@ -153,11 +152,9 @@ def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN 
     further = LastLevelMaxPool() if first_level == 2 else LastLevelP6P7(width, width)
     if config.name.startswith(TIMM_PREFIX):
         body, widths = build_timm_body(config, tuple(str(i) for i in range(6 - first_level)))
-        use_float32_on_cpu(body)
         return TimmPyramid(body, widths, width, further)
     architecture = ARCHITECTURES[config.name]
     body = architecture.build(norm_layer=_norm(config, architecture.norm_epsilon))
-    use_float32_on_cpu(body)
     if isinstance(body, ResNet):
         # The classifier is of no use in a pyramid, and its weights are not loaded either.
         del body.fc
