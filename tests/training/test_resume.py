@@ -50,7 +50,7 @@ def test_resuming_continues_to_the_last_digit(tmp_path, monkeypatch, before_step
 
 def test_a_run_goes_on_in_another_precision(tmp_path):
     changes = ("training.iterations=2", "training.checkpoint_every=1")
-    run(tmp_path, tiny(*changes))
+    run(tmp_path, tiny(*changes, "training.precision=float32"))
     longer = ("training.iterations=3", "training.precision=bf16", "training.checkpoint_every=1")
     run(tmp_path, tiny(*longer), resume=True)
     assert list(logged(tmp_path)) == [1, 2, 3]

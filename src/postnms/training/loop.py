@@ -4,9 +4,9 @@ A run that was interrupted continues exactly as if it had not stopped.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -99,59 +99,105 @@ def _train(
         facts = {"resume": resume, "command": command, "precision": precision}
         begin_run(folder, recipe, splits.train.dataset.categories, splits.folder, **facts)
     best = BestWeights(folder) if accelerator.is_main_process else None
-    batches = _batches(recipe, splits.train, schedule, start, accelerator)
-    evaluate = partial(_evaluate, splits=splits, recipe=recipe, accelerator=accelerator)
+    run = _Run(recipe, splits, folder, schedule, digest, accelerator, best)
     with TrainingReport(folder, config, schedule, accelerator, start) as report:
-        for iteration, batch in enumerate(batches, start):
-            if iteration == schedule.joint:
-                trained = finishing(trained, recipe, folder, accelerator)
-            rate = schedule.learning_rate(iteration)
-            set_learning_rate(trained.optimizer, rate)
-            draws = step_generators(recipe.seed, iteration, len(batch.images), accelerator)
-            losses = training_step(
-                trained.model, trained.optimizer, batch, config, accelerator, draws
-            )
-            stop_unless_finite(losses, iteration, folder)
-            trained.update_average()
-            report.step(iteration, losses, rate)
-            finished = iteration + 1
-            if schedule.is_evaluated(finished):
-                # The interval of the gain takes long, so only the run's last figures have one.
-                _measure(trained.result, finished, partial(evaluate, bootstrap=0), report, best)
-            stopped = is_stopped(stop, finished, schedule, accelerator)
-            if stopped or schedule.is_saved(finished):
-                save_checkpoint(folder, recipe, digest, schedule, finished, trained, accelerator)
-            if stopped:
-                raise TrainingStopped(finished, schedule.iterations)
-        detector, last = trained.result, schedule.iterations
-        trained.detector.memory = None
-        keeps_last = config.final_weights == "last"
-        if keeps_last:
-            _save_weights(detector, recipe, folder, accelerator)
-        evaluation, results = _measure(detector, last, evaluate, report, best)
-        if not keeps_last:
-            accelerator.wait_for_everyone()  # Process 0 has written the best weights by then.
-            if load_best(folder, detector, last):
-                evaluation, results = evaluate(detector)
-            _save_weights(detector, recipe, folder, accelerator)
+        trained = _take_steps(run, trained, start, report, stop)
+        detector = trained.result
+        evaluation, results = _end(run, detector, report)
     if accelerator.is_main_process:
         folder.evaluation.unlink(missing_ok=True)
         write_results(folder, evaluation, results)
     return detector, evaluation
 
 
-def _measure(
-    detector: Detector,
-    finished: int,
-    evaluate: Callable[[Detector], tuple[Evaluation, Results]],
-    report: TrainingReport,
-    best: BestWeights | None,
-) -> tuple[Evaluation, Results]:
-    """Evaluate after ``finished`` iterations, report it, and keep the weights if they are best."""
-    evaluation, results = evaluate(detector)
-    report.metrics(finished, evaluation)
-    if best is not None:
-        best.offer(detector, evaluation, finished)
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same through all iterations of a run."""
+
+    recipe: Recipe
+    splits: Splits
+    folder: RunFolder
+    schedule: Schedule
+    digest: str
+    """The digest of the data, which a checkpoint holds."""
+    accelerator: Accelerator
+    best: BestWeights | None
+    """None: another process keeps the best weights."""
+
+    def evaluate(
+        self, detector: Detector, bootstrap: int | None = None
+    ) -> tuple[Evaluation, Results]:
+        """Evaluate on the val split. ``bootstrap`` None: as many resamples as the recipe says."""
+        settings = self.recipe.evaluation
+        evaluation, results = evaluate_detector(
+            detector,
+            self.splits.val,
+            batch_size=settings.batch_size,
+            bootstrap=settings.bootstrap if bootstrap is None else bootstrap,
+            seed=self.recipe.seed,
+            accelerator=self.accelerator,
+        )
+        assert evaluation is not None  # open_splits refuses a val split without annotations
+        return evaluation, results
+
+    def measure(
+        self,
+        detector: Detector,
+        finished: int,
+        report: TrainingReport,
+        bootstrap: int | None = None,
+    ) -> tuple[Evaluation, Results]:
+        """Evaluate after ``finished`` iterations, report it, and keep the weights if best."""
+        evaluation, results = self.evaluate(detector, bootstrap)
+        report.metrics(finished, evaluation)
+        if self.best is not None:
+            self.best.offer(detector, evaluation, finished)
+        return evaluation, results
+
+
+def _take_steps(
+    run: _Run, trained: Trained, start: int, report: TrainingReport, stop: Stop
+) -> Trained:
+    """Train from iteration ``start`` to the end of the run. Return what was trained last."""
+    config, schedule, accelerator = run.recipe.training, run.schedule, run.accelerator
+    batches = _batches(run.recipe, run.splits.train, schedule, start, accelerator)
+    for iteration, batch in enumerate(batches, start):
+        if iteration == schedule.joint:
+            trained = finishing(trained, run.recipe, run.folder, accelerator)
+        rate = schedule.learning_rate(iteration)
+        set_learning_rate(trained.optimizer, rate)
+        draws = step_generators(run.recipe.seed, iteration, len(batch.images), accelerator)
+        losses = training_step(trained.model, trained.optimizer, batch, config, accelerator, draws)
+        stop_unless_finite(losses, iteration, run.folder)
+        trained.update_average()
+        report.step(iteration, losses, rate)
+        finished = iteration + 1
+        if schedule.is_evaluated(finished):
+            # The interval of the gain takes long, so only the run's last figures have one.
+            run.measure(trained.result, finished, report, bootstrap=0)
+        stopped = is_stopped(stop, finished, schedule, accelerator)
+        if stopped or schedule.is_saved(finished):
+            save_checkpoint(
+                run.folder, run.recipe, run.digest, schedule, finished, trained, accelerator
+            )
+        if stopped:
+            raise TrainingStopped(finished, schedule.iterations)
+    trained.detector.memory = None
+    return trained
+
+
+def _end(run: _Run, detector: Detector, report: TrainingReport) -> tuple[Evaluation, Results]:
+    """Write the final weights of a run, the last or the best ones, and return their figures."""
+    last = run.schedule.iterations
+    keeps_last = run.recipe.training.final_weights == "last"
+    if keeps_last:
+        _save_weights(detector, run.recipe, run.folder, run.accelerator)
+    evaluation, results = run.measure(detector, last, report)
+    if not keeps_last:
+        run.accelerator.wait_for_everyone()  # Process 0 has written the best weights by then.
+        if load_best(run.folder, detector, last):
+            evaluation, results = run.evaluate(detector)
+        _save_weights(detector, run.recipe, run.folder, run.accelerator)
     return evaluation, results
 
 
@@ -257,24 +303,3 @@ def _batches(
     if first < schedule.iterations:
         turned = data.only_turned()
         yield from training_batches(recipe, turned, schedule.iterations, first, accelerator)
-
-
-def _evaluate(
-    detector: Detector,
-    splits: Splits,
-    recipe: Recipe,
-    accelerator: Accelerator,
-    bootstrap: int | None = None,
-) -> tuple[Evaluation, Results]:
-    """Evaluate on the val split. ``bootstrap`` None: with as many resamples as the recipe says."""
-    settings = recipe.evaluation
-    evaluation, results = evaluate_detector(
-        detector,
-        splits.val,
-        batch_size=settings.batch_size,
-        bootstrap=settings.bootstrap if bootstrap is None else bootstrap,
-        seed=recipe.seed,
-        accelerator=accelerator,
-    )
-    assert evaluation is not None  # open_splits refuses a val split without annotations
-    return evaluation, results
