@@ -110,3 +110,12 @@ def test_differences_are_those_of_the_detections_most_alike():
     assert differences(mine, other_class) == (2, 2, np.inf, np.inf)
     nothing = ExportedRow(*row([], [], []), ["a", "b"])
     assert differences(eager([], [], []), nothing) == (0, 0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("box", "score"),
+    [((np.nan, 0, 10, 10), 0.5), ((0, 0, np.inf, 10), 0.5), ((0, 0, 9, 9), np.nan)],
+)
+def test_numbers_that_are_not_finite_are_other_detections(box, score):
+    other = ExportedRow(*row([box], [score], [0]), ["a"])
+    assert differences(eager([(0, 0, 10, 10)], [0.5], [0]), other) == (1, 1, np.inf, np.inf)
