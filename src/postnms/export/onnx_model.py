@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from postnms.data.ids import ImageId
 from postnms.data.image_files import MAX_PIXELS, load_image
 from postnms.data.image_modes import pillow_to_rgb
 from postnms.data.resizing import resize
@@ -26,7 +27,7 @@ from postnms.export.metadata import (
     ExportMetadata,
     Part,
 )
-from postnms.inference.records import records_of
+from postnms.inference.records import coco_results_of, records_of
 
 ENDING = ".onnx"
 """Ending of the files of exported models."""
@@ -65,23 +66,12 @@ class ExportedRow:
         """Return a dict for each detection: ``label, name, score, x1, y1, x2, y2``."""
         return records_of(self.boxes, self.scores, self.labels, self.class_names)
 
-    def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: ImageId, category_ids: Sequence[int]) -> list[dict[str, Any]]:
         """Return COCO results: ``image_id``, ``category_id``, ``bbox`` (xywh), ``score``.
 
         ``category_ids`` are those of the classes, in the order of the labels.
         """
-        boxes = self.boxes.astype(np.float64)
-        boxes[:, 2:] -= boxes[:, :2]
-        rows = zip(self.labels.tolist(), boxes.round(3).tolist(), self.scores.tolist(), strict=True)
-        return [
-            {
-                "image_id": image_id,
-                "category_id": category_ids[label],
-                "bbox": box,
-                "score": float(f"{score:.9g}"),
-            }
-            for label, box, score in rows
-        ]
+        return coco_results_of(self.boxes, self.scores, self.labels, image_id, category_ids)
 
 
 class ExportedModel:
