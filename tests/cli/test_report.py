@@ -1,6 +1,7 @@
 """``postnms report`` writes one page about runs, dumps and comparisons."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -160,6 +161,17 @@ def test_names_of_classes_and_files_are_text(report, hostile):
     assert any(row[0].startswith("<b>") for row in page.data["subjects"][0]["index"])
     assert "<script>window" not in page.html
     assert "<b>scene" not in page.html
+
+
+def test_what_utf_8_cannot_hold_of_a_name_is_an_escape(report, run_folder, scenes):
+    file = scenes / "instances_val.json"
+    content = json.loads(file.read_text())
+    for number, image in enumerate(content["images"]):
+        image["file_name"] = f"{number} Größe \udcff.png"
+    file.write_text(json.dumps(content))
+    page = report(run_folder, "--data", scenes)
+    assert re.search(r"\d Größe \\udcff\.png", page.text)
+    assert page.data["subjects"][0]["index"][0][0] == "0 Größe \udcff.png"
 
 
 def test_a_missing_image_is_named_in_its_place(report, hostile):
