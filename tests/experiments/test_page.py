@@ -6,6 +6,7 @@ import statistics
 
 import pytest
 
+from postnms.data.formats.coco import read_truth
 from postnms.errors import UserError
 from postnms.experiments.comparison import Comparison
 from postnms.experiments.finished import read_all_finished
@@ -304,6 +305,22 @@ def test_each_seed_of_the_scenes_has_images_of_its_own(tmp_path):
         "the val images of each seed are drawn with replacement, the same ones for both sides of a "
         "difference. The seeds"
     ) in text
+
+
+def test_figures_of_images_without_objects_are_dashes(tmp_path):
+    data, _, results = write_data(tmp_path)
+    for file in data.glob("*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
+    truth = read_truth(data / "instances_val.json")
+    plan = planned(tmp_path, data)
+    for run in plan.runs:
+        finish(plan, run, truth, results)
+    text, _ = made(plan, tmp_path / "p.md")
+    assert "AP of `stage` (post-NMS) minus that of `bare` (NMS) - (-)" in text
+    assert rows(text, "Differences")[0][2:] == ["-", "-", "**-**", "-"]
+    summary = json.loads((tmp_path / "p/summary.json").read_text())
+    nothing = {"per_seed": [None, None], "mean": None, "low": None, "high": None}
+    assert [part["AP"] for part in summary["differences"]] == [nothing, nothing]
 
 
 def test_no_other_file_is_replaced_by_a_page(tmp_path):

@@ -13,6 +13,7 @@ from postnms.experiments.tables import (
     in_words,
     interval,
     mean,
+    number,
     one_line,
     spread,
     table,
@@ -65,7 +66,8 @@ def in_short(summary: Summary) -> list[str]:
         if difference.asked[0] == first and estimate is not None:
             asked, side = difference.asked[1], difference.sides[1]
             other = f"`{side.arm}` ({_row(asked, side)})"
-            said.append(f"{other} {estimate.mean:+.2f} ({interval(estimate, '+.2f')})")
+            mean_of_all = number(estimate.mean, "+.2f")
+            said.append(f"{other} {mean_of_all} ({interval(estimate, '+.2f')})")
     if not said:
         return []
     left = f"`{first.arm}` ({_row(first, summary.differences[0].sides[0])})"
