@@ -307,6 +307,17 @@ def test_each_seed_of_the_scenes_has_images_of_its_own(tmp_path):
     ) in text
 
 
+def test_rows_of_a_stage_are_explained_only_where_there_are_some(tmp_path):
+    data, truth, results = write_data(tmp_path)
+    arms = {"heads": {"set": ["stage=null", "heads.iou={}"]}}
+    plan = planned(tmp_path, data, arms=arms, differences=[])
+    for run in plan.runs:
+        finish(plan, run, truth, results)
+    text, _ = made(plan, tmp_path / "p.md")
+    assert [line[1] for line in rows(text, "All figures")] == ["NMS", "`iou_guided_nms`", "IoU-Net"]
+    assert "Post-NMS" not in text
+
+
 def test_figures_of_images_without_objects_are_dashes(tmp_path):
     data, _, results = write_data(tmp_path)
     for file in data.glob("*.json"):

@@ -146,10 +146,10 @@ def figures(comparison: Comparison) -> str:
         which = "" if len(runs) == len(config.seeds) else some
         rows.append([f"`{side.arm}`{which}", _title(side.row), *known])
     note = "NMS: the boxes that the detector's own greedy NMS keeps."
-    names = {side.row for side in _sides(comparison)} - {NMS_ROW}
-    if names:
+    of_stage = {s.row for s in _sides(comparison) if s.row.startswith(POST_NMS_ROW)}
+    if of_stage:
         note += " Post-NMS: the same boxes, scored and placed anew by the stage."
-    if names - {POST_NMS_ROW, SECOND_NMS_ROW}:
+    if of_stage - {POST_NMS_ROW, SECOND_NMS_ROW}:
         note += (
             " Post-NMS with the name of a suppressor: what it makes of the candidates that the "
             "stage has scored and placed anew."
