@@ -3,6 +3,7 @@
 import json
 import re
 import statistics
+from urllib.parse import unquote
 
 import pytest
 
@@ -339,8 +340,36 @@ def test_no_other_file_is_replaced_by_a_page(tmp_path):
     check_page(path)
     path.write_text(f"{MADE_BY}\n# Mine")
     check_page(path)
+    path.write_bytes(f"{MADE_BY}\r\n# Mine".encode())
+    check_page(path)
     path.write_text("# Mine")
     with pytest.raises(UserError, match=r"^page: .*README.md: is there and is no page of"):
         check_page(path)
     with pytest.raises(UserError, match=r"^page: .*page.txt: expected a name that ends in .md"):
         check_page(tmp_path / "page.txt")
+
+
+@pytest.mark.parametrize("content", ["mine", "[]", '{"title": "mine"}'])
+def test_no_other_summary_is_replaced_by_that_of_a_page(tmp_path, content):
+    summary = tmp_path / "page" / "summary.json"
+    summary.parent.mkdir()
+    summary.write_text(content)
+    with pytest.raises(UserError, match=r"^page: .*summary.json: is there and is no summary of"):
+        check_page(tmp_path / "page.md")
+    summary.write_text('{"experiment": "A stage", "seeds": [0]}')
+    check_page(tmp_path / "page.md")
+
+
+def test_links_of_a_page_with_an_odd_name_lead_to_its_records(tmp_path):
+    arms = {"stage": {**PLAIN, "placement": True}}
+    data, truth, results = write_data(tmp_path)
+    plan = planned(tmp_path, data, arms=arms, differences=[])
+    for run in plan.runs:
+        finish(plan, run, truth, results)
+        replay_by_hand(plan, run, truth, results, judged=True)
+    text, _ = made(plan, tmp_path / "Größe (1) a.md")
+    links = re.findall(r"\]\(([^()\s]+)\)", text)
+    assert [unquote(link) for link in links] == [
+        "Größe (1) a/placement_stage.png", "Größe (1) a/stage_0.json", "Größe (1) a/stage_3.json"
+    ]  # fmt: skip
+    assert all((tmp_path / unquote(link)).is_file() for link in links)
