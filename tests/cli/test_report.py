@@ -131,6 +131,15 @@ def test_run_dump_and_comparison_of_a_detector_are_one(report, postnms, run_fold
     assert "soft_nms_linear" in page.text
 
 
+def test_a_dump_that_lacks_a_row_of_the_run_is_named(postnms, run_folder, tmp_path):
+    dump, out = tmp_path / "c.safetensors", tmp_path / "report.html"
+    assert postnms("dump", run_folder, "--out", dump)[0] == 0
+    assert postnms("eval", run_folder, "--set", "stage.suppressor=soft_nms_linear")[0] == 0
+    status, _, error = postnms("report", run_folder, dump, *FAST, "--out", out)
+    assert (status, error.count("\n") < 4) == (2, True), error
+    assert "c.safetensors: no row 'post_nms+soft_nms_linear'" in error
+
+
 def test_runs_of_different_data_are_refused(postnms, trained_run, scenes, tmp_path):
     dump, out = tmp_path / "other.safetensors", tmp_path / "report.html"
     for seed, file in ((0, dump), (1, tmp_path / "one.safetensors")):
