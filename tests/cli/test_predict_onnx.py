@@ -110,3 +110,11 @@ def test_a_job_that_is_stopped_keeps_the_results_of_what_is_done(
     assert "predict: stopped; the results are those of the images that are done" in error
     assert [entry["id"] for entry in read(out / "images.json")] == [1, 2]
     assert [entry["image_id"] for entry in read(out / "results_nms.json")] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "words", [("--tile", 9), ("--overlap", 0.5), ("--suppressor", "nms"), ("--both",)], ids=str
+)
+def test_options_that_an_exported_model_lacks_are_named(postnms, model, folder, tmp_path, words):
+    status, _, error = postnms("predict", model, folder, "--out", tmp_path / "out", *words)
+    assert (status, f"postnms: {words[0]}: {model} is an exported model" in error) == (2, True)

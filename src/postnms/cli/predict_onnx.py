@@ -1,6 +1,5 @@
 """``postnms predict model.onnx``: detect objects with an exported model, without torch."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,19 +16,11 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 """In place of a least score: that with the best F1 of the row, from the model's metadata."""
-
-
-def refuse(model: Path, options: Mapping[str, object]) -> None:
-    """Raise UserError if an option is set that an exported model does not have.
-
-    An option that is not set is None, or False if it is a switch.
-    """
-    for name, value in options.items():
-        if value is not None and value is not False:
-            raise UserError(
-                f"{name}: {model} is an exported model, which takes images, --out, --json, --row, "
-                "--min-score and --max-pixels alone; name the run's folder"
-            )
+TAKEN = (
+    "{} is an exported model, which takes images, --out, --json, --row, --min-score and "
+    "--max-pixels alone; name the run's folder"
+)
+"""Why an option is refused, with the place of the model's path."""
 
 
 def refuse_program(path: Path) -> None:
