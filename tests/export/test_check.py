@@ -14,6 +14,7 @@ from postnms.export.graph import exported_rows
 from postnms.export.metadata import ExportMetadata
 from postnms.export.onnx_model import ExportedRow, OnnxModel
 from postnms.export.writer import (
+    ABOUT,
     check_ending,
     check_form,
     check_network,
@@ -66,6 +67,10 @@ def test_programs_that_are_damaged_or_of_others_are_told(tmp_path):
     for cut in cuts:
         file.write_bytes(cut)
         with pytest.raises(UserError, match=r"expected a program of torch\.export"):
+            read_metadata(file, "torch_export")
+    for text in ("{", "[" * 2000, "[1]"):
+        torch.export.save(program, file, extra_files={ABOUT: text})
+        with pytest.raises(UserError, match=r"^.*model\.pt2: (postnms.json: malformed|expected a)"):
             read_metadata(file, "torch_export")
     torch.export.save(program, file)
     with pytest.raises(UserError, match="expected a model of 'postnms export'"):
