@@ -63,3 +63,15 @@ def test_what_is_missing_is_named(postnms, tmp_path):
     status, _, error = postnms(*words, "--suppressor", "nms")
     assert "--suppressor: expected a file of candidates beside it" in error
     assert not (tmp_path / "o").exists()
+
+
+def test_a_least_score_that_is_no_number_is_refused_before_anything_is_removed(postnms, tmp_path):
+    write_annotations(tmp_path / "t.json")
+    (tmp_path / "r.json").write_text(json.dumps(results()))
+    words = ("convert", tmp_path / "r.json", "--data", tmp_path / "t.json", "--out", tmp_path / "o")
+    assert postnms(*words, "--format", "cvat")[0] == 0
+    for value in ("nan", "-inf"):
+        status, _, error = postnms(*words, "--format", "cvat", f"--min-score={value}")
+        assert (status, error.count("\n")) == (2, 1), error
+        assert f"--min-score: expected a finite number, got {value}" in error
+    assert (tmp_path / "o" / "r.xml").is_file()

@@ -317,6 +317,11 @@ def test_auto_without_a_threshold_says_what_to_run(postnms, run_folder, pictures
         (("--json", "-", "--tile", "9", "--suppressor", "nmms"), "suppressor: no 'nmms'"),
         (("--json", "-", "--device", "nowhere"), "--device: cannot compute on nowhere"),
         (("--out", "OUT", "--format", "xml"), "--format: expected some of coco, csv, yolo"),
+        (("--json", "-", "--both"), "--both: expected --out, the folder to write to, too"),
+        (("--json", "-", "--suppressed"), "--suppressed: expected --out"),
+        (("--json", "-", "--overlap", "0.2"), "--overlap: expected --tile, the side of the tiles"),
+        (("--json", "-", "--suppressor", "nms"), "--suppressor: expected --tile"),
+        (("--out", "OUT", "--suppressed", "--tile", "9"), "--suppressed: expected no --tile"),
     ],
 )
 def test_a_wrong_option_is_named(postnms, trained_run, pictures, tmp_path, words, message):

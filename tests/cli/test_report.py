@@ -1,6 +1,7 @@
 """``postnms report`` writes one page about runs, dumps and comparisons."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -130,6 +131,15 @@ def test_run_dump_and_comparison_of_a_detector_are_one(report, postnms, run_fold
     assert "soft_nms_linear" in page.text
 
 
+def test_a_dump_that_lacks_a_row_of_the_run_is_named(postnms, run_folder, tmp_path):
+    dump, out = tmp_path / "c.safetensors", tmp_path / "report.html"
+    assert postnms("dump", run_folder, "--out", dump)[0] == 0
+    assert postnms("eval", run_folder, "--set", "stage.suppressor=soft_nms_linear")[0] == 0
+    status, _, error = postnms("report", run_folder, dump, *FAST, "--out", out)
+    assert (status, error.count("\n") < 4) == (2, True), error
+    assert "c.safetensors: no row 'post_nms+soft_nms_linear'" in error
+
+
 def test_runs_of_different_data_are_refused(postnms, trained_run, scenes, tmp_path):
     dump, out = tmp_path / "other.safetensors", tmp_path / "report.html"
     for seed, file in ((0, dump), (1, tmp_path / "one.safetensors")):
@@ -160,6 +170,17 @@ def test_names_of_classes_and_files_are_text(report, hostile):
     assert any(row[0].startswith("<b>") for row in page.data["subjects"][0]["index"])
     assert "<script>window" not in page.html
     assert "<b>scene" not in page.html
+
+
+def test_what_utf_8_cannot_hold_of_a_name_is_an_escape(report, run_folder, scenes):
+    file = scenes / "instances_val.json"
+    content = json.loads(file.read_text())
+    for number, image in enumerate(content["images"]):
+        image["file_name"] = f"{number} Größe \udcff.png"
+    file.write_text(json.dumps(content))
+    page = report(run_folder, "--data", scenes)
+    assert re.search(r"\d Größe \\udcff\.png", page.text)
+    assert page.data["subjects"][0]["index"][0][0] == "0 Größe \udcff.png"
 
 
 def test_a_missing_image_is_named_in_its_place(report, hostile):

@@ -167,6 +167,37 @@ def test_the_exif_rotation_is_applied_unless_the_annotations_are_of_the_stored_p
         load_image(path, size=(9, 9))
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}], ids=["plain", "compressed"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_as_any_other_file(tmp_path, orientation, options):
+    """Pillow turns it itself, and says its size as it is shown."""
+    stored = np.random.default_rng(0).integers(0, 255, (2, 4, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    tif = save(Image.fromarray(stored), tmp_path / "a.tif", exif=exif, **options)
+    png = save(Image.fromarray(stored), tmp_path / "a.png", exif=exif)
+    assert read_size(tif) == read_size(png) == load_image(tif).size[::-1]
+    np.testing.assert_array_equal(load_image(tif), load_image(png))
+    np.testing.assert_array_equal(load_image(tif, size=(2, 4)), stored)
+    check_image(tif, (2, 4))
+    if orientation < 5:
+        with pytest.raises(UserError, match="expected 2 x 4 px as annotated, got 4 x 2"):
+            check_image(tif, (4, 2))
+        with pytest.raises(UserError, match="expected 2 x 4 px as annotated, got 4 x 2"):
+            load_image(tif, size=(4, 2))
+    else:
+        check_image(tif, (4, 2))
+        np.testing.assert_array_equal(load_image(tif, size=(4, 2)), load_image(png, size=(4, 2)))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_exif_data_that_are_damaged_say_nothing(tmp_path, name):
+    path = save(Image.new("RGB", (4, 2), "red"), tmp_path / name, exif=b"Exif\0\0no data")
+    assert read_size(path) == (2, 4)
+    assert load_image(path).size == load_image(path, size=(2, 4)).size == (4, 2)
+    check_image(path, (2, 4))
+
+
 def test_broken_files_are_named(tmp_path):
     whole = save(Image.effect_noise((64, 64), 90), tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:900])

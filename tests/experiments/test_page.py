@@ -3,9 +3,11 @@
 import json
 import re
 import statistics
+from urllib.parse import unquote
 
 import pytest
 
+from postnms.data.formats.coco import read_truth
 from postnms.errors import UserError
 from postnms.experiments.comparison import Comparison
 from postnms.experiments.finished import read_all_finished
@@ -306,13 +308,68 @@ def test_each_seed_of_the_scenes_has_images_of_its_own(tmp_path):
     ) in text
 
 
+def test_rows_of_a_stage_are_explained_only_where_there_are_some(tmp_path):
+    data, truth, results = write_data(tmp_path)
+    arms = {"heads": {"set": ["stage=null", "heads.iou={}"]}}
+    plan = planned(tmp_path, data, arms=arms, differences=[])
+    for run in plan.runs:
+        finish(plan, run, truth, results)
+    text, _ = made(plan, tmp_path / "p.md")
+    assert [line[1] for line in rows(text, "All figures")] == ["NMS", "`iou_guided_nms`", "IoU-Net"]
+    assert "Post-NMS" not in text
+
+
+def test_figures_of_images_without_objects_are_dashes(tmp_path):
+    data, _, results = write_data(tmp_path)
+    for file in data.glob("*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
+    truth = read_truth(data / "instances_val.json")
+    plan = planned(tmp_path, data)
+    for run in plan.runs:
+        finish(plan, run, truth, results)
+    text, _ = made(plan, tmp_path / "p.md")
+    assert "AP of `stage` (post-NMS) minus that of `bare` (NMS) - (-)" in text
+    assert rows(text, "Differences")[0][2:] == ["-", "-", "**-**", "-"]
+    summary = json.loads((tmp_path / "p/summary.json").read_text())
+    nothing = {"per_seed": [None, None], "mean": None, "low": None, "high": None}
+    assert [part["AP"] for part in summary["differences"]] == [nothing, nothing]
+
+
 def test_no_other_file_is_replaced_by_a_page(tmp_path):
     path = tmp_path / "README.md"
     check_page(path)
     path.write_text(f"{MADE_BY}\n# Mine")
+    check_page(path)
+    path.write_bytes(f"{MADE_BY}\r\n# Mine".encode())
     check_page(path)
     path.write_text("# Mine")
     with pytest.raises(UserError, match=r"^page: .*README.md: is there and is no page of"):
         check_page(path)
     with pytest.raises(UserError, match=r"^page: .*page.txt: expected a name that ends in .md"):
         check_page(tmp_path / "page.txt")
+
+
+@pytest.mark.parametrize("content", ["mine", "[]", '{"title": "mine"}'])
+def test_no_other_summary_is_replaced_by_that_of_a_page(tmp_path, content):
+    summary = tmp_path / "page" / "summary.json"
+    summary.parent.mkdir()
+    summary.write_text(content)
+    with pytest.raises(UserError, match=r"^page: .*summary.json: is there and is no summary of"):
+        check_page(tmp_path / "page.md")
+    summary.write_text('{"experiment": "A stage", "seeds": [0]}')
+    check_page(tmp_path / "page.md")
+
+
+def test_links_of_a_page_with_an_odd_name_lead_to_its_records(tmp_path):
+    arms = {"stage": {**PLAIN, "placement": True}}
+    data, truth, results = write_data(tmp_path)
+    plan = planned(tmp_path, data, arms=arms, differences=[])
+    for run in plan.runs:
+        finish(plan, run, truth, results)
+        replay_by_hand(plan, run, truth, results, judged=True)
+    text, _ = made(plan, tmp_path / "Größe (1) a.md")
+    links = re.findall(r"\]\(([^()\s]+)\)", text)
+    assert [unquote(link) for link in links] == [
+        "Größe (1) a/placement_stage.png", "Größe (1) a/stage_0.json", "Größe (1) a/stage_3.json"
+    ]  # fmt: skip
+    assert all((tmp_path / unquote(link)).is_file() for link in links)

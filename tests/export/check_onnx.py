@@ -43,7 +43,7 @@ def exported(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    for index, size in enumerate([(120, 90), (200, 210), (96, 160)]):
+    for index, size in enumerate([(120, 90), (200, 210), (96, 160), (8, 400), (1, 1)]):
         pixels = (images(size)[0].permute(1, 2, 0) * 255).byte().numpy()
         Image.fromarray(pixels).save(folder / f"{index}.png")
     return folder
@@ -162,11 +162,11 @@ def test_predict_needs_no_torch(exported, folder, tmp_path):
     subprocess.run([sys.executable, "-c", code, *map(str, line)], check=True, capture_output=True)
     lines = [json.loads(text) for text in (tmp_path / "lines").read_text().splitlines()]
     results = json.loads((tmp_path / "out" / "results_post_nms+soft_nms_linear.json").read_text())
-    assert len(lines) == 3
+    assert len(lines) == 5
     assert lines[0]["row"] == ROWS[-1]
     best = max(results, key=lambda entry: entry["score"] * (entry["image_id"] == 1))
     assert lines[0]["detections"][0]["score"] == pytest.approx(best["score"])
-    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+    assert len(list((tmp_path / "out").glob("*.png"))) == 5
 
 
 def test_a_row_that_is_not_there_is_told(exported):

@@ -14,6 +14,7 @@ from postnms.export.graph import exported_rows
 from postnms.export.metadata import ExportMetadata
 from postnms.export.onnx_model import ExportedRow, OnnxModel
 from postnms.export.writer import (
+    ABOUT,
     check_ending,
     check_form,
     check_network,
@@ -67,6 +68,10 @@ def test_programs_that_are_damaged_or_of_others_are_told(tmp_path):
         file.write_bytes(cut)
         with pytest.raises(UserError, match=r"expected a program of torch\.export"):
             read_metadata(file, "torch_export")
+    for text in ("{", "[" * 2000, "[1]"):
+        torch.export.save(program, file, extra_files={ABOUT: text})
+        with pytest.raises(UserError, match=r"^.*model\.pt2: (postnms.json: malformed|expected a)"):
+            read_metadata(file, "torch_export")
     torch.export.save(program, file)
     with pytest.raises(UserError, match="expected a model of 'postnms export'"):
         read_metadata(file, "torch_export")
@@ -110,3 +115,12 @@ def test_differences_are_those_of_the_detections_most_alike():
     assert differences(mine, other_class) == (2, 2, np.inf, np.inf)
     nothing = ExportedRow(*row([], [], []), ["a", "b"])
     assert differences(eager([], [], []), nothing) == (0, 0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("box", "score"),
+    [((np.nan, 0, 10, 10), 0.5), ((0, 0, np.inf, 10), 0.5), ((0, 0, 9, 9), np.nan)],
+)
+def test_numbers_that_are_not_finite_are_other_detections(box, score):
+    other = ExportedRow(*row([box], [score], [0]), ["a"])
+    assert differences(eager([(0, 0, 10, 10)], [0.5], [0]), other) == (1, 1, np.inf, np.inf)

@@ -283,6 +283,8 @@ def test_without_the_hub_package_its_name_is_said(monkeypatch):
         (lambda model: model.predict([PIXELS * 1.0]), r"^images\[0\]: .*; divide by 255"),
         (lambda model: model.predict(ONE, row="best"), "^row: .* nms, post_nms, got 'best'$"),
         (lambda model: model.predict(ONE, min_score="0.3"), "^min_score: .* or 'auto', got '0.3'$"),
+        (lambda model: model.predict(ONE, min_score=np.nan), "^min_score: .* or 'auto', got nan$"),
+        (lambda model: model.predict(ONE, min_score=None), "^min_score: .* or 'auto', got None$"),
         (lambda model: model.predict(ONE, batch_size=0), "^batch_size: expected at least 1, got 0"),
         (lambda model: Model(model.detector, ["a"]), "^classes: .* names of 3 classes, got 1$"),
         (lambda model: postnms.load("nowhere"), "^nowhere: no such folder"),

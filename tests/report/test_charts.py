@@ -101,6 +101,7 @@ def test_nothing_to_draw_is_drawn():
         lines.reliability({}, 350),
     ):
         assert parsed(drawing).tag == SVG + "svg"
+        assert "nan" not in drawing
 
 
 def test_intervals_are_coloured_by_what_they_say():

@@ -137,9 +137,17 @@ def test_an_image_without_a_name_or_a_size_is_named(tmp_path, row):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_name_that_xml_cannot_hold_is_refused(tmp_path):
-    truth = write_annotations(tmp_path / "u.json", file_name="a\x01.png")
-    row = view_row("nms", truth, results())
+def test_a_name_that_xml_cannot_hold_is_refused_before_anything_is_removed(truth, row, tmp_path):
+    write_for_viewer("fiftyone", truth, [row], tmp_path / "out", {})
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    odd = write_annotations(tmp_path / "u.json", file_name="a\x01.png")
     with pytest.raises(UserError, match="characters that XML can hold"):
-        write_for_viewer("cvat", truth, [row], tmp_path / "out", {})
-    assert not (tmp_path / "out" / "nms.xml").exists()
+        write_for_viewer("cvat", odd, [view_row("nms", odd, results())], tmp_path / "out", {})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_table_has_the_escape_of_what_utf_8_cannot_hold(tmp_path):
+    truth = write_annotations(tmp_path / "u.json", file_name="Größe \udcff.png")
+    write_for_viewer("supervision", truth, [view_row("nms", truth, results())], tmp_path, {})
+    with (tmp_path / "nms.csv").open(newline="", encoding="utf-8") as file:
+        assert {line["file_name"] for line in csv.DictReader(file)} == {r"Größe \udcff.png"}

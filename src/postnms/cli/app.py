@@ -63,6 +63,7 @@ recipes.command("show")(show_recipe)
 app.add_typer(recipes, name="recipes")
 
 OPTIONS = {
+    "both": "--both",
     "changes": "--set",
     "data": "--data",
     "device": "--device",
@@ -80,6 +81,8 @@ OPTIONS = {
     "runs": "--runs",
     "seeds": "--seeds",
     "split": "--split",
+    "suppressed": "--suppressed",
+    "suppressor": "--suppressor",
     "sweep": "--sweep",
     "tile": "--tile",
 }

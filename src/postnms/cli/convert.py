@@ -1,5 +1,6 @@
 """``postnms convert``: detections with cluster ids and types of errors, for other viewers."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -54,6 +55,8 @@ def convert(
 
     if suppressor is not None and source.suffix != CANDIDATES:
         raise UserError(f"--suppressor: expected a file of candidates beside it, got {source}")
+    if not math.isfinite(min_score):
+        raise UserError(f"expected a finite number, got {min_score}", argument="min_score")
     if source.suffix == CANDIDATES:
         truth, rows, about = _from_candidates(source, data, split, suppressor)
     elif source.is_dir():

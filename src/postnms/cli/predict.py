@@ -2,17 +2,17 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from postnms.cli.console import say, visible
 from postnms.cli.limits import limit_setting, say_cut
 from postnms.cli.options import Data, Run
-from postnms.cli.prediction_job import PredictionJob, json_lines_to, refuse_unread
+from postnms.cli.prediction_job import PredictionJob, json_lines_to, refuse_options, refuse_unread
 from postnms.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,10 +65,12 @@ Tile = Annotated[
     typer.Option("--tile", min=1, help="Look at larger images in square tiles of so many pixels."),
 ]
 Overlap = Annotated[
-    float, typer.Option("--overlap", help="Share that neighbouring tiles have in common.")
+    float | None,
+    typer.Option("--overlap", help="Share that neighbouring tiles have in common; default: 0.2."),
 ]
 Joining = Annotated[
-    str, typer.Option("--suppressor", help="What joins tiles; see 'postnms suppressors'.")
+    str | None,
+    typer.Option("--suppressor", help="What joins tiles, default: nms; see 'postnms suppressors'."),
 ]
 Device = Annotated[
     str | None,
@@ -93,8 +95,8 @@ def predict(
     suppressed: Suppressed = False,
     min_score: MinScore = "0.3",
     tile: Tile = None,
-    overlap: Overlap = 0.2,
-    suppressor: Joining = "nms",
+    overlap: Overlap = None,
+    suppressor: Joining = None,
     device: Device = None,
     max_pixels: MaxPixels = None,
 ) -> None:
@@ -103,13 +105,16 @@ def predict(
     The same command again skips the images in --out that are done. RUN may also be a model.onnx of
     'postnms export', which needs no torch.
     """
-    from postnms.cli.predict_onnx import predict_onnx, refuse, refuse_program
+    from postnms.cli.predict_onnx import TAKEN, predict_onnx, refuse_program
 
     least = _read_min_score(min_score)
     refuse_program(run)
+    drawn = {"both": both, "suppressed": suppressed, "formats": formats}
+    given = {"overlap": overlap, "suppressor": suppressor}
+    tiled: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if run.suffix == ".onnx":
-        flags = {"--both": both, "--suppressed": suppressed, "--format": formats}
-        refuse(run, {"--data": data, "--split": split, "--tile": tile, "--device": device, **flags})
+        others = {"data": data, "split": split, "tile": tile, "device": device}
+        refuse_options({**others, **drawn, **tiled}, TAKEN.format(run))
         predict_onnx(run, inputs or [], folder, json_to, row, least, max_pixels)
         return
     from postnms.data.image_files import MAX_PIXELS
@@ -120,10 +125,7 @@ def predict(
     from postnms.prediction import load
     from postnms.runs.folder import RunFolder, read_recipe
 
-    if folder is None and json_to is None:
-        raise UserError("name a folder for pictures and results, or pass --json -", argument="out")
-    if formats and folder is None:
-        raise UserError("expected --out, the folder to write to, too", argument="formats")
+    _check_options(folder, json_to, drawn, tile, tiled)
     exports = Exports(formats or ())
     # Only JSON goes to standard output if it is asked for there.
     tell = (lambda text: print(visible(text), file=sys.stderr)) if json_to == "-" else say
@@ -131,7 +133,7 @@ def predict(
     recipe = read_recipe(source)
     found = _find(inputs or [], folder, recipe, data, split, tell)
     model = load(run, device=device)
-    tiling = None if tile is None else Tiling(tile, overlap, suppressor)
+    tiling = None if tile is None else Tiling(tile, **tiled)
     chosen, pixels = model.chosen_row(row), max_pixels or MAX_PIXELS
     scores = _scores_of_rows(model, least, [chosen] if folder is None else model.rows, tell)
     least_of_chosen = least_score(scores, chosen)
@@ -150,6 +152,27 @@ def predict(
     if found.left_out:
         tell(_left_out(found.left_out))
     refuse_unread(unread, len(found.paths))
+
+
+def _check_options(
+    folder: Path | None,
+    json_to: str | None,
+    drawn: Mapping[str, object],
+    tile: int | None,
+    tiled: Mapping[str, object],
+) -> None:
+    """Raise UserError without any output, and for an option that would have no effect.
+
+    ``drawn`` are the options of pictures, ``tiled`` those of tiles.
+    """
+    if folder is None and json_to is None:
+        raise UserError("name a folder for pictures and results, or pass --json -", argument="out")
+    if folder is None:
+        refuse_options(drawn, "expected --out, the folder to write to, too")
+    if tile is None:
+        refuse_options(tiled, "expected --tile, the side of the tiles, too")
+    elif drawn["suppressed"]:
+        raise UserError("expected no --tile, with which they are not known", argument="suppressed")
 
 
 def _find(

@@ -1,31 +1,26 @@
 """``postnms predict model.onnx``: detect objects with an exported model, without torch."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from postnms.cli.console import progress_bar, say
+from postnms.cli.console import progress_bar, say, stop_in_order
 from postnms.cli.prediction_job import json_lines_to, refuse_unread
+from postnms.data.image_files import MAX_PIXELS, find_images, load_image
+from postnms.drawing.boxes import draw_boxes, picture_stem, save_picture
 from postnms.errors import UserError
+from postnms.files.atomic import write_json
+from postnms.inference.exports import json_line
 
 if TYPE_CHECKING:
     from postnms.export.onnx_model import OnnxModel
 
 AUTO = "auto"
 """In place of a least score: that with the best F1 of the row, from the model's metadata."""
-
-
-def refuse(model: Path, options: Mapping[str, object]) -> None:
-    """Raise UserError if an option is set that an exported model does not have.
-
-    An option that is not set is None, or False if it is a switch.
-    """
-    for name, value in options.items():
-        if value is not None and value is not False:
-            raise UserError(
-                f"{name}: {model} is an exported model, which takes images, --out, --json, --row, "
-                "--min-score and --max-pixels alone; name the run's folder"
-            )
+TAKEN = (
+    "{} is an exported model, which takes images, --out, --json, --row, --min-score and "
+    "--max-pixels alone; name the run's folder"
+)
+"""Why an option is refused, with the place of the model's path."""
 
 
 def refuse_program(path: Path) -> None:
@@ -48,9 +43,10 @@ def predict_onnx(
 ) -> None:
     """Write a picture of each image and COCO results of every row into a new folder, or JSON.
 
-    Raises UserError if images cannot be read, after the others are done.
+    The results are those of the images that are done, also if a signal or an error ends the work.
+    Raises UserError if images cannot be read, or pictures not be written, after the others are
+    done.
     """
-    from postnms.data.image_files import MAX_PIXELS, find_images
     from postnms.export.onnx_model import OnnxModel
 
     if not inputs:
@@ -64,11 +60,17 @@ def predict_onnx(
     least = _least_score(model, chosen, min_score, path)
     paths = find_images(inputs, leave_out=folder).paths
     job = _Job(model, chosen, least, max_pixels or MAX_PIXELS, folder)
-    with json_lines_to(json_to) as stream, progress_bar("images", len(paths)) as done:
-        for number, image in enumerate(paths, 1):
-            job.look_at(image, number, stream)
-            done(1)
-    job.finish()
+    with (
+        stop_in_order("predict: stopped; the results are those of the images that are done"),
+        json_lines_to(json_to) as stream,
+        progress_bar("images", len(paths)) as done,
+    ):
+        try:
+            for number, image in enumerate(paths, 1):
+                job.look_at(image, number, stream)
+                done(1)
+        finally:
+            job.finish()
     if folder is not None and json_to != "-":
         say(f"{len(paths) - len(job.unread)} pictures and COCO results in {folder}")
     refuse_unread(job.unread, len(paths))
@@ -99,46 +101,42 @@ class _Job:
         self.images: list[dict[str, Any]] = []
 
     def look_at(self, path: Path, number: int, stream: IO[str] | None) -> None:
-        """Detect, draw and print the objects of one image. One that cannot be read is listed."""
-        from postnms.data.image_files import load_image
+        """Detect, draw and print the objects of one image.
 
+        One that cannot be read, or whose picture cannot be written, is listed.
+        """
         try:
-            image = load_image(path, max_pixels=self.max_pixels)
+            about = self._found_in(path, number)
         except UserError as error:
             self.unread.append(str(error))
-            self._print(stream, path, {"error": str(error)})
-            return
+            about = {"error": str(error)}
+        if stream is not None:
+            stream.write(json_line(str(path), about))
+            stream.flush()
+
+    def _found_in(self, path: Path, number: int) -> dict[str, Any]:
+        """Return the facts of an image, and keep its picture and its results if there is a folder.
+
+        Raises UserError if the image cannot be read, or its picture not be written.
+        """
+        image = load_image(path, max_pixels=self.max_pixels)
         found = self.model.predict(image)
         over = found[self.row].over(self.least)
         size = {"height": image.height, "width": image.width}
-        records = over.to_records()
-        self._print(stream, path, {"row": self.row, **size, "detections": records})
-        if self.folder is None:
-            return
-        from postnms.drawing.boxes import draw_boxes, save_picture
-
-        picture = f"{number}_{path.stem}.png"
-        boxes, labels, scores = over.boxes.tolist(), over.labels.tolist(), over.scores.tolist()
-        drawn = draw_boxes(image, boxes, labels, self.model.names, scores)
-        save_picture(drawn, self.folder / picture)
-        self.images.append({"id": number, "file_name": str(path), "picture": picture, **size})
-        ids = [category.id for category in self.model.metadata.classes]
-        for name, row in found.items():
-            self.results[name] += row.to_coco(number, ids)
+        if self.folder is not None:
+            picture = f"{number}_{picture_stem(path)}.png"
+            boxes, labels, scores = over.boxes.tolist(), over.labels.tolist(), over.scores.tolist()
+            drawn = draw_boxes(image, boxes, labels, self.model.names, scores)
+            save_picture(drawn, self.folder / picture)
+            self.images.append({"id": number, "file_name": str(path), "picture": picture, **size})
+            ids = [category.id for category in self.model.metadata.classes]
+            for name, row in found.items():
+                self.results[name] += row.to_coco(number, ids)
+        return {"row": self.row, **size, "detections": over.to_records()}
 
     def finish(self) -> None:
         """Write the COCO results of every row."""
-        from postnms.files.atomic import write_json
-
         if self.folder is not None:
             write_json(self.folder / "images.json", self.images)
             for name, entries in self.results.items():
                 write_json(self.folder / f"results_{name}.json", entries)
-
-    @staticmethod
-    def _print(stream: IO[str] | None, path: Path, about: Mapping[str, Any]) -> None:
-        from postnms.inference.exports import json_line
-
-        if stream is not None:
-            stream.write(json_line(str(path), about))
-            stream.flush()

@@ -116,6 +116,16 @@ class PredictionJob:
             stream.flush()
 
 
+def refuse_options(options: Mapping[str, object], message: str) -> None:
+    """Raise UserError with the first of some options that is set, since it would have no effect.
+
+    An option that is not set is None, or False if it is a switch.
+    """
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise UserError(message, argument=name)
+
+
 def refuse_unread(unread: Sequence[str], count: int) -> None:
     """Raise UserError if images could not be read. ``unread`` says why, of ``count`` images."""
     if unread:

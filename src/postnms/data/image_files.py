@@ -41,6 +41,8 @@ and 4 as it was stored. So an image takes at most 1.6 GB.
 
 _TURNED = (5, 6, 7, 8)
 """Values of the EXIF orientation that swap width and height."""
+_BACK = {6: 8, 8: 6}
+"""Values of the EXIF orientation that undo another one. All others undo themselves."""
 _LIMIT = threading.Lock()
 """Held while Pillow's own limit of pixels, which belongs to the whole process, is switched off."""
 
@@ -68,7 +70,7 @@ def load_image(
 
     The EXIF rotation is applied if ``size`` is None, or if the stored image does not have this
     size. Annotations refer to the stored pixels in some data sets and to the rotated image in
-    others, and the size tells which.
+    others, and the size tells which. EXIF data that are damaged say nothing.
 
     Args:
         path: the image file.
@@ -83,12 +85,12 @@ def load_image(
             has another size. The message begins with the path.
     """
     with _open_image(path, max_pixels) as file:
+        stored = _sizes(file)[0]
+        turn = _turn_after_loading(file, as_stored=size == stored)
         file.load()
-        stored = (file.height, file.width)
         rgb = to_rgb(file)
-        if size is None or stored != size:
-            # The orientation is a tag of the file, which the converted image does not have.
-            rgb.getexif().update(file.getexif())
+        if turn != 1:
+            rgb.getexif()[ExifTags.Base.Orientation] = turn
             ImageOps.exif_transpose(rgb, in_place=True)
     if size is not None and (rgb.height, rgb.width) != size:
         raise UserError(_wrong_size(path, size, stored))
@@ -101,12 +103,9 @@ def check_image(path: Path, size: tuple[int, int], *, max_pixels: int = MAX_PIXE
     Raises UserError where :func:`load_image` would, as far as the header tells.
     """
     with _open_image(path, max_pixels) as file:
-        stored = (file.height, file.width)
-        if stored == size:
-            return
-        turned = file.getexif().get(ExifTags.Base.Orientation) in _TURNED
-    if not turned or stored[::-1] != size:
-        raise UserError(_wrong_size(path, size, stored))
+        sizes = _sizes(file)
+    if size not in sizes:
+        raise UserError(_wrong_size(path, size, sizes[0]))
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -116,8 +115,37 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     # The limit of pixels belongs to whoever decodes the image.
     with _open_image(path, max_pixels=sys.maxsize) as file:
-        turned = file.getexif().get(ExifTags.Base.Orientation) in _TURNED
-        return (file.width, file.height) if turned else (file.height, file.width)
+        return _sizes(file)[1]
+
+
+def _sizes(file: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return (height, width) of a file that is not loaded: as it is stored, and as it is shown."""
+    opened = (file.height, file.width)
+    other = (file.width, file.height) if _orientation(file) in _TURNED else opened
+    # Pillow says of a TIFF file how it is shown, and of all others how they are stored.
+    return (other, opened) if file.format == "TIFF" else (opened, other)
+
+
+def _turn_after_loading(file: Image.Image, *, as_stored: bool) -> int:
+    """Return the EXIF orientation to apply to the pixels of a file when they are loaded.
+
+    ``as_stored``: the image is wanted as it is stored, and not as it is shown.
+    """
+    orientation = _orientation(file)
+    if file.format == "TIFF":  # Pillow turns it while it loads.
+        return _BACK.get(orientation, orientation) if as_stored else 1
+    return 1 if as_stored else orientation
+
+
+def _orientation(file: Image.Image) -> int:
+    """Return the EXIF orientation of a file. 1: it is shown as it is stored.
+
+    So is an image whose EXIF data are damaged, by this library as by others.
+    """
+    try:
+        return file.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow's parser raises errors of many kinds.
+        return 1
 
 
 class _QuietDecoders:

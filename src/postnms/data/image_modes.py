@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL import TiffImagePlugin as TiffTags
 
+from postnms.errors import UserError
+
 _RANGES = (255, 4095, 65535, 2**32 - 1)
 """Largest values of integers of 8, 12, 16 and 32 bits. Those of signed types are smaller."""
 _FLOAT_RANGES = (1.0, 255.0, 65535.0)
@@ -46,6 +48,20 @@ def to_rgb(file: Image.Image) -> Image.Image:
     if tiff.get(TiffTags.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO and file.mode != "L":
         grey = ImageOps.invert(grey)
     return grey.convert("RGB")
+
+
+def pillow_to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Return an image that a user holds in memory as 8-bit RGB, see :func:`to_rgb`.
+
+    Raises UserError that begins with ``name`` if it has no pixels, or cannot be read.
+    """
+    if 0 in image.size:
+        raise UserError(f"{name}: expected an image with pixels, got {image.size}")
+    try:
+        image.load()
+        return to_rgb(image)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: cannot be read as an image ({error})") from error
 
 
 def _integers_of(file: Image.Image, signed: bool) -> np.dtype[Any]:

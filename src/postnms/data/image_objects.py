@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from postnms.data.image_modes import to_rgb
+from postnms.data.image_modes import pillow_to_rgb
 from postnms.errors import UserError, shown
 
 ImageObject = Image.Image | np.ndarray[Any, Any] | Tensor
@@ -48,7 +48,7 @@ def to_image(value: object, name: str) -> Image.Image:
         (128, 128, 128)
     """
     if isinstance(value, Image.Image):
-        return _of_pillow(value, name)
+        return pillow_to_rgb(value, name)
     if isinstance(value, Tensor):
         return Image.fromarray(_in_8_bits(_of_tensor(value, name), name))
     if isinstance(value, np.ndarray):
@@ -72,16 +72,6 @@ def check_pixels(images: Mapping[str, Tensor]) -> None:
         values = torch.stack(list(ends.values())).tolist()
         for name, (least, most) in zip(ends, values, strict=True):
             _check_range(least, most, name)
-
-
-def _of_pillow(image: Image.Image, name: str) -> Image.Image:
-    if 0 in image.size:
-        raise UserError(f"{name}: expected an image with pixels, got {image.size}")
-    try:
-        image.load()
-        return to_rgb(image)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name}: cannot be read as an image ({error})") from error
 
 
 def _of_tensor(value: Tensor, name: str) -> NDArray[Any]:

@@ -41,6 +41,9 @@ The factor is rounded to a whole number. Labels would not be readable in a small
 LONGEST_SIDE = 4096
 """Largest length in pixels to which the longer side of an image is enlarged."""
 
+LONGEST_STEM = 200
+"""Largest number of bytes of the name of a picture that are taken from the name of its image."""
+
 Box = Sequence[float]
 """Coordinates x1, y1, x2, y2 in pixels."""
 
@@ -140,6 +143,14 @@ def side_by_side(panels: Sequence[Image.Image], titles: Sequence[str]) -> Image.
         draw.text((left + panel.width / 2, bar / 2), title, fill="#222222", font=font, anchor="mm")
         left += panel.width + gap
     return sheet
+
+
+def picture_stem(path: Path) -> str:
+    """Return what the name of an image gives to that of its picture: without its ending, and cut.
+
+    A file system limits the bytes of a name. There is room for a number and an ending.
+    """
+    return path.stem.encode(errors="replace")[:LONGEST_STEM].decode(errors="ignore")
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

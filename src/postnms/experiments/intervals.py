@@ -6,8 +6,10 @@ measured. Another seed gives other weights, and so another figure. Here both are
 S: seeds, R: resamples.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +34,7 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Estimate:
-    """AP, or AP of one side minus AP of the other, in per cent."""
+    """AP, or AP of one side minus AP of the other, in per cent. NaN: the images have no object."""
 
     per_seed: tuple[float, ...]
     """(S,) the figure of each seed."""
@@ -42,6 +44,12 @@ class Estimate:
     """Lower bound of the 95 % interval of the mean. None: no resample has an object."""
     high: float | None
     """Upper bound."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as values that JSON can hold: None in place of NaN."""
+        each = [None if math.isnan(value) else value for value in self.per_seed]
+        mean = None if math.isnan(self.mean) else self.mean
+        return {"per_seed": each, "mean": mean, "low": self.low, "high": self.high}
 
 
 def resample(

@@ -25,7 +25,7 @@ class Page:
     records: Sequence[Mapping[str, Any]]
     """The record of each finished run, in their order."""
     folder: str
-    """Folder of the records, as the links of the page name it."""
+    """Folder of the records, as the links of the page name it: a blank is ``%20``."""
     command: str
     """The command that made the page."""
     placements: Sequence[Placement] = ()

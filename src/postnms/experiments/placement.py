@@ -79,7 +79,10 @@ def picture(folder: Path, placement: Placement) -> Path:
 
 
 def section(placement: Placement, folder: str) -> str:
-    """Return the table of the means in Markdown, and the picture that lies in ``folder``."""
+    """Return the table of the means in Markdown, and the picture.
+
+    ``folder`` is where it lies, as links name it.
+    """
     heads = ["IoU with the object of the cluster", "before the stage", "after it"]
     rows = means(placement)
     several = len(placement.seeds) > 1
@@ -89,7 +92,7 @@ def section(placement: Placement, folder: str) -> str:
     )
     if several:
         note += " A cell has the mean of the seeds, their standard deviation and their range."
-    image = f"![KeyIoU, MaxIoU and AvgIoU]({picture(Path(folder), placement)})"
+    image = f"![KeyIoU, MaxIoU and AvgIoU]({picture(Path(folder), placement).as_posix()})"
     return f"{table(heads, rows)}\n\n{note}\n\n{image}"
 
 

@@ -13,6 +13,7 @@ from postnms.experiments.tables import (
     in_words,
     interval,
     mean,
+    number,
     one_line,
     spread,
     table,
@@ -65,7 +66,8 @@ def in_short(summary: Summary) -> list[str]:
         if difference.asked[0] == first and estimate is not None:
             asked, side = difference.asked[1], difference.sides[1]
             other = f"`{side.arm}` ({_row(asked, side)})"
-            said.append(f"{other} {estimate.mean:+.2f} ({interval(estimate, '+.2f')})")
+            mean_of_all = number(estimate.mean, "+.2f")
+            said.append(f"{other} {mean_of_all} ({interval(estimate, '+.2f')})")
     if not said:
         return []
     left = f"`{first.arm}` ({_row(first, summary.differences[0].sides[0])})"
@@ -144,10 +146,10 @@ def figures(comparison: Comparison) -> str:
         which = "" if len(runs) == len(config.seeds) else some
         rows.append([f"`{side.arm}`{which}", _title(side.row), *known])
     note = "NMS: the boxes that the detector's own greedy NMS keeps."
-    names = {side.row for side in _sides(comparison)} - {NMS_ROW}
-    if names:
+    of_stage = {s.row for s in _sides(comparison) if s.row.startswith(POST_NMS_ROW)}
+    if of_stage:
         note += " Post-NMS: the same boxes, scored and placed anew by the stage."
-    if names - {POST_NMS_ROW, SECOND_NMS_ROW}:
+    if of_stage - {POST_NMS_ROW, SECOND_NMS_ROW}:
         note += (
             " Post-NMS with the name of a suppressor: what it makes of the candidates that the "
             "stage has scored and placed anew."

@@ -73,7 +73,7 @@ class Summary:
 
 
 def _figures(part: Result | Difference) -> dict[str, Any]:
-    estimate = None if part.estimate is None else asdict(part.estimate)
+    estimate = None if part.estimate is None else part.estimate.to_json()
     return {"of_seeds": list(part.seeds), "AP": estimate}
 
 

@@ -61,6 +61,14 @@ def mean(values: Sequence[float | None], digits: int = 1) -> str:
     return show(statistics.fmean(known) if len(known) == len(values) else None, digits)
 
 
+def number(value: float | None, form: str) -> str:
+    """Return a number as text, ``-`` where there is none or it is undefined (NaN).
+
+    ``form`` is a format specification of Python.
+    """
+    return "-" if value is None or math.isnan(value) else f"{value:{form}}"
+
+
 def interval(estimate: Estimate, form: str) -> str:
     """Return an interval, ``-`` if there is none. ``form`` is a format specification of Python."""
     if estimate.low is None or estimate.high is None:
@@ -88,10 +96,10 @@ def cells(
         ['**1.0**', '-']
     """
     figures = {} if estimate is None else dict(zip(found, estimate.per_seed, strict=True))
-    each = [_number(figures.get(seed), form) for seed in seeds]
+    each = [number(figures.get(seed), form) for seed in seeds]
     mean_of_all, between = "-", "-"
     if estimate is not None:
-        mean_of_all = f"**{_number(estimate.mean, form)}**"
+        mean_of_all = f"**{number(estimate.mean, form)}**"
         between = interval(estimate, form)
     return [*(each if len(each) > 1 else []), mean_of_all, between]
 
@@ -104,11 +112,6 @@ def heads(seeds: Sequence[int]) -> list[str]:
         (['seed 0', 'seed 1', 'mean', '95 % interval'], ['seed 7', '95 % interval'])
     """
     return [*(f"seed {seed}" for seed in seeds), *(["mean"] * (len(seeds) > 1)), "95 % interval"]
-
-
-def _number(value: float | None, form: str) -> str:
-    """Return a number as text, ``-`` where there is none or it is undefined (NaN)."""
-    return "-" if value is None or math.isnan(value) else f"{value:{form}}"
 
 
 def in_words(names: Sequence[str]) -> str:

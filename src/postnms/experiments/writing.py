@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from postnms.errors import UserError
 from postnms.experiments.comparison import Comparison
@@ -13,6 +14,7 @@ from postnms.experiments.recorded import Recorded, write_recorded
 from postnms.experiments.records import record_of, without_places
 from postnms.experiments.summary import summarize
 from postnms.files.atomic import write_json, write_text
+from postnms.files.json_files import read_json
 
 BELOW_BEST = 2.0
 """AP by which a suppressor may be below the best one of a run, so that resamples of it are kept."""
@@ -64,7 +66,8 @@ def write_page(
         content["placement"] = [placement.to_json() for placement in placements]
     write_json(folder / SUMMARY, content)
     command = without_places(command, plan.folder)
-    page = Page(comparison, summary, records, folder.name, command, placements, made_by, first)
+    link = quote(folder.name)
+    page = Page(comparison, summary, records, link, command, placements, made_by, first)
     write_text(path, markdown(page))
 
 
@@ -105,13 +108,30 @@ def _good(suppressors: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def check_page(path: Path, made_by: str = MADE_BY) -> None:
-    """Raise UserError if a file is there that does not begin with the first line of a page."""
+    """Raise UserError if a page would replace a file that :func:`write_page` has not written.
+
+    A page is known by its first line, whatever ends the line.
+    """
     if path.suffix != ".md":
         raise UserError(f"{path}: expected a name that ends in .md", argument="page")
     if path.exists():
         first = path.read_bytes().partition(b"\n")[0] if path.is_file() else b""
-        if first != made_by.encode():
+        if first.removesuffix(b"\r") != made_by.encode():
             verb = "experiment" if made_by == MADE_BY else "reproduce"
             raise UserError(
                 f"{path}: is there and is no page of {verb!r}; name another", argument="page"
             )
+    summary = path.with_suffix("") / SUMMARY
+    if summary.exists() and not _is_summary(summary):
+        raise UserError(
+            f"{summary}: is there and is no summary of an experiment; name another page",
+            argument="page",
+        )
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        content = read_json(path)
+    except UserError:
+        return False
+    return isinstance(content, dict) and {"experiment", "seeds"} <= content.keys()

@@ -32,7 +32,8 @@ class Parity:
     exported: int
     """Of the exported model."""
     unequal: tuple[str, ...]
-    """Names of the images in which the numbers of detections, or of those of a class, differ."""
+    """Names of the images in which the numbers of detections, or of those of a class, differ, or a
+    box or a score of the exported model is not finite."""
     pixels: float
     """Largest difference of a coordinate."""
     score: float
@@ -45,7 +46,7 @@ class Parity:
 
     def __str__(self) -> str:
         verdict = "equal" if self.holds else "DIFFERENT"
-        where = f"; other numbers in {', '.join(self.unequal[:3])}" if self.unequal else ""
+        where = f"; other detections in {', '.join(self.unequal[:3])}" if self.unequal else ""
         return (
             f"{self.row}: {verdict}: {self.exported} of {self.detections} detections in "
             f"{self.images} images, boxes within {self.pixels:.4f} px, scores within "
@@ -76,11 +77,13 @@ def differences(eager: Detections, other: ExportedRow) -> tuple[int, int, float,
     """Return both numbers of detections, and the largest difference of coordinates and scores.
 
     Each detection is compared with the one of its class that is most like it, since nearly equal
-    scores may change places. The differences are infinite if a class has other numbers.
+    scores may change places. The differences are infinite if a class has other numbers, or if a
+    number of the exported model is not finite.
     """
     counts = len(eager.scores), len(other.scores)
     labels = eager.labels.numpy()
-    if sorted(labels.tolist()) != sorted(other.labels.tolist()):
+    is_finite = np.isfinite(other.boxes).all() and np.isfinite(other.scores).all()
+    if not is_finite or sorted(labels.tolist()) != sorted(other.labels.tolist()):
         return *counts, np.inf, np.inf
     pixels = score = 0.0
     for mine, its in _pairs(eager, other):

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from postnms.data.ids import ImageId
 from postnms.data.image_files import MAX_PIXELS, load_image
+from postnms.data.image_modes import pillow_to_rgb
 from postnms.data.resizing import resize
 from postnms.errors import UserError, shown
 from postnms.export.metadata import (
@@ -25,7 +27,7 @@ from postnms.export.metadata import (
     ExportMetadata,
     Part,
 )
-from postnms.inference.records import records_of
+from postnms.inference.records import coco_results_of, records_of
 
 ENDING = ".onnx"
 """Ending of the files of exported models."""
@@ -64,23 +66,12 @@ class ExportedRow:
         """Return a dict for each detection: ``label, name, score, x1, y1, x2, y2``."""
         return records_of(self.boxes, self.scores, self.labels, self.class_names)
 
-    def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: ImageId, category_ids: Sequence[int]) -> list[dict[str, Any]]:
         """Return COCO results: ``image_id``, ``category_id``, ``bbox`` (xywh), ``score``.
 
         ``category_ids`` are those of the classes, in the order of the labels.
         """
-        boxes = self.boxes.astype(np.float64)
-        boxes[:, 2:] -= boxes[:, :2]
-        rows = zip(self.labels.tolist(), boxes.round(3).tolist(), self.scores.tolist(), strict=True)
-        return [
-            {
-                "image_id": image_id,
-                "category_id": category_ids[label],
-                "bbox": box,
-                "score": float(f"{score:.9g}"),
-            }
-            for label, box, score in rows
-        ]
+        return coco_results_of(self.boxes, self.scores, self.labels, image_id, category_ids)
 
 
 class ExportedModel:
@@ -123,19 +114,28 @@ class ExportedModel:
         return row
 
     def predict(self, image: str | PathLike[str] | Image.Image) -> dict[str, ExportedRow]:
-        """Detect objects in one image: an image of Pillow, or a file.
+        """Detect objects in one image: an image of Pillow of any mode, or a file.
+
+        A file is turned as its EXIF says. An image of Pillow is taken as it is.
 
         Returns:
             The detections of each row, in pixels of the image as it was given.
 
         Raises:
-            UserError: the file cannot be read.
+            UserError: the image cannot be read, or is none.
         """
-        if not isinstance(image, Image.Image):
-            image = load_image(Path(image), max_pixels=MAX_PIXELS)
-        resized = resize(image.convert("RGB"), *self.metadata.input_size)
+        if isinstance(image, Image.Image):
+            rgb = pillow_to_rgb(image, "image")
+        elif isinstance(image, str | PathLike):
+            rgb = load_image(Path(image), max_pixels=MAX_PIXELS)
+        else:
+            raise UserError(
+                f"expected a path or an image of Pillow, got {type(image).__name__}",
+                argument="image",
+            )
+        resized = resize(rgb, *self.metadata.input_size)
         pixels = np.asarray(resized, np.uint8).transpose(2, 0, 1)[None]
-        factors = np.array([image.width / resized.width, image.height / resized.height] * 2)
+        factors = np.array([rgb.width / resized.width, rgb.height / resized.height] * 2)
         found = self.run(np.ascontiguousarray(pixels))
         return {
             row: ExportedRow(

@@ -20,7 +20,10 @@ AXES = ("batch", "height", "width")
 OPSET = 18
 """Version of ONNX's operators. From it on scatter has reductions."""
 SIDE = 128
-"""Least side in pixels of the images that a program is traced with. Any other side will do."""
+"""Least side in pixels of the images that a program is traced with.
+
+An ONNX model takes any other side, a program of torch one of at least 65 pixels.
+"""
 _ASSERTIONS = ("aten._assert_async.msg", "aten._assert_scalar.default")
 
 
@@ -111,7 +114,7 @@ def _name_axes(
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence what the exporters of torch warn of and log: it is about their own insides."""
-    names = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+    names = ("torch.onnx", "torch.export", "torch._export", "onnxscript", "onnx_ir")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

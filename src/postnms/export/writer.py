@@ -17,6 +17,7 @@ from postnms.export.metadata import COLUMNS, INPUT, ExportMetadata
 from postnms.export.onnx_model import ENDING, ExportedModel, OnnxModel
 from postnms.export.program import AXES, OPSET, example_images, quiet, to_onnx, trace
 from postnms.files.atomic import atomic_path
+from postnms.files.json_files import parse_json
 from postnms.prediction import Model
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -195,7 +196,7 @@ def read_program(path: Path) -> tuple[Any, ExportMetadata]:
     except Exception as error:  # A damaged part may be of any of torch's own formats.
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: expected a program of torch.export: {line[:200]}") from error
-    strings = json.loads(files[ABOUT]) if files[ABOUT] else {}
+    strings = parse_json(files[ABOUT], f"{path}: {ABOUT}") if files[ABOUT] else {}
     return program.module(), ExportMetadata.from_strings(strings, str(path))
 
 

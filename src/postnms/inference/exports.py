@@ -76,8 +76,10 @@ class Exports:
         self, path: Path, row: str, lines: Iterator[Line], categories: Sequence[Category]
     ) -> None:
         least = least_score(self.min_score, row)
-        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as f:
-            writer = csv.writer(f, lineterminator="\n")
+        # A name of a file may have bytes that are not UTF-8. Their escapes are written.
+        form: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+        with atomic_path(path) as temporary, temporary.open("w", **form) as file:
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["image_id", "file_name", *COLUMNS])
             for line in lines:
                 for record in detections_of(line, row, categories, least):

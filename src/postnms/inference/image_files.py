@@ -16,7 +16,7 @@ from postnms.data.image_files import MAX_PIXELS
 from postnms.data.resizing import InputSize
 from postnms.detectors import Detector
 from postnms.detectors.output import ROW_TITLES
-from postnms.drawing.boxes import save_picture, side_by_side
+from postnms.drawing.boxes import picture_stem, save_picture, side_by_side
 from postnms.errors import UserError
 from postnms.evaluation.results import to_results
 from postnms.files.atomic import write_json
@@ -28,9 +28,6 @@ from postnms.inference.pictures import draw_detections
 from postnms.inference.reading import ReadImage, read_files
 from postnms.inference.tiles import Tiling, detect_tiled
 from postnms.inference.whole_images import Rows, clusters_of_image, detect_images
-
-_LONGEST_NAME = 200
-"""Largest number of bytes of the name of a picture that are taken from the name of the image."""
 
 
 @dataclass(frozen=True)
@@ -239,8 +236,7 @@ def _picture_names(path: Path, number: int, unique: bool) -> Iterator[str]:
 
     ``number`` is the id of the image. ``unique`` says that no other image has its name.
     """
-    # A file system limits the bytes of a name.
-    stem = path.stem.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
+    stem = picture_stem(path)
     if unique:
         yield f"{stem}.png"
     yield f"{number}_{stem}.png"

@@ -30,7 +30,7 @@ def draw_split(detector: Detector, data: DetectionData, folder: Path, most: int)
         panels = [draw_boxes(image, record.boxes.tolist(), record.labels.tolist(), names)]
         panels += [draw_detections(image, row, names, DRAWN_SCORE) for row in rows.values()]
         titles = ["truth", *(ROW_TITLES[row] for row in rows)]
-        written.append(folder / f"{Path(record.path).stem}.png")
+        written.append(folder / f"{record.path.stem}.png")
         save_picture(side_by_side(panels, titles), written[-1])
     return written
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from postnms.data.ids import ImageId
+
 COLUMNS = ("label", "name", "score", "x1", "y1", "x2", "y2")
 """The fields of a record of one detection, in their order."""
 
@@ -36,6 +38,32 @@ def records_of(
     return [
         dict(zip(COLUMNS, (label, names[label], float(f"{score:.9g}"), *box), strict=True))
         for label, score, box in rows
+    ]
+
+
+def coco_results_of(
+    boxes: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    image_id: ImageId,
+    category_ids: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Return COCO results: ``image_id``, ``category_id``, ``bbox`` (xywh), ``score``.
+
+    The first arguments are those of :func:`records_of`. ``category_ids`` are those of the classes,
+    in the order of the labels.
+    """
+    sides = boxes.astype(np.float64)
+    sides[:, 2:] -= sides[:, :2]
+    rows = zip(labels.tolist(), sides.round(3).tolist(), scores.tolist(), strict=True)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category_ids[label],
+            "bbox": box,
+            "score": float(f"{score:.9g}"),
+        }
+        for label, box, score in rows
     ]
 
 

@@ -1,8 +1,9 @@
 """The score from which on detections count: a number, or the one with the best F1 of a row."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from postnms.errors import UserError, shown
 from postnms.evaluation.results import BestF1
@@ -25,14 +26,16 @@ def resolve_min_score(
         folder: the folder of the run, for the message. None: the model has none.
 
     Raises:
-        UserError: the row has no score with a best F1, or ``min_score`` is another text.
+        UserError: the row has no score with a best F1, or ``min_score`` is no number and another
+            text.
     """
-    if not isinstance(min_score, str):
-        return min_score
     if min_score != AUTO:
-        raise UserError(
-            f"expected a number or {AUTO!r}, got {shown(min_score)}", argument="min_score"
-        )
+        least = _number(min_score)
+        if math.isnan(least):
+            raise UserError(
+                f"expected a number or {AUTO!r}, got {shown(min_score)}", argument="min_score"
+            )
+        return least
     best = best_f1.get(row)
     if best is not None:
         return best.score
@@ -46,3 +49,11 @@ def resolve_min_score(
             f"run 'postnms eval {folder}' first"
         )
     raise UserError(f"{AUTO}: {reason}", argument="min_score")
+
+
+def _number(value: Any) -> float:
+    """Return a number of any type as a float, NaN if the value is none, such as a text."""
+    try:
+        return math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -19,7 +19,7 @@ from postnms.data.image_files import load_image
 from postnms.data.image_objects import ImageObject, to_image
 from postnms.drawing.boxes import draw_boxes
 from postnms.inference.pictures import DRAWN_SCORE
-from postnms.inference.records import COLUMNS, records_of, yolo_text
+from postnms.inference.records import COLUMNS, coco_results_of, records_of, yolo_text
 
 if TYPE_CHECKING:
     import pandas
@@ -77,19 +77,7 @@ class Prediction:
 
         ``image_id`` is the id of the image in the annotations. Boxes are rounded to 1/1000 pixel.
         """
-        boxes = self.boxes.astype(np.float64)
-        boxes[:, 2:] -= boxes[:, :2]
-        return [
-            {
-                "image_id": image_id,
-                "category_id": self.category_ids[label],
-                "bbox": box,
-                "score": float(f"{score:.9g}"),
-            }
-            for label, box, score in zip(
-                self.labels.tolist(), boxes.round(3).tolist(), self.scores.tolist(), strict=True
-            )
-        ]
+        return coco_results_of(self.boxes, self.scores, self.labels, image_id, self.category_ids)
 
     def to_torchvision(self, labels_from: int = 0) -> dict[str, Tensor]:
         """Return the dict of torchvision's detectors: ``boxes``, ``labels``, ``scores``.

@@ -1,5 +1,6 @@
 """The report of runs, dumps and comparisons: one HTML file that needs nothing but a browser.
 
-``sources`` opens what a user names, ``measured`` and ``images`` say what is to be shown, ``viewer``
-gathers the boxes of the chosen images, ``charts`` draws, and ``page`` writes the file.
+``opening`` opens what a user names, ``sources`` joins what is of one detector, ``measured`` has its
+figures, ``chosen`` says which images are shown, ``viewer`` gathers their boxes, ``charts`` draws,
+and ``page`` makes the text of the file.
 """

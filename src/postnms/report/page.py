@@ -41,6 +41,8 @@ def page_of(sources: Sequence[Source], subjects: Sequence[Subject | None], comma
         sources: the detectors.
         subjects: what was found for each of them. None: it has figures alone.
         command: the command line that makes the page.
+
+    What UTF-8 cannot hold of a name, half of a surrogate pair, is written as its escape.
     """
     environment = _environment()
     looked = [subject for subject in subjects if subject is not None]
@@ -75,7 +77,8 @@ def page_of(sources: Sequence[Source], subjects: Sequence[Subject | None], comma
         "script_hash": _hash(script),
         "data": _json({"subjects": [_data(subject) for subject in viewed]}),
     }
-    return environment.get_template("page.html").render(content)
+    page = environment.get_template("page.html").render(content)
+    return page.encode(errors="backslashreplace").decode()
 
 
 def _late(table: Sequence[TableRow], several: bool) -> list[bool]:

@@ -1,6 +1,6 @@
 """What a report says of one detector: its measured rows, and the images where they differ most."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,8 @@ def look_at(
     results, suppressors = _results_of(source, candidates)
     after = _after(list(results), row)
     shown = _shown(list(results), after)
+    if candidates is not None:
+        _check_rows(candidates, shown, suppressors, source.name)
     rows = measure_rows(truth, {name: results[name] for name in shown}, bootstrap=bootstrap)
     other = None if after is None else rows[after].images
     chosen = choose(rows[shown[0]].images, other, most_images)
@@ -165,6 +167,21 @@ def _shown(names: Sequence[str], after: str | None) -> list[str]:
     """Return the rows to show in detail: plain NMS, the row against it, then others."""
     first = [name for name in (NMS_ROW, after) if name is not None and name in names]
     return [*first, *(name for name in names if name not in first)][:MOST_ROWS]
+
+
+def _check_rows(
+    file: CandidateFile, rows: Sequence[str], suppressors: Mapping[str, Suppressor], name: str
+) -> None:
+    """Raise UserError if a file of candidates neither has one of the rows nor can give it.
+
+    The results of the run ``name`` may be of another evaluation than the file.
+    """
+    lacks = [row for row in rows if row not in (*file.rows, *suppressors)]
+    if lacks:
+        raise UserError(
+            f"{file.path}: no row {lacks[0]!r}, which {name} has results of; dump the run again "
+            "with these settings, or leave the file out"
+        )
 
 
 def _records_of(source: Source, images: Sequence[ImageId]) -> dict[ImageId, Record]:

@@ -73,7 +73,7 @@ def describe(
         }
         if image in clusters:
             of_rows = {name: judged[name][image] for name in names}
-            case |= _boxes_of(clusters[image], of_rows, _label_table(part, clusters[image]))
+            case |= _boxes_of(clusters[image], of_rows, _label_table(part))
         elif not problem:
             case["problem"] = "The detector has not looked at this image."
         cases.append(case)
@@ -124,8 +124,11 @@ def _objects_of(truth: Truth) -> dict[ImageId, list[list[float]]]:
     return objects
 
 
-def _label_table(truth: Truth, clusters: ImageClusters) -> list[int]:
-    """Return the class of the page for each label of the candidates, -1 for an unknown one."""
+def _label_table(truth: Truth) -> list[int]:
+    """Return the position in the truth's file of the class of each label. -1: it lacks the class.
+
+    The labels are those of the candidates, which are those of the truth.
+    """
     places = category_positions(truth)
     return [places.get(category.id, -1) for category in truth.categories]
 
@@ -137,7 +140,7 @@ def _judge(
     rows = {image: of_image.rows[name] for image, of_image in clusters.items()}
     counts = [len(row.scores) for row in rows.values()]
     ids = list(rows)
-    table = np.array([category_positions(truth).get(c.id, -1) for c in truth.categories])
+    table = np.array(_label_table(truth), np.int64)
     labels = np.concatenate([np.empty(0, np.int64), *(row.labels.numpy() for row in rows.values())])
     image = np.repeat(np.arange(len(ids)), counts)
     boxes = np.concatenate(

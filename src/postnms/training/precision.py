@@ -20,7 +20,7 @@ def precision_on(device: torch.device, asked: Literal["auto"] | Precision) -> Pr
     """Return the precision that ``training.precision`` stands for on a device.
 
     ``auto`` is bfloat16 where the device has instructions for it, else float32. A device without
-    them computes bfloat16 without vectors of it, and a step takes many times as long.
+    them emulates bfloat16, and a step takes many times as long.
     """
     if asked != "auto":
         return asked

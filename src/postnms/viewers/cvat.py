@@ -49,7 +49,7 @@ def _attribute(name: str, kind: str, values: list[str]) -> dict[str, Any]:
 def write_xml(path: Path, truth: Truth, row: ViewedRow) -> None:
     """Write the boxes of a row, image by image. CVAT finds an image of the task by its name.
 
-    Raises UserError for a name that XML cannot hold.
+    The truth must have passed :func:`check_texts`.
     """
     columns = row.columns
     # CVAT numbers the images of a task in the order of their names.
@@ -57,14 +57,14 @@ def write_xml(path: Path, truth: Truth, row: ViewedRow) -> None:
     order = np.argsort(columns.image, kind="stable")
     position = {image_id: place for place, image_id in enumerate(columns.image_ids)}
     ends = np.append(0, np.bincount(columns.image, minlength=len(position)).cumsum())
-    classes = [_text(entry["name"]) for entry in truth.content["categories"]]
+    classes = [entry["name"] for entry in truth.content["categories"]]
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n')
         file.write("<version>1.1</version>\n")
         for number, entry in enumerate(images):
             sizes = {side: str(entry[side]) for side in ("width", "height")}
-            name = _text(entry["file_name"])
-            image = Element("image", {"id": str(number), "name": name, **sizes})
+            about = {"id": str(number), "name": entry["file_name"], **sizes}
+            image = Element("image", about)
             place = position[entry["id"]]
             for detection in order[ends[place] : ends[place + 1]].tolist():
                 image.append(_box(row, detection, classes[int(columns.label[detection])]))
@@ -86,8 +86,9 @@ def _box(row: ViewedRow, number: int, name: str) -> Element:
     return box
 
 
-def _text(name: str) -> str:
-    """Return a name as it is. Raises UserError if XML cannot hold it."""
-    if _NO_XML.search(name):
-        raise UserError(f"{shown(name)}: expected a name of characters that XML can hold")
-    return name
+def check_texts(truth: Truth) -> None:
+    """Raise UserError for a name of a class or an image that XML cannot hold."""
+    names = [entry["name"] for entry in truth.content["categories"]]
+    for name in (*names, *(entry["file_name"] for entry in truth.images)):
+        if _NO_XML.search(name):
+            raise UserError(f"{shown(name)}: expected a name of characters that XML can hold")

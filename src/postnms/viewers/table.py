@@ -19,7 +19,8 @@ def write_table(path: Path, truth: Truth, row: ViewedRow) -> None:
     """Write a line for each detection, image by image, by falling score.
 
     ``class_id`` counts the classes from 0 in the order of their ids, as supervision does where it
-    reads COCO's annotations. ``tracker_id`` is empty.
+    reads COCO's annotations. ``tracker_id`` is empty. What UTF-8 cannot hold of a name, half of a
+    surrogate pair, is written as its escape.
     """
     categories = truth.content["categories"]
     by_id = sorted(range(len(categories)), key=lambda place: categories[place]["id"])
@@ -31,7 +32,7 @@ def write_table(path: Path, truth: Truth, row: ViewedRow) -> None:
     )
     with (
         atomic_path(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         writer = csv.DictWriter(file, [*SINK, *FURTHER], restval="", lineterminator="\n")
         writer.writeheader()

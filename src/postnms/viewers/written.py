@@ -10,7 +10,7 @@ from postnms.files.atomic import write_json
 from postnms.files.folders import Marker
 from postnms.files.json_files import read_json
 from postnms.viewers.coco import write_row, write_truth
-from postnms.viewers.cvat import write_labels, write_xml
+from postnms.viewers.cvat import check_texts, write_labels, write_xml
 from postnms.viewers.rows import ViewedRow, check_names
 from postnms.viewers.table import write_table
 
@@ -44,11 +44,14 @@ def write_for_viewer(
     left in the folder are removed. ``convert.json`` says where all comes from; it is written first.
 
     Raises:
-        UserError: an image has no name or no size, two rows have one name, or a file cannot be
-            written.
+        UserError: an image has no name or no size, two rows have one name, the viewer cannot have
+            a name, or a file cannot be written. The first three are told before anything is
+            removed.
     """
     check_images(truth)
     check_names(rows)
+    if viewer == "cvat":
+        check_texts(truth)
     ending, write = _ENDINGS[viewer]
     shared = "labels.json" if viewer == "cvat" else "truth.json"
     files = [shared, *(row.name + ending for row in rows)]

@@ -1,6 +1,7 @@
 """The paper's figures beside ours: gains, signs, and what is not known."""
 
 import json
+import math
 
 import pytest
 
@@ -59,6 +60,13 @@ def test_a_line_as_text():
     ]  # fmt: skip
     row = PaperRow("mine", "a.nms")
     assert cells_of(Line(row, (), {"AP": ()}, None, None)) == ["mine", *["-"] * 6]
+
+
+def test_a_gain_on_images_without_objects_is_a_dash():
+    without = line(1.9, Estimate((math.nan,), math.nan, None, None))
+    assert cells_of(without)[-4:] == ["+1.9", "-", "-", "-"]
+    nothing = {"per_seed": [None], "mean": None, "low": None, "high": None}
+    assert without.to_json()["gain"] == nothing
 
 
 def test_the_sentence_counts_rows_with_a_gain_in_the_paper():

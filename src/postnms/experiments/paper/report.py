@@ -1,7 +1,7 @@
 """The paper's figures beside ours."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from postnms.evaluation.metrics import show
@@ -9,7 +9,13 @@ from postnms.experiments.comparison import Comparison
 from postnms.experiments.intervals import Estimate
 from postnms.experiments.paper.printed import PaperRow, PaperTable
 from postnms.experiments.plan import Side
-from postnms.experiments.tables import in_words, mean_and_deviation, table
+from postnms.experiments.tables import (
+    in_words,
+    interval,
+    mean_and_deviation,
+    number,
+    table,
+)
 
 Sign = Literal["yes", "no", "unclear", "-"]
 """Whether a gain has the sign of the paper's. ``unclear``: its interval contains 0. ``-``: the
@@ -46,7 +52,7 @@ class Line:
             "paper": dict(self.row.figures),
             "ours": {name: list(values) for name, values in self.ours.items()},
             "paper_gain": self.paper_gain,
-            "gain": None if self.gain is None else asdict(self.gain),
+            "gain": None if self.gain is None else self.gain.to_json(),
             "same_sign": self.sign,
         }
 
@@ -118,13 +124,10 @@ def cells_of(line: Line) -> list[str]:
         for name, values in line.ours.items()
         for text in (show(line.row.figures.get(name)), mean_and_deviation(values))
     ]
-    ours = interval = "-"
+    ours = between = "-"
     if line.gain is not None:
-        ours = f"{line.gain.mean:+.2f}"
-        if line.gain.low is not None:
-            interval = f"{line.gain.low:+.2f} to {line.gain.high:+.2f}"
-    paper = "-" if line.paper_gain is None else f"{line.paper_gain:+.1f}"
-    return [line.row.label, *figures, paper, ours, interval, line.sign]
+        ours, between = number(line.gain.mean, "+.2f"), interval(line.gain, "+.2f")
+    return [line.row.label, *figures, number(line.paper_gain, "+.1f"), ours, between, line.sign]
 
 
 def sentence(lines: Sequence[Line]) -> str:

@@ -32,9 +32,7 @@ class DotRow:
     """What the browser shows at each dot, besides name and value."""
 
 
-def dot_chart(
-    rows: Sequence[DotRow], series: Sequence[str], title: str, width: float, unit: str = ""
-) -> str:
+def dot_chart(rows: Sequence[DotRow], series: Sequence[str], title: str, width: float) -> str:
     """Return a chart with one dot for each series on each line, joined by a thin line.
 
     Markers differ in form as well as in colour. ``title`` names the axis of values.
@@ -60,7 +58,7 @@ def dot_chart(
             parts.append(line(x(min(known)), y, x(max(known)), y, class_="span"))
         for place, (value, note) in enumerate(zip(row.values, row.notes, strict=True)):
             if value is not None:
-                said = f"{row.name}, {series[place]}: {value:.1f}{unit}{note}"
+                said = f"{row.name}, {series[place]}: {value:.1f}{note}"
                 parts.append(titled(marker(x(value), y, place), said))
     return document(width, frame.bottom + 44, parts, f"{title} of {', '.join(series)}")
 

@@ -37,10 +37,11 @@ def precision_over_recall(
     frame, parts = _unit_square(width, title, "recall", "precision")
     x, y = frame.x(0, 1), frame.y(0, 1)
     for number, (name, rows) in enumerate(curves.items()):
+        if np.isnan(rows[level]).any():  # There is no object.
+            continue
         points = [
             (x(recall), y(value))
             for recall, value in zip(RECALLS.tolist(), rows[level].tolist(), strict=True)
-            if not np.isnan(value)
         ]
         mean = float(np.mean(rows[level])) * 100
         parts.append(titled(path(points, **_look(number)), f"{name}: {title} {mean:.1f}"))

@@ -59,7 +59,7 @@ def ap_against_time(points: Sequence[Point], baseline: str, width: float) -> str
     y = frame.y(shown.low, shown.high)
     x = frame.log_x(min(timed) * 0.75, max(timed) * (1.9 if width > NARROW else 3))
     parts = axes(
-        Frame(frame.left, frame.top, frame.right, frame.bottom),
+        frame,
         [(x(value), f"{value:g}") for value in log_ticks(min(timed) * 0.75, max(timed) * 1.9)],
         [(y(value), f"{value:g}") for value in ticks(shown.low, shown.high)],
         "milliseconds an image, logarithmic",
