@@ -50,7 +50,7 @@ def test_resuming_continues_to_the_last_digit(tmp_path, monkeypatch, before_step
 
 def test_a_run_goes_on_in_another_precision(tmp_path):
     changes = ("training.iterations=2", "training.checkpoint_every=1")
-    run(tmp_path, tiny(*changes))
+    run(tmp_path, tiny(*changes, "training.precision=float32"))
     longer = ("training.iterations=3", "training.precision=bf16", "training.checkpoint_every=1")
     run(tmp_path, tiny(*longer), resume=True)
     assert list(logged(tmp_path)) == [1, 2, 3]
@@ -201,7 +201,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path, postnms):
 
 def test_resuming_needs_no_weights_to_start_from(tmp_path):
     weights = tmp_path / "backbone.safetensors"
-    body = build_run_detector(tiny("training.iterations=1"), 5).network.backbone.body
+    body = build_run_detector(tiny("training.iterations=1"), 5).network.backbone.body.network
     save_file({name: tensor.contiguous() for name, tensor in body.state_dict().items()}, weights)
     recipe = tiny("training.iterations=1", f"detector.backbone.weights={weights}")
     run(tmp_path / "run", recipe)
