@@ -79,9 +79,15 @@ def test_features_of_the_box_head_are_written_on_request(trained_run, postnms, t
     features = candidates.extra[BOX_FEATURES]
     assert features.shape == (file.num_candidates, 8)  # the width of the box head of this run
     assert file.num_candidates > 0
-    # Candidates of one proposal have the same features, others have others.
-    proposals = torch.stack([candidates.image, candidates.source], dim=1).unique(dim=0)
-    assert len(features.unique(dim=0)) == len(proposals)
+    # Candidates of one proposal have the same features. Others have others, unless two proposals
+    # are one box, which gives the same candidates.
+    proposals = torch.stack([candidates.image, candidates.source], dim=1)
+    rows = torch.cat([proposals, features], dim=1).unique(dim=0)
+    assert len(rows) == len(proposals.unique(dim=0))
+    boxes = torch.cat([candidates.image[:, None], candidates.boxes], dim=1)
+    first = candidates.labels == 0
+    assert len(features[first].unique(dim=0)) == len(boxes[first].unique(dim=0))
+    assert first.sum() == len(rows)
 
 
 def test_results_of_another_detector_are_imported(postnms, tmp_path):

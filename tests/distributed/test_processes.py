@@ -22,6 +22,7 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     weights = tmp_path / "backbone.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in body.state_dict().items()}, weights)
     changes = [
+        "detector.backbone.name=resnet18",
         f"detector.backbone.weights={weights}",
         "detector.backbone.norm=frozen",
         "training.iterations=5",

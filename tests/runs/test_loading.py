@@ -237,8 +237,8 @@ def test_the_state_dict_of_a_whole_detector_starts_its_stage_too(trained_run, tm
 
 
 def test_a_wrong_network_is_an_error_also_where_classes_differ(trained_run):
-    wrong = "detector.backbone.name=resnet34"
-    with pytest.raises(UserError, match=r"backbone\.body\.layer1\.2\.conv1\.weight is missing; "):
+    wrong = "detector.backbone.name=timm/mobilenetv2_110d"  # It is deeper.
+    with pytest.raises(UserError, match=r"backbone\.body\.network\.blocks\.1\.2\.\S+ is missing; "):
         started(tiny(wrong), trained_run, "abc")
     other = tiny("detector.anchor_sizes=[8,16,32,64,128]", "detector.aspect_ratios=[1]")
     with pytest.raises(UserError, match=r"rpn\.head\..* has shape"):

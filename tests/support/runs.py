@@ -19,6 +19,8 @@ TINY = [
     "data.scenes.val=3",
     "data.scenes.size=64",
     "detector.min_size=64",
+    # It has 30 times fewer weights than ResNet-18, all of which each checkpoint writes twice.
+    "detector.backbone.name=timm/mobilenetv2_035",
     "detector.backbone.fpn_channels=8",
     "detector.box_head_width=8",
     "detector.rpn_post_nms_top_n_train=50",

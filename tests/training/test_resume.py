@@ -201,7 +201,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path, postnms):
 
 def test_resuming_needs_no_weights_to_start_from(tmp_path):
     weights = tmp_path / "backbone.safetensors"
-    body = build_run_detector(tiny("training.iterations=1"), 5).network.backbone.body
+    body = build_run_detector(tiny("training.iterations=1"), 5).network.backbone.body.network
     save_file({name: tensor.contiguous() for name, tensor in body.state_dict().items()}, weights)
     recipe = tiny("training.iterations=1", f"detector.backbone.weights={weights}")
     run(tmp_path / "run", recipe)
