@@ -11,16 +11,7 @@ from postnms.training import loop
 from postnms.training.schedule import schedule_of
 from tests.support.runs import logged, run, splits_of, tiny
 
-PHASES = (
-    # The phase remembers feature maps, whose last bits depend on the images that were computed
-    # together. A stopped run computes others together, which some networks show.
-    "detector.backbone.name=mobilenet_v3_large",
-    "training.iterations=4",
-    "training.finish_iterations=3",
-    "training.checkpoint_every=1",
-)
-ALONE = (PHASES[0], "training.iterations=4")
-"""The same run without the phase."""
+PHASES = ("training.iterations=4", "training.finish_iterations=3", "training.checkpoint_every=1")
 
 
 def split(state):
@@ -42,7 +33,7 @@ def whole(tmp_path_factory):
 
 
 def test_the_detector_stays_what_it_is_without_the_phase(whole, tmp_path):
-    joint = split(run(tmp_path / "joint", tiny(*ALONE)).state_dict())
+    joint = split(run(tmp_path / "joint", tiny("training.iterations=4")).state_dict())
     assert same(split(whole[1])[0], joint[0])
     assert not same(split(whole[1])[1], joint[1])
     losses = logged(whole[0])
@@ -111,7 +102,7 @@ def test_a_run_that_is_stopped_within_the_phase_goes_on_to_the_last_digit(
 
 
 def test_a_finished_run_may_get_a_phase_but_no_further_iteration_before_it(whole, tmp_path):
-    run(tmp_path / "run", tiny(*ALONE))
+    run(tmp_path / "run", tiny("training.iterations=4"))
     added = run(tmp_path / "run", tiny(*PHASES), resume=True).state_dict()
     assert same(added, whole[1])
     more = tiny(*PHASES, "training.iterations=5")
