@@ -15,11 +15,17 @@ from postnms.training.step import step_generators, training_step
 from tests.support.runs import run, splits_of, tiny
 
 
-def test_clipping_bounds_the_step():
+@pytest.mark.parametrize("frozen", [False, True])
+def test_clipping_bounds_the_step(frozen):
+    """Gradients that were left on frozen weights do not count."""
     plain = ("training.momentum=0", "training.weight_decay=0", "training.stage_lr_factor=1")
     recipe = tiny("training.iterations=1", "training.clip_norm=0.001", *plain)
     accelerator = Accelerator(cpu=True)
     detector = build_run_detector(recipe, 5).train()
+    for parameter in detector.parameters():
+        parameter.grad = torch.full_like(parameter, 9.0)
+    if frozen:
+        detector.freeze()
     optimizer = build_optimizer(detector, recipe.training)
     set_learning_rate(optimizer, 0.02)
     batch = next(training.training_batches(recipe, splits_of(recipe).train, 1, 0, accelerator))

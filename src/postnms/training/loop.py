@@ -154,6 +154,11 @@ class _Run:
             self.best.offer(detector, evaluation, finished)
         return evaluation, results
 
+    def save_weights(self, detector: Detector) -> None:
+        """Write the final weights, in the main process alone."""
+        if self.accelerator.is_main_process:
+            save_tensors(self.folder.weights, model_state(detector), {"recipe": self.recipe.name})
+
 
 def _take_steps(
     run: _Run, trained: Trained, start: int, report: TrainingReport, stop: Stop
@@ -191,21 +196,14 @@ def _end(run: _Run, detector: Detector, report: TrainingReport) -> tuple[Evaluat
     last = run.schedule.iterations
     keeps_last = run.recipe.training.final_weights == "last"
     if keeps_last:
-        _save_weights(detector, run.recipe, run.folder, run.accelerator)
+        run.save_weights(detector)
     evaluation, results = run.measure(detector, last, report)
     if not keeps_last:
         run.accelerator.wait_for_everyone()  # Process 0 has written the best weights by then.
         if load_best(run.folder, detector, last):
             evaluation, results = run.evaluate(detector)
-        _save_weights(detector, run.recipe, run.folder, run.accelerator)
+        run.save_weights(detector)
     return evaluation, results
-
-
-def _save_weights(
-    detector: Detector, recipe: Recipe, folder: RunFolder, accelerator: Accelerator
-) -> None:
-    if accelerator.is_main_process:
-        save_tensors(folder.weights, model_state(detector), {"recipe": recipe.name})
 
 
 def _set_up(

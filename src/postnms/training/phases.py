@@ -57,9 +57,6 @@ def finishing(
     if trained.average is not None:
         detector.load_state_dict(trained.result.state_dict())
     detector.freeze()
-    # The next optimizer clears those of the stage alone. The last ones of the detector would stay,
-    # and count in the norm that limits the gradient.
-    detector.zero_grad(set_to_none=True)
     turns = recipe.data.augmentation.turns
     return begin(detector.train(), recipe, turns, folder, accelerator)
 

@@ -41,7 +41,9 @@ def training_step(
         The losses before the update by name, as detached scalars: means over the parts of the
         batch. If the norm of the gradient is not finite, it is among them as ``gradient_norm``.
     """
-    optimizer.zero_grad(set_to_none=True)
+    # The optimizer has the trained weights alone. Gradients that were left on frozen ones, by the
+    # phase before or by the caller, would count in the norm.
+    model.zero_grad(set_to_none=True)
     parts = [
         _backward(model, part, own, config, accelerator, last=last)
         for part, own, last in _parts(batch, generators, config.accumulation)
