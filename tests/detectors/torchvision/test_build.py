@@ -11,6 +11,7 @@ from torchvision.models import get_model
 
 from postnms import UserError, from_torchvision
 from postnms.detectors import TorchvisionConfig, build_detector
+from postnms.detectors.parts.frozen_norm import FrozenNorm
 from postnms.recipes import get_recipe
 from tests.support.detectors import MOBILE, STAGE, TWO, images, small_faster_rcnn
 
@@ -76,10 +77,12 @@ def test_coco_weights_have_80_named_classes_and_runs_are_rebuilt_without_them(
     detector = build_detector(config, None, 80)
     assert detector.network.classes.of_class[:12] == (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13)
     norms = [
-        part for part in detector.network.backbone.modules() if "BatchNorm" in type(part).__name__
+        part
+        for part in detector.network.backbone.modules()
+        if isinstance(part, torch.nn.BatchNorm2d | FrozenNorm)
     ]
     assert {type(part).__name__ for part in norms} == {
-        "FrozenBatchNorm2d" if norm == "frozen" else "BatchNorm2d"
+        "FrozenNorm" if norm == "frozen" else "BatchNorm2d"
     }
     if name != MOBILE:
         assert {part.eps for part in norms} == {epsilon}

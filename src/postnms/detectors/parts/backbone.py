@@ -23,7 +23,6 @@ from torchvision.ops.feature_pyramid_network import (
     LastLevelMaxPool,
     LastLevelP6P7,
 )
-from torchvision.ops.misc import FrozenBatchNorm2d
 
 from postnms.detectors.config import (
     IMAGE_MEAN,
@@ -32,6 +31,7 @@ from postnms.detectors.config import (
     BackboneConfig,
     PyramidConfig,
 )
+from postnms.detectors.parts.frozen_norm import freeze_norms
 from postnms.detectors.parts.timm_body import TimmBody, build_timm_body, timm_normalisation
 from postnms.errors import UserError
 from postnms.files.state_dicts import load_weights, read_state_dict
@@ -154,12 +154,14 @@ def build_backbone(config: BackboneConfig, first_level: int) -> BackboneWithFPN 
         body, widths = build_timm_body(config, tuple(str(i) for i in range(6 - first_level)))
         return TimmPyramid(body, widths, width, further)
     architecture = ARCHITECTURES[config.name]
-    body = architecture.build(norm_layer=_norm(config, architecture.norm_epsilon))
+    body = architecture.build(norm_layer=partial(nn.BatchNorm2d, eps=architecture.norm_epsilon))
     if isinstance(body, ResNet):
         # The classifier is of no use in a pyramid, and its weights are not loaded either.
         del body.fc
     if config.weights is not None:
         load_backbone_weights(body, config.name, config.weights)
+    if config.norm == "frozen":
+        freeze_norms(body)
     trained = tuple(
         prefix for block in architecture.blocks[: config.trainable_layers] for prefix in block
     )
@@ -210,10 +212,6 @@ def load_backbone_weights(body: nn.Module, name: str, weights: str) -> None:
     }
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     load_weights(body, state, f"detector.backbone.weights: {weights} for {name}")
-
-
-def _norm(config: BackboneConfig, epsilon: float) -> Callable[..., nn.Module]:
-    return partial(FrozenBatchNorm2d if config.norm == "frozen" else nn.BatchNorm2d, eps=epsilon)
 
 
 def _imagenet_state(name: str) -> dict[str, Tensor]:

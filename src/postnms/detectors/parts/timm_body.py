@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from postnms.config import nearest
 from postnms.detectors.config import IMAGE_MEAN, IMAGE_STD, TIMM_PREFIX, BackboneConfig
+from postnms.detectors.parts.frozen_norm import freeze_norms
 from postnms.errors import UserError
 from postnms.files.state_dicts import load_weights, read_state_dict
 
@@ -97,7 +98,7 @@ def build_timm_body(config: BackboneConfig, names: tuple[str, ...]) -> tuple[Tim
         _load(timm, network, name, config.weights)
     _freeze(network, stages, config.trainable_layers)
     if config.norm == "frozen":
-        network = import_module("timm.layers").freeze_batch_norm_2d(network)
+        freeze_norms(network)
     count = len(names)
     return TimmBody(network, dict(zip(names, places[-count:], strict=True))), widths[-count:]
 

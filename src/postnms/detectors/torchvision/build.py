@@ -9,11 +9,11 @@ from urllib.error import URLError
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torchvision.models import detection, get_model, get_model_weights
-from torchvision.ops.misc import FrozenBatchNorm2d
 
 from postnms.config import Positive, nearest
 from postnms.detectors.config import DetectorConfig
 from postnms.detectors.parts.frame import FramedNetwork
+from postnms.detectors.parts.frozen_norm import freeze_norms
 from postnms.detectors.torchvision.adopt import network_of
 from postnms.distributed.collectives import is_first_process
 from postnms.errors import UserError
@@ -259,17 +259,14 @@ def _state(config: TorchvisionConfig, weights: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _set_norm(module: nn.Module, config: TorchvisionConfig) -> None:
-    """Set the epsilon of every batch norm in a module, and freeze it if the settings say so.
+def _set_norm(network: nn.Module, config: TorchvisionConfig) -> None:
+    """Set the epsilon of every batch norm in a network, and freeze it if the settings say so.
 
-    A frozen batch norm keeps its statistics and parameters. The module is changed in place.
+    The network is changed in place.
     """
-    for name, child in module.named_children():
-        if not isinstance(child, nn.BatchNorm2d):
-            _set_norm(child, config)
-            continue
-        child.eps = child.eps if config.norm_epsilon is None else config.norm_epsilon
-        if config.norm == "frozen":
-            frozen = FrozenBatchNorm2d(child.num_features, child.eps)
-            frozen.load_state_dict(child.state_dict())
-            setattr(module, name, frozen)
+    if config.norm_epsilon is not None:
+        for part in network.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.eps = config.norm_epsilon
+    if config.norm == "frozen":
+        freeze_norms(network)
