@@ -58,3 +58,14 @@ def test_a_missing_image_is_met_before_the_first_iteration(postnms, scenes, tmp_
     assert "images 1 missing (" in shown
     assert f"{name}: no such image" in shown
     assert not out.exists()
+
+
+def test_the_facts_replace_facts_and_no_file_of_the_user(postnms, scenes, tmp_path):
+    facts = tmp_path / "facts.json"
+    assert [postnms("check", scenes, "--json", facts)[0] for _ in range(2)] == [0, 0]
+    annotations = scenes / "instances_train.json"
+    before = annotations.read_bytes()
+    status, _, shown = postnms("check", scenes, "--json", annotations)
+    assert status == 2
+    assert f"--json: {annotations}: is there and is no file of 'postnms check --json'" in shown
+    assert annotations.read_bytes() == before

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 
 from postnms.cli.console import print_wide, progress_bar, say, visible
 from postnms.cli.options import Changes
+from postnms.cli.outputs import check_replaces
 from postnms.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def check(
     folder: Annotated[Path, typer.Argument(help="Data folder or data.yaml.")],
     changes: Changes = None,
-    out: Annotated[
+    json_to: Annotated[
         Path | None, typer.Option("--json", help="File to write the same facts to.")
     ] = None,
 ) -> None:
@@ -34,6 +35,8 @@ def check(
     from postnms.files.atomic import write_json
     from postnms.recipes import parse_changes
 
+    if json_to is not None:
+        check_replaces(json_to, _read_facts, "file of 'postnms check --json'", "json_to")
     given = {path.removeprefix("data."): v for path, v in parse_changes(changes or []).items()}
     config = DataConfig.parse(given, "data")
     found = find_data(config, folder)
@@ -56,15 +59,24 @@ def check(
     if datasets:
         say(found.describe())
     _print(summaries, shared)
-    if out is not None:
+    if json_to is not None:
         described = {name: dataclasses.asdict(facts) for name, facts in summaries.items()}
         both = {" and ".join(pair): names for pair, names in shared.items()}
-        write_json(out, {**described, "missing": missing, "in_both_splits": both})
+        write_json(json_to, {**described, "missing": missing, "in_both_splits": both})
     wrong = [f"{split}: {text}" for split, text in missing.items()]
     wrong += [f"{n}: {problem}" for n, facts in summaries.items() for problem in facts.problems]
     if wrong:
         raise UserError("; ".join(wrong))
     say("training can start")
+
+
+def _read_facts(file: Path) -> None:
+    """Raise UserError unless an earlier call has written the file."""
+    from postnms.files.json_files import read_json
+
+    content = read_json(file)
+    if not isinstance(content, dict) or not {"missing", "in_both_splits"} <= content.keys():
+        raise UserError(f"{file}: expected the facts of a data set, got another form")
 
 
 def _print(summaries: "dict[str, SplitSummary]", shared: dict[tuple[str, str], list[str]]) -> None:
