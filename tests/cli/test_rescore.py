@@ -106,4 +106,4 @@ def test_a_split_without_truth_is_no_training(postnms, dumped):
     words = ("train-rescorer", "sce", dump, "--data", dumped, "--out", dumped / "o")
     status, _, shown = postnms(*words)
     assert status == 2
-    assert f"{text}: annotations: expected a list, got nothing" in shown
+    assert f"{text}: annotations: expected some, got none" in shown

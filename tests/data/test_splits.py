@@ -119,7 +119,7 @@ def test_a_split_without_images_or_annotations_is_named(folder, split, field):
     path.write_text(json.dumps(content))
     message = {
         "images": "images: expected at least one, got none",
-        "annotations": "annotations: expected a list, got nothing",
+        "annotations": "annotations: expected some, got none",
     }[field]
     with pytest.raises(UserError, match=rf"instances_{split}\.json: {message}"):
         open_splits(ON_DISK, folder, (48, 48))

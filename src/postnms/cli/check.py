@@ -1,6 +1,7 @@
 """``postnms check``: look at a data set before it is trained on."""
 
 import dataclasses
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from postnms.cli.outputs import check_replaces
 from postnms.errors import UserError
 
 if TYPE_CHECKING:
+    from postnms.data.config import DataConfig
     from postnms.data.dataset import Dataset
     from postnms.data.summary import SplitSummary
 
@@ -27,7 +29,8 @@ def check(
 ) -> None:
     """Look at a data set: what it holds, what looks like a mistake, and what cannot be trained on.
 
-    The exit status is 0 if train and val are there and every image file is as annotated.
+    The exit status is 0 if train and val are there, fit together, and every image file is as
+    annotated.
     """
     from postnms.data.config import DataConfig
     from postnms.data.splits import find_data
@@ -64,10 +67,23 @@ def check(
         both = {" and ".join(pair): names for pair, names in shared.items()}
         write_json(json_to, {**described, "missing": missing, "in_both_splits": both})
     wrong = [f"{split}: {text}" for split, text in missing.items()]
+    wrong += _misfits(datasets, config)
     wrong += [f"{n}: {problem}" for n, facts in summaries.items() for problem in facts.problems]
     if wrong:
         raise UserError("; ".join(wrong))
     say("training can start")
+
+
+def _misfits(datasets: "Mapping[str, Dataset]", config: "DataConfig") -> list[str]:
+    """Return why a training cannot start with train and val, if both were read."""
+    from postnms.data.splits import check_splits
+
+    try:
+        if {"train", "val"} <= datasets.keys():
+            check_splits(datasets["train"], datasets["val"], config)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def _read_facts(file: Path) -> None:
@@ -117,6 +133,8 @@ def _doubts(fact: "SplitSummary") -> list[str]:
         lines.append(f"{fact.same_files} images have the file of another image")
     if fact.same_boxes:
         lines.append(f"{fact.same_boxes} boxes equal another box of their class and image")
+    if fact.same_names:
+        lines.append(f"{fact.same_names} classes have the name of another class")
     if fact.empty_classes:
         lines.append(f"no box of the classes {', '.join(fact.empty_classes)}")
     return lines

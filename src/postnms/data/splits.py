@@ -86,12 +86,23 @@ def open_splits(config: DataConfig, root: Path | None, size: InputSize, seed: in
     found = None if root is None else find_data(config, root, seed)
     dataset = _read_shared(config, found, "train", seed)
     val = open_split(config, found, "val", dataset.categories, size, seed)
-    for split in (dataset, val.dataset):
+    check_splits(dataset, val.dataset, config)
+    return Splits(prepare_train(dataset, config, size, seed), val, root, found)
+
+
+def check_splits(train: Dataset, val: Dataset, config: DataConfig) -> None:
+    """Raise UserError unless a training split and a validation split can be trained with.
+
+    Both have annotations and images, ``val`` has no class that ``train`` lacks, and ``config``
+    leaves an image to train on. The image files are not looked at.
+    """
+    val.with_label_map(train.categories)
+    for split in (train, val):
         if not split.annotated:
-            raise UserError(f"{split.source}: annotations: expected a list, got nothing")
+            raise UserError(f"{split.source}: annotations: expected some, got none")
         if not len(split.records):
             raise UserError(f"{split.source}: images: expected at least one, got none")
-    return Splits(prepare_train(dataset, config, size, seed), val, root, found)
+    _trained_on(train, config)
 
 
 def open_split(
@@ -221,21 +232,32 @@ def prepare_train(
 
     Raises UserError if images without objects are left out, and no other is there.
     """
-    if not config.images_without_objects:
-        images = len(dataset.records)
-        dataset = dataset.with_objects()
-        if not len(dataset.records):
-            raise UserError(
-                f"{dataset.source}: expected an image with an object, got {images} without; "
-                "data.images_without_objects=true trains on these too"
-            )
-        if left_out := images - len(dataset.records):
-            logger.info("%s: %d images without objects are left out", dataset.source, left_out)
+    images = len(dataset.records)
+    dataset = _trained_on(dataset, config)
+    if left_out := images - len(dataset.records):
+        logger.info("%s: %d images without objects are left out", dataset.source, left_out)
     return prepare(dataset, config, size, config.augmentation, seed)
 
 
 def prepare(
     dataset: Dataset,
+def _trained_on(dataset: Dataset, config: DataConfig) -> Dataset:
+    """Return a training split without the images that ``config`` leaves out.
+
+    Raises UserError if no image is left of them.
+    """
+    if config.images_without_objects:
+        return dataset
+    images = len(dataset.records)
+    dataset = dataset.with_objects()
+    if not len(dataset.records):
+        raise UserError(
+            f"{dataset.source}: expected an image with an object, got {images} without; "
+            "data.images_without_objects=true trains on these too"
+        )
+    return dataset
+
+
     config: DataConfig,
     size: InputSize,
     augmentation: AugmentationConfig | None,
