@@ -56,7 +56,7 @@ def find_data(config: DataConfig, root: Path, seed: int = 0) -> FoundData:
         found = FoundData("COCO", root, named)
     else:
         found = recognise(root)
-        found = FoundData(found.kind, root, {**found.splits, **named}, found.notes)
+        found = FoundData(found.kind, root, {**found.splits, **named}, found.notes, found.absent)
     for name, fraction in (("val", config.val_fraction), (TUNING, config.tuning_fraction)):
         if fraction is not None:
             found = found.set_aside(name, fraction, seed)

@@ -63,6 +63,8 @@ class FoundData:
     """By their usual names ``train``, ``val``, ``test``, and by their own names otherwise."""
     notes: tuple[str, ...] = ()
     """What was found and looks like a mistake."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Why splits that the data name cannot be read, by their usual names."""
     _read: dict[str, Truth] = field(default_factory=dict, repr=False, compare=False)
     """The annotations that were read."""
 
@@ -145,6 +147,7 @@ class FoundData:
             return self.splits[name]
         there = ", ".join(shown_name(found.title) for found in self.splits.values())
         advice = ""
+        missing = self.absent.get(name)
         if name == "val" and "train" in self.splits:
             advice = (
                 "; set a share of train aside with --set data.val_fraction=0.2, or name COCO files "
@@ -155,9 +158,10 @@ class FoundData:
                 "; name COCO files with --set data.train_annotations=FILE "
                 "--set data.train_images=FOLDER"
             )
-        raise UserError(
-            f"{self.root}: {self.kind}: has no split {shown_name(split)}, only {there}{advice}"
-        )
+        if missing is None:
+            only = f"has no split {shown_name(split)}, only {there}"
+            missing = f"{self.root}: {self.kind}: {only}"
+        raise UserError(f"{missing}{advice}")
 
     def _as_written(self, split: str) -> Truth:
         found = self._find(split)
