@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from postnms.data.dataset import Dataset, Truth
+from postnms.data.dataset import Category, Dataset, Truth
 from postnms.data.formats.coco import add_images
 from postnms.errors import UserError, shown_name
 
@@ -77,8 +77,9 @@ class FoundData:
         Raises UserError if there is no such split, or if a file is not as it must be.
         """
         truth = self._as_written(split)
-        group = _group(truth)
-        return truth.without_category(group) if group in self._left_out(truth) else truth
+        for group in self._left_out(truth):
+            truth = truth.without_category(group.id)
+        return truth
 
     def read(self, split: str) -> Dataset:
         """Return a split with its images. Raises UserError as :meth:`truth` does."""
@@ -108,7 +109,7 @@ class FoundData:
             truth = self._as_written(name)
             left_out = self._left_out(truth)
             said += f", {len(truth.categories) - len(left_out)} classes"
-            parts = [f"{group!r} has no object and is left out" for group in left_out] + parts
+            parts = [f"{group.name!r} has no object and is left out" for group in left_out] + parts
         return "; ".join([said, *parts])
 
     def set_aside(self, name: str, fraction: float, seed: int) -> "FoundData":
@@ -170,26 +171,32 @@ class FoundData:
             self._read[name] = found.read()
         return self._read[name]
 
-    def _left_out(self, truth: Truth) -> tuple[str, ...]:
-        """Return the name of the class that is left out, if there is one."""
+    def _left_out(self, truth: Truth) -> tuple[Category, ...]:
+        """Return the class that is left out, if there is one."""
         group = _group(truth)
         if group is None or any(_has_object(self._as_written(n), group) for n in self.splits):
             return ()
         return (group,)
 
 
-def _group(truth: Truth) -> str | None:
-    """Return the name of the class that all other classes name as their supercategory."""
+def _group(truth: Truth) -> Category | None:
+    """Return the class that all other classes name as their supercategory."""
     entries: list[dict[str, Any]] = truth.content["categories"]
     for entry in entries if len(entries) > 1 else []:
         others = [other.get("supercategory") for other in entries if other is not entry]
         if all(above == entry["name"] for above in others):
-            return entry["name"]
+            return Category(entry["id"], entry["name"])
     return None
 
 
-def _has_object(truth: Truth, name: str) -> bool:
-    ids = {category.id for category in truth.categories if category.name == name}
+def _has_object(truth: Truth, group: Category) -> bool:
+    """Return whether a split has an object of the group of another split."""
+    own = _group(truth)
+    # A class may have the name of the group: a data set of fish has the class fish.
+    if own is not None and own.name == group.name:
+        ids = {own.id}
+    else:
+        ids = {category.id for category in truth.categories if category.name == group.name}
     objects = truth.objects
     named = [number for number, own in enumerate(objects.category_ids) if own in ids]
     return bool(np.isin(objects.category, named).any())
