@@ -13,7 +13,7 @@ from pathlib import Path
 from postnms.data.config import DataConfig
 from postnms.data.dataset import Category, Dataset, Truth
 from postnms.data.formats.coco import read_truth
-from postnms.data.layouts import FoundData, FoundSplit, canonical, recognise
+from postnms.data.layouts import FoundData, FoundSplit, canonical, fitting_layouts, recognise
 from postnms.data.loader import DetectionData
 from postnms.data.resizing import InputSize
 from postnms.data.scenes.generator import scenes_dataset
@@ -45,20 +45,22 @@ class Splits:
 def find_data(config: DataConfig, root: Path, seed: int = 0) -> FoundData:
     """Return what the data folder ``root`` holds.
 
-    Splits whose files are named in ``config`` are those files, in COCO format. All others are
-    recognised. ``seed`` decides which images ``config.val_fraction`` and ``config.tuning_fraction``
-    set aside.
+    Splits whose files are named in ``config`` are those files, in COCO format. If one of train and
+    val is not named, the others are recognised, as far as the folder has a known layout. ``seed``
+    decides which images ``config.val_fraction`` and ``config.tuning_fraction`` set aside, if there
+    are training images.
 
     Raises UserError if the folder is not recognised, or as :meth:`FoundData.set_aside` does.
     """
     named = _named_splits(config, root.parent if root.is_file() else root)
-    if {"train", "val"} <= named.keys():
+    if {"train", "val"} <= named.keys() or (named and root.is_dir() and not fitting_layouts(root)):
         found = FoundData("COCO", root, named)
     else:
         found = recognise(root)
         found = FoundData(found.kind, root, {**found.splits, **named}, found.notes, found.absent)
     for name, fraction in (("val", config.val_fraction), (TUNING, config.tuning_fraction)):
-        if fraction is not None:
+        # Other data than those of the training may have no training images.
+        if fraction is not None and "train" in found.splits:
             found = found.set_aside(name, fraction, seed)
     return found
 
@@ -239,8 +241,6 @@ def prepare_train(
     return prepare(dataset, config, size, config.augmentation, seed)
 
 
-def prepare(
-    dataset: Dataset,
 def _trained_on(dataset: Dataset, config: DataConfig) -> Dataset:
     """Return a training split without the images that ``config`` leaves out.
 
@@ -258,6 +258,8 @@ def _trained_on(dataset: Dataset, config: DataConfig) -> Dataset:
     return dataset
 
 
+def prepare(
+    dataset: Dataset,
     config: DataConfig,
     size: InputSize,
     augmentation: AugmentationConfig | None,

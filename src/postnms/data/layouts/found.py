@@ -121,7 +121,8 @@ class FoundData:
         if name in self.splits:
             raise UserError(
                 f"data.{name}_fraction: expected data without a {name} split, got {self.root}, "
-                f"which has '{self.splits[name].title}'"
+                f"which has '{self.splits[name].title}'; "
+                f"data.{name}_fraction=null uses that one"
             )
         whole = self._find("train")
 
@@ -146,9 +147,9 @@ class FoundData:
         """Return a split. Raise UserError that says how to name one if there is none."""
         if (name := canonical(split)) in self.splits:
             return self.splits[name]
+        missing = self.absent.get(name)
         there = ", ".join(shown_name(found.title) for found in self.splits.values())
         advice = ""
-        missing = self.absent.get(name)
         if name == "val" and "train" in self.splits:
             advice = (
                 "; set a share of train aside with --set data.val_fraction=0.2, or name COCO files "
