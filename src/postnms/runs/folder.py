@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,18 @@ class RunFolder:
     @property
     def newest_weights(self) -> Path:
         """The weights of the trained detector, or its last checkpoint while it is trained."""
-        return self.weights if self.weights.is_file() else self.checkpoint
+        files = (self.weights, self.checkpoint, self.older_checkpoint)
+        return next((file for file in files if file.is_file()), self.checkpoint)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to resume from. After a kill it may be the older one."""
+        return self.checkpoint.is_file() or self.older_checkpoint.is_file()
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there is what a training has learned, which a new run would remove."""
+        return self.has_checkpoint or self.weights.is_file()
 
     @property
     def log(self) -> Path:
@@ -251,6 +263,20 @@ def read_categories(folder: RunFolder) -> tuple[Category, ...]:
     if len({category.id for category in categories}) < len(categories):
         raise UserError(f"{folder.labels}: expected classes with different ids, got one id twice")
     return categories
+
+
+def refuse_classes(folder: RunFolder, run: Sequence[str], data: Sequence[str]) -> None:
+    """Raise UserError if the classes of a run and those of data differ.
+
+    ``run`` and ``data`` have the text that a class is known by, in the order of the labels.
+    """
+    for label, (there, here) in enumerate(zip_longest(run, data, fillvalue=None)):
+        if there != here:
+            known, came = ("missing" if text is None else shown(text) for text in (there, here))
+            raise UserError(
+                f"{folder.labels}: the run was trained on other classes than those of the data: "
+                f"class {label} was {known} and is {came}"
+            )
 
 
 def _is_category(entry: Any) -> bool:

@@ -11,12 +11,11 @@ from postnms.data.dataset import Category
 from postnms.detectors import Detector, build_detector
 from postnms.detectors.parts.frame import FramedNetwork
 from postnms.distributed.collectives import is_first_process
-from postnms.errors import UserError
 from postnms.files.fitting_weights import load_fitting_weights
 from postnms.files.state_dicts import load_weights
 from postnms.recipes import Recipe
 from postnms.runs.checkpoints import read_newest_weights, read_weights
-from postnms.runs.folder import RunFolder, read_categories, read_recipe
+from postnms.runs.folder import RunFolder, read_categories, read_recipe, refuse_classes
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +61,13 @@ def start_from(
     folder = RunFolder(where if where.is_dir() else where.parent)
     has_labels = where.is_dir() or folder.labels.is_file()
     names = [category.name for category in categories]
-    others = has_labels and [category.name for category in read_categories(folder)] != names
+    known = [category.name for category in read_categories(folder)] if has_labels else names
+    others = known != names
     network = detector.get_submodule("network")
     # What is random would stay so in a frozen detector.
     exact = exact or detector.frozen
     if others and (exact or not isinstance(network, FramedNetwork)):
-        raise UserError(
-            f"{folder.labels}: the run was trained on other classes than those of the data"
-        )
+        refuse_classes(folder, known, names)
     source = folder.newest_weights if where.is_dir() else where
     weights, *further = read_weights(source)
     notes = []
