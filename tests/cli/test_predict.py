@@ -195,7 +195,9 @@ def test_json_is_the_same_with_and_without_a_folder(postnms, trained_run, pictur
     assert postnms(*words, "--json", file, "--row", "nms", "--tile", 64)[0] == 0
 
 
-@pytest.mark.parametrize("text", ['{"images": []}', '[{"file_name": "a.jpg"}]', "a.jpg\n", "\udcff"])
+@pytest.mark.parametrize(
+    "text", ['{"images": []}', '[{"file_name": "a.jpg"}]', "a.jpg\n", "\udcff"]
+)
 def test_lines_of_json_do_not_replace_a_file_of_the_user(
     postnms, trained_run, pictures, tmp_path, text
 ):
