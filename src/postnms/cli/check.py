@@ -10,7 +10,7 @@ import typer
 from rich.table import Column, Table
 
 from postnms.cli.console import print_wide, progress_bar, say, visible
-from postnms.cli.options import Changes
+from postnms.cli.options import DataChanges
 from postnms.cli.outputs import check_replaces
 from postnms.errors import UserError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def check(
     folder: Annotated[Path, typer.Argument(help="Data folder or data.yaml.")],
-    changes: Changes = None,
+    changes: DataChanges = None,
     json_to: Annotated[
         Path | None, typer.Option("--json", help="File to write the same facts to.")
     ] = None,
