@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -263,20 +262,6 @@ def read_categories(folder: RunFolder) -> tuple[Category, ...]:
     if len({category.id for category in categories}) < len(categories):
         raise UserError(f"{folder.labels}: expected classes with different ids, got one id twice")
     return categories
-
-
-def refuse_classes(folder: RunFolder, run: Sequence[str], data: Sequence[str]) -> None:
-    """Raise UserError if the classes of a run and those of data differ.
-
-    ``run`` and ``data`` have the text that a class is known by, in the order of the labels.
-    """
-    for label, (there, here) in enumerate(zip_longest(run, data, fillvalue=None)):
-        if there != here:
-            known, came = ("missing" if text is None else shown(text) for text in (there, here))
-            raise UserError(
-                f"{folder.labels}: the run was trained on other classes than those of the data: "
-                f"class {label} was {known} and is {came}"
-            )
 
 
 def _is_category(entry: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -11,11 +12,12 @@ from postnms.data.dataset import Category
 from postnms.detectors import Detector, build_detector
 from postnms.detectors.parts.frame import FramedNetwork
 from postnms.distributed.collectives import is_first_process
+from postnms.errors import UserError, shown
 from postnms.files.fitting_weights import load_fitting_weights
 from postnms.files.state_dicts import load_weights
 from postnms.recipes import Recipe
 from postnms.runs.checkpoints import read_newest_weights, read_weights
-from postnms.runs.folder import RunFolder, read_categories, read_recipe, refuse_classes
+from postnms.runs.folder import RunFolder, read_categories, read_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +96,20 @@ def start_from(
             notes.append(f"unused: the {name} ({len(tensors)} tensors)")
     if any(notes) and is_first_process():
         logger.warning("%s: %s", source, "; ".join(filter(None, notes)))
+
+
+def refuse_classes(folder: RunFolder, run: Sequence[str], data: Sequence[str]) -> None:
+    """Raise UserError if the classes of a run and those of data differ.
+
+    ``run`` and ``data`` have the text that a class is known by, in the order of the labels.
+    """
+    for label, (there, here) in enumerate(zip_longest(run, data, fillvalue=None)):
+        if there != here:
+            known, came = ("missing" if text is None else shown(text) for text in (there, here))
+            raise UserError(
+                f"{folder.labels}: the run was trained on other classes than those of the data: "
+                f"class {label} was {known} and is {came}"
+            )
 
 
 def build_run_detector(recipe: Recipe, num_classes: int) -> Detector:

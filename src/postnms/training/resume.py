@@ -20,7 +20,8 @@ from postnms.runs.checkpoints import (
     restore_training_state,
     training_state,
 )
-from postnms.runs.folder import RunFolder, read_categories, refuse_classes
+from postnms.runs.folder import RunFolder, read_categories
+from postnms.runs.loading import refuse_classes
 from postnms.training.schedule import Schedule, schedule_of
 from postnms.training.state import Trained
 
