@@ -193,7 +193,7 @@ class _Entries:
         """
         if unknown := entry.keys() - _KNOWN:
             field = min(unknown)
-            hint = nearest(field, sorted(_KNOWN))
+            hint = nearest(field, sorted(_OPTIONAL | _COCO))
             raise UserError(
                 f"{self._name}: [{index}].{shown_name(field)}: no such field of a result ({hint})"
             )
