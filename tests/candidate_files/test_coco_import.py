@@ -83,6 +83,8 @@ def test_entries_become_candidates_in_the_order_of_the_truth(convert):
 def test_a_field_that_nobody_knows_is_a_mistake(convert):
     masks = [entry(8, segmentation=[], area=3.5, id=7, iscrowd=0, keypoints=[])]
     assert only_chunk(convert(masks)).extra == {}
+    named = [entry(8, category_name="cat", file_name="8.jpg"), entry(8)]  # as other tools write it
+    assert len(only_chunk(convert(named, "named.json")).scores) == 2
     message = r"r.json: \[1\].iuo: no such field of a result \(did you mean 'iou'\?\)"
     with pytest.raises(UserError, match=message):
         convert([entry(8, iou=0.5), entry(8, iuo=0.5)])

@@ -195,6 +195,11 @@ def test_foreign_cut_and_vanished_files(tmp_path):
     with pytest.raises(UserError, match=r"expected format 'postnms-candidates-1' or .*got None"):
         open_candidates(path)
     torch.save({"a": torch.ones(1)}, path)
+    with pytest.raises(UserError, match=r"got a folder; 'postnms dump' writes those of a run"):
+        open_candidates(tmp_path)
+    (tmp_path / "r.json").write_text("[]")
+    with pytest.raises(UserError, match=r"r\.json: expected a file .* 'postnms import-candidates'"):
+        open_candidates(tmp_path / "r.json")
     with pytest.raises(UserError, match="not a readable safetensors file"):
         open_candidates(path)
     write(path)

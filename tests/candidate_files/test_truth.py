@@ -38,7 +38,7 @@ def test_the_truth_must_be_of_the_images(study, tmp_path):
     content = json.loads((tmp_path / "instances_val.json").read_text())
     del content["annotations"]
     (tmp_path / "other.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"annotations: expected a list, got nothing"):
+    with pytest.raises(UserError, match=r"annotations: expected some, got none"):
         open_truth(file, tmp_path / "other.json")
     images = open_images(file, tmp_path / "other.json")
     assert ([entry["id"] for entry in images.images], images.annotated) == (

@@ -36,6 +36,24 @@ def test_problems_of_both_splits_are_told_at_once(postnms, scenes):
     assert "val: 1 unreadable (" in errors
 
 
+def test_what_train_refuses_is_no_good_data_set(postnms, scenes):
+    def change(split, **fields):
+        path = scenes / f"instances_{split}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+        return postnms("check", scenes, "--set", "data.images_without_objects=false")
+
+    status, shown, errors = change("train", annotations=[])
+    assert (status, "training can start" in shown) == (2, False)
+    assert "train.json: expected an image with an object, got 4 without" in errors
+    status, _, errors = change("train", annotations=None)
+    assert (status, "train.json: annotations: expected some, got none" in errors) == (2, True)
+    status, _, errors = change("train", images=[], annotations=[])
+    assert (status, "train.json: images: expected at least one, got none" in errors) == (2, True)
+    status, shown, errors = change("val", categories=[{"id": 1, "name": "cat"}], annotations=[])
+    assert (status, "training can start" in shown) == (2, False)
+    assert "val.json: categories: expected a subset of" in errors
+
+
 def test_a_split_that_is_not_there_is_told_after_the_other(postnms, scenes):
     (scenes / "instances_val.json").unlink()
     status, shown, errors = postnms("check", scenes)
@@ -58,3 +76,14 @@ def test_a_missing_image_is_met_before_the_first_iteration(postnms, scenes, tmp_
     assert "images 1 missing (" in shown
     assert f"{name}: no such image" in shown
     assert not out.exists()
+
+
+def test_the_facts_replace_facts_and_no_file_of_the_user(postnms, scenes, tmp_path):
+    facts = tmp_path / "facts.json"
+    assert [postnms("check", scenes, "--json", facts)[0] for _ in range(2)] == [0, 0]
+    annotations = scenes / "instances_train.json"
+    before = annotations.read_bytes()
+    status, _, shown = postnms("check", scenes, "--json", annotations)
+    assert status == 2
+    assert f"--json: {annotations}: is there and is no file of 'postnms check --json'" in shown
+    assert annotations.read_bytes() == before

@@ -36,6 +36,22 @@ def test_many_classes_are_counted_and_few_are_all_shown():
         assert lines[1 + min(count, 20) :] == more
 
 
+def test_long_names_of_rows_are_whole_in_a_narrow_terminal():
+    row = "post_nms+soft_nms_linear"
+    classes = (ClassFigures("cat", 10.0, 20.0),)
+    evaluation = Evaluation(
+        {row: dict.fromkeys(FIGURES, 12.3)}, {row: Gain(1.0, -0.5, 2.0)}, {row: classes}
+    )
+    shown = io.StringIO()
+    console = Console(file=shown, width=40, highlight=False)
+    print_evaluation(evaluation, console)
+    print_classes(evaluation, console)
+    lines = shown.getvalue().splitlines()
+    assert lines[1].split() == [row, *["12.3"] * len(FIGURES)]
+    assert lines[2] == f"gain of {row} over nms: +1.00 AP (95 % interval -0.50 to +2.00)"
+    assert lines[3].split() == ["class", row, "AP", row, "AP50"]
+
+
 def test_control_characters_are_shown_and_not_sent(capsys):
     say("a\x1b]0;title\x07b\tc\nd\x9b e\udcff \u00e9")
     assert capsys.readouterr().out == "a\\x1b]0;title\\x07b\\tc\nd\\x9b e\\udcff \u00e9\n"

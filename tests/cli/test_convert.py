@@ -32,6 +32,14 @@ def test_candidates_have_clusters(postnms, tmp_path):
     }
 
 
+def test_a_file_of_candidates_may_have_any_name(postnms, tmp_path):
+    write_annotations(tmp_path / "t.json")
+    file = file_of_candidates(tmp_path).rename(tmp_path / "dump")
+    words = ("convert", file, "--data", tmp_path / "t.json", "--format", "cvat")
+    status, shown, error = postnms(*words, "--out", tmp_path / "out")
+    assert (status, "candidates: 5 boxes" in shown) == (0, True), error
+
+
 def test_a_run_gives_the_rows_of_its_evaluation(postnms, trained_run, tmp_path):
     out = tmp_path / "out"
     status, _, error = postnms("convert", trained_run, "--format", "supervision", "--out", out)

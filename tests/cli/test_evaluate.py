@@ -40,6 +40,20 @@ def test_eval_can_change_what_needs_no_other_weights(postnms, run_folder):
     assert misfit in shown
 
 
+@pytest.mark.parametrize("verb", ["eval", "dump"])
+@pytest.mark.parametrize(
+    "field", ["training.final_weights=best", "data.augmentation.horizontal_flip=0", "training={}"]
+)
+def test_what_training_alone_reads_cannot_be_changed_after_it(
+    postnms, trained_run, tmp_path, verb, field
+):
+    out = ("--out", tmp_path / "c.safetensors") if verb == "dump" else ()
+    status, _, shown = postnms(verb, trained_run, *out, "--set", field)
+    assert status == 2
+    name = field.partition("=")[0]
+    assert shown.splitlines()[-1].startswith(f"postnms: --set: {name} has an effect in training")
+
+
 def test_rows_of_an_earlier_evaluation_do_not_stay(postnms, run_folder):
     second = run_folder / "results_post_nms_second_nms.json"
     for settings, there in ((["--set", "stage.second_nms=0.5"], True), ([], False)):

@@ -192,6 +192,22 @@ def test_json_is_the_same_with_and_without_a_folder(postnms, trained_run, pictur
     status, shown, _ = postnms(*words, "--json", file, "--row", "nms", "--tile", 64)
     assert (status, file.read_text()) == (0, alone[1])
     assert "files with other endings left out" in shown
+    assert postnms(*words, "--json", file, "--row", "nms", "--tile", 64)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "text", ['{"images": []}', '[{"file_name": "a.jpg"}]', "a.jpg\n", "\udcff"]
+)
+def test_lines_of_json_do_not_replace_a_file_of_the_user(
+    postnms, trained_run, pictures, tmp_path, text
+):
+    (tmp_path / "mine.json").write_bytes(text.encode(errors="surrogateescape"))
+    words = ("predict", trained_run, pictures, "--json", tmp_path / "mine.json")
+    status, _, shown = postnms(*words)
+    named = f"--json: {tmp_path / 'mine.json'}: is there and is no file of 'postnms predict --json'"
+    assert status == 2
+    assert named in shown.splitlines()[-1]
+    assert (tmp_path / "mine.json").read_bytes() == text.encode(errors="surrogateescape")
 
 
 def test_further_formats_have_names_and_agree(postnms, trained_run, pictures, tmp_path):

@@ -89,7 +89,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(postnms, dumped):
         ((*apply, text), f"--out: {text}: is there and is no file of candidates; name another"),
         (("rescore", dump, *apply[2:], out), "expected a rescorer that 'postnms train-rescorer'"),
         ((*apply[:4], unsized, "--out", out), "images[0].height: expected an integer >= 1"),
-        (("rescore", rescorer, text, *apply[3:], out), "not a readable safetensors file"),
+        (("rescore", rescorer, text, *apply[3:], out), "expected a file of candidates, got JSON"),
         ((*apply[:3], "--out", out), "needs the annotations of its images"),
     ):
         status, _, shown = postnms(*words)
@@ -106,4 +106,4 @@ def test_a_split_without_truth_is_no_training(postnms, dumped):
     words = ("train-rescorer", "sce", dump, "--data", dumped, "--out", dumped / "o")
     status, _, shown = postnms(*words)
     assert status == 2
-    assert f"{text}: annotations: expected a list, got nothing" in shown
+    assert f"{text}: annotations: expected some, got none" in shown

@@ -33,6 +33,7 @@ def test_a_run_is_resumed_on_its_own_data_and_classes(postnms, tmp_path):
     labels.write_text(labels.read_text().replace("disc", "disk"))
     status, _, shown = postnms("train", "--resume", run)
     assert (status, "labels.json: the run was trained on other classes" in shown) == (2, True)
+    assert "than those of the data: class 0 was '1 disk' and is '1 disc'" in shown
 
 
 def test_what_is_not_frozen_is_trained_on_from_there(postnms, trained_bare_run, tmp_path):
@@ -64,6 +65,17 @@ def test_a_finished_run_is_not_overwritten_without_its_checkpoint_either(postnms
     status, _, shown = postnms("train", "demo", "--out", run_folder)
     assert (status, "holds a run already" in shown) == (2, True)
     assert (run_folder / "weights.safetensors").is_file()
+
+
+def test_a_run_that_was_killed_between_two_renamings_is_not_overwritten(postnms, run_folder):
+    (run_folder / "weights.safetensors").unlink()
+    older = (run_folder / "checkpoint.safetensors").rename(
+        run_folder / "checkpoint.older.safetensors"
+    )
+    status, _, shown = postnms("train", "demo", "--out", run_folder)
+    assert (status, "holds a run already" in shown) == (2, True)
+    assert older.is_file()
+    assert RunFolder(run_folder).newest_weights == older
 
 
 def test_train_does_not_write_into_a_folder_that_is_no_run(postnms, tmp_path):

@@ -100,6 +100,32 @@ def test_one_split_may_be_named_and_the_other_recognised(folder):
     assert splits.found.describe() == "COCO: train 3, val 2 images, 5 classes"
 
 
+def test_a_file_that_is_named_alone_needs_no_known_layout(folder):
+    """So Label Studio exports one file and a folder of images."""
+    (folder / "instances_train.json").rename(folder / "result.json")
+    (folder / "instances_val.json").unlink()
+    config = DataConfig(train_annotations="result.json", val_fraction=0.4)
+    splits = open_splits(config, folder, (48, 48))
+    assert (len(splits.train), len(splits.val)) == (1, 2)
+    config = DataConfig(train_annotations="result.json")
+    with pytest.raises(UserError, match=r"has no split val, only train; set a share of train"):
+        open_splits(config, folder, (48, 48))
+    with pytest.raises(UserError, match=r"no known layout of a data set"):
+        open_splits(DataConfig(), folder, (48, 48))
+
+
+def test_nothing_is_set_aside_where_there_are_no_training_images(folder):
+    """A run that set images aside is measured on a folder with a test split alone."""
+    (folder / "instances_train.json").unlink()
+    (folder / "instances_val.json").rename(folder / "instances_test.json")
+    config = DataConfig(val_fraction=0.2, tuning_fraction=0.2)
+    assert len(open_dataset(config, folder, "test").records) == 2
+    with pytest.raises(UserError, match=r"COCO: has no split val, only test$"):
+        open_dataset(config, folder, "val")
+    with pytest.raises(UserError, match=r"COCO: has no split train, only test; name COCO files"):
+        open_splits(config, folder, (48, 48))
+
+
 def test_a_truth_is_that_of_a_file_or_of_a_split(folder):
     file = folder / "instances_train.json"
     assert len(find_truth(file).images) == len(find_truth(folder, "train").images) == 3
@@ -119,7 +145,7 @@ def test_a_split_without_images_or_annotations_is_named(folder, split, field):
     path.write_text(json.dumps(content))
     message = {
         "images": "images: expected at least one, got none",
-        "annotations": "annotations: expected a list, got nothing",
+        "annotations": "annotations: expected some, got none",
     }[field]
     with pytest.raises(UserError, match=rf"instances_{split}\.json: {message}"):
         open_splits(ON_DISK, folder, (48, 48))

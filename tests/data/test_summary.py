@@ -53,6 +53,24 @@ def test_everything_is_counted(dataset):
     assert facts.problems == ()
 
 
+def test_classes_of_one_name_are_counted_together(dataset, tmp_path):
+    content = json.loads((tmp_path / "t.json").read_text())
+    content["categories"][1]["name"] = "a"
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    facts = summarise(read_coco(tmp_path / "t.json", tmp_path))
+    assert (facts.objects_of, facts.same_names) == ({"a": 8, "c": 0}, 1)
+    assert summarise(dataset).same_names == 0
+
+
+def test_what_is_no_file_is_no_shared_image(dataset, tmp_path):
+    content = json.loads((tmp_path / "t.json").read_text())
+    content["images"][0]["file_name"] = ""
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    dataset = read_coco(tmp_path / "t.json", tmp_path)
+    assert shared_images(dataset, dataset) == ["2.png", "3.png", "1.png"]
+    assert summarise(dataset).problems[0].kind == "unreadable"
+
+
 def test_images_of_both_splits_are_found_by_their_content(dataset, tmp_path):
     assert shared_images(dataset, dataset) == ["1.png", "2.png", "3.png", "1.png"]
     other = tmp_path / "other"

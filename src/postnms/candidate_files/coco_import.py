@@ -43,8 +43,10 @@ _COCO = {
     "keypoints",
 }
 """Fields of COCO results, of any of its tasks."""
-_KNOWN = _OPTIONAL | _COCO
-"""Fields that an entry may have. Fields of COCO that candidates do not need are ignored."""
+_NAMES = {"category_name", "file_name"}
+"""Fields with the names that the ids stand for, which SAHI and others write beside the ids."""
+_KNOWN = _OPTIONAL | _COCO | _NAMES
+"""Fields that an entry may have. Those that candidates do not need are ignored."""
 _IMAGES_AT_ONCE = 256
 """Number of images that are written together."""
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -65,8 +67,9 @@ def import_results(
     An entry may have the field ``source`` and the extra columns that the library knows
     (:data:`postnms.structures.EXTRA_COLUMNS`). If one entry has such a field, all entries must have
     it; null counts as missing. Without the field ``source``, the source of an entry is its position
-    among the entries of its image. Any other field that is not one of COCO's is an error. A whole
-    number may be written as a float, as in annotations.
+    among the entries of its image. Fields of COCO's results and ``category_name`` and ``file_name``
+    may be there; any other field is an error. A whole number may be written as a float, as in
+    annotations.
 
     Args:
         results: the file of results, plain or compressed with gzip.
@@ -190,7 +193,7 @@ class _Entries:
         """
         if unknown := entry.keys() - _KNOWN:
             field = min(unknown)
-            hint = nearest(field, sorted(_KNOWN))
+            hint = nearest(field, sorted(_OPTIONAL | _COCO))
             raise UserError(
                 f"{self._name}: [{index}].{shown_name(field)}: no such field of a result ({hint})"
             )

@@ -161,8 +161,14 @@ def open_candidates(path: Path) -> CandidateFile:
 
     Raises UserError that names the file if it is missing or has another format.
     """
+    if path.is_dir():
+        hint = "'postnms dump' writes those of a run"
+        raise UserError(f"{path}: expected a file of candidates, got a folder; {hint}")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    if path.name.endswith((".json", ".json.gz")):
+        hint = "'postnms import-candidates' makes one of COCO results"
+        raise UserError(f"{path}: expected a file of candidates, got JSON; {hint}")
     with _open(path) as file:
         metadata = file.metadata() or {}
         form = metadata.get("format")

@@ -30,7 +30,7 @@ def open_truth(file: CandidateFile, data: Path | None, split: str | None = None)
     """
     truth = open_images(file, data, split)
     if not truth.annotated:
-        raise UserError(f"{truth.source}: annotations: expected a list, got nothing")
+        raise UserError(f"{truth.source}: annotations: expected some, got none")
     return truth
 
 

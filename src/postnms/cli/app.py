@@ -70,6 +70,7 @@ OPTIONS = {
     "form": "--format",
     "formats": "--format",
     "fusion": "--fusion",
+    "json_to": "--json",
     "only": "--only",
     "out": "--out",
     "min_score": "--min-score",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from postnms.cli.console import command_line, progress_bar, say
-from postnms.cli.data import open_named_split
-from postnms.cli.options import CandidatesOut, Changes, Data, Run, Split
+from postnms.cli.data import change_after_training, open_named_split
+from postnms.cli.options import CandidatesOut, Data, Run, RunChanges, Split
 from postnms.cli.outputs import check_replaces
 from postnms.errors import UserError
 
@@ -42,7 +42,7 @@ def dump(
             "about 4 kB a candidate; two-stage detectors have them.",
         ),
     ] = False,
-    changes: Changes = None,
+    changes: RunChanges = None,
 ) -> None:
     """Write the candidates of a run on a split to a file, before suppression."""
     from postnms.candidate_files.dump import dump_candidates
@@ -52,7 +52,6 @@ def dump(
     from postnms.detectors import Selection
     from postnms.distributed.processes import this_device, this_process
     from postnms.files.atomic import hash_of
-    from postnms.recipes import override, parse_changes
     from postnms.runs.folder import RunFolder, read_recipe
     from postnms.runs.loading import load_detector
     from postnms.runs.provenance import provenance
@@ -61,7 +60,7 @@ def dump(
     if this_process().num_processes > 1:
         raise UserError("dump: expected one process, got several; a split is written in one piece")
     folder = RunFolder(run)
-    recipe = override(read_recipe(folder), parse_changes(changes or []))
+    recipe = change_after_training(read_recipe(folder), changes)
     opened, data = open_named_split(folder, recipe, data, split)
     detector = load_detector(folder, recipe, this_device())
     about = {

@@ -1,6 +1,7 @@
 """``postnms check``: look at a data set before it is trained on."""
 
 import dataclasses
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,24 +10,27 @@ import typer
 from rich.table import Column, Table
 
 from postnms.cli.console import print_wide, progress_bar, say, visible
-from postnms.cli.options import Changes
+from postnms.cli.options import DataChanges
+from postnms.cli.outputs import check_replaces
 from postnms.errors import UserError
 
 if TYPE_CHECKING:
+    from postnms.data.config import DataConfig
     from postnms.data.dataset import Dataset
     from postnms.data.summary import SplitSummary
 
 
 def check(
     folder: Annotated[Path, typer.Argument(help="Data folder or data.yaml.")],
-    changes: Changes = None,
-    out: Annotated[
+    changes: DataChanges = None,
+    json_to: Annotated[
         Path | None, typer.Option("--json", help="File to write the same facts to.")
     ] = None,
 ) -> None:
     """Look at a data set: what it holds, what looks like a mistake, and what cannot be trained on.
 
-    The exit status is 0 if train and val are there and every image file is as annotated.
+    The exit status is 0 if train and val are there, fit together, and every image file is as
+    annotated.
     """
     from postnms.data.config import DataConfig
     from postnms.data.splits import find_data
@@ -34,6 +38,8 @@ def check(
     from postnms.files.atomic import write_json
     from postnms.recipes import parse_changes
 
+    if json_to is not None:
+        check_replaces(json_to, _read_facts, "file of 'postnms check --json'", "json_to")
     given = {path.removeprefix("data."): v for path, v in parse_changes(changes or []).items()}
     config = DataConfig.parse(given, "data")
     found = find_data(config, folder)
@@ -56,15 +62,37 @@ def check(
     if datasets:
         say(found.describe())
     _print(summaries, shared)
-    if out is not None:
+    if json_to is not None:
         described = {name: dataclasses.asdict(facts) for name, facts in summaries.items()}
         both = {" and ".join(pair): names for pair, names in shared.items()}
-        write_json(out, {**described, "missing": missing, "in_both_splits": both})
+        write_json(json_to, {**described, "missing": missing, "in_both_splits": both})
     wrong = [f"{split}: {text}" for split, text in missing.items()]
+    wrong += _misfits(datasets, config)
     wrong += [f"{n}: {problem}" for n, facts in summaries.items() for problem in facts.problems]
     if wrong:
         raise UserError("; ".join(wrong))
     say("training can start")
+
+
+def _misfits(datasets: "Mapping[str, Dataset]", config: "DataConfig") -> list[str]:
+    """Return why a training cannot start with train and val, if both were read."""
+    from postnms.data.splits import check_splits
+
+    try:
+        if {"train", "val"} <= datasets.keys():
+            check_splits(datasets["train"], datasets["val"], config)
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _read_facts(file: Path) -> None:
+    """Raise UserError unless an earlier call has written the file."""
+    from postnms.files.json_files import read_json
+
+    content = read_json(file)
+    if not isinstance(content, dict) or not {"missing", "in_both_splits"} <= content.keys():
+        raise UserError(f"{file}: expected the facts of a data set, got another form")
 
 
 def _print(summaries: "dict[str, SplitSummary]", shared: dict[tuple[str, str], list[str]]) -> None:
@@ -105,6 +133,8 @@ def _doubts(fact: "SplitSummary") -> list[str]:
         lines.append(f"{fact.same_files} images have the file of another image")
     if fact.same_boxes:
         lines.append(f"{fact.same_boxes} boxes equal another box of their class and image")
+    if fact.same_names:
+        lines.append(f"{fact.same_names} classes have the name of another class")
     if fact.empty_classes:
         lines.append(f"no box of the classes {', '.join(fact.empty_classes)}")
     return lines

@@ -118,18 +118,18 @@ def print_evaluation(evaluation: "Evaluation", console: Console = out) -> None:
     """Print the figures of all rows as a table, and the gains with their intervals."""
     from postnms.evaluation.metrics import FIGURES, show
 
-    first = Column("row", min_width=max((len(visible(row)) for row in evaluation.rows), default=0))
-    table = Table(first, *FIGURES, box=None, padding=(0, 1, 0, 0))
+    table = Table("row", *FIGURES, box=None, padding=(0, 1, 0, 0))
     for row, figures in evaluation.rows.items():
         table.add_row(visible(row), *(show(figures[name]) for name in FIGURES))
-    console.print(table)
+    print_wide(table, console)
     for row, gain in evaluation.gains.items():
         if gain.AP is None:
             continue
         interval = ""
         if gain.low is not None:
             interval = f" (95 % interval {gain.low:+.2f} to {gain.high:+.2f})"
-        console.print(f"gain of {visible(row)} over nms: {gain.AP:+.2f} AP{interval}")
+        line = f"gain of {visible(row)} over nms: {gain.AP:+.2f} AP{interval}"
+        console.print(line, soft_wrap=True)
 
 
 def print_classes(evaluation: "Evaluation", console: Console = out) -> None:
@@ -148,16 +148,16 @@ def print_classes(evaluation: "Evaluation", console: Console = out) -> None:
     for line in lines[:MOST_CLASSES]:
         figures = [show(figure) for of_row in line for figure in (of_row.AP, of_row.AP50)]
         table.add_row(visible(line[0].name), *figures)
-    console.print(table)
+    print_wide(table, console)
     if len(lines) > MOST_CLASSES:
         console.print(f"and {len(lines) - MOST_CLASSES} more classes, in metrics.json")
 
 
-def print_wide(table: Table) -> None:
+def print_wide(table: Table, console: Console = out) -> None:
     """Print a table without folding its columns, also where the console is narrower."""
-    needed = Measurement.get(out, out.options.update(max_width=1000), table).maximum
-    wide = Console(file=out.file, width=max(needed, out.width), highlight=False, markup=False)
-    wide.print(table)
+    needed = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    width = max(needed, console.width)
+    Console(file=console.file, width=width, highlight=False, markup=False).print(table)
 
 
 def command_line() -> str:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from postnms.viewers.rows import ViewedRow
 
 Viewer = Literal["fiftyone", "supervision", "cvat"]
-CANDIDATES = ".safetensors"
-"""Ending of files of candidates."""
+RESULTS = (".json", ".json.gz")
+"""Endings of files of results. Files of candidates have any other one."""
 
 Source = Annotated[
     Path,
@@ -53,11 +53,12 @@ def convert(
     from postnms.files.folders import own_folder
     from postnms.viewers.written import MARKER, write_for_viewer
 
-    if suppressor is not None and source.suffix != CANDIDATES:
+    is_candidates = not source.is_dir() and not source.name.endswith(RESULTS)
+    if suppressor is not None and not is_candidates:
         raise UserError(f"--suppressor: expected a file of candidates beside it, got {source}")
     if not math.isfinite(min_score):
         raise UserError(f"expected a finite number, got {min_score}", argument="min_score")
-    if source.suffix == CANDIDATES:
+    if is_candidates:
         truth, rows, about = _from_candidates(source, data, split, suppressor)
     elif source.is_dir():
         truth, rows, about = _from_run(source, data, split or "val")

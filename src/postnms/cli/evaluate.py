@@ -13,9 +13,9 @@ from postnms.cli.console import (
     progress_bar,
     say,
 )
-from postnms.cli.data import open_named_split
+from postnms.cli.data import change_after_training, open_named_split
 from postnms.cli.limits import limit_setting, say_cut, say_uncounted
-from postnms.cli.options import Changes, Data, Run, Split
+from postnms.cli.options import Data, Run, RunChanges, Split
 
 if TYPE_CHECKING:
     from postnms.data.dataset import Truth
@@ -29,7 +29,7 @@ def evaluate(
     folder: Run,
     data: Data = None,
     split: Split = "val",
-    changes: Changes = None,
+    changes: RunChanges = None,
     plots: Annotated[
         bool,
         typer.Option(
@@ -45,13 +45,12 @@ def evaluate(
     """
     from postnms.data.layouts import canonical
     from postnms.distributed.processes import this_process
-    from postnms.recipes import override, parse_changes
     from postnms.runs.folder import RunFolder, hold_run, read_recipe
 
     run = RunFolder(folder)
     recipe = read_recipe(run)
     with hold_run(run, command_line()) if this_process().is_main_process else nullcontext():
-        changed = override(recipe, parse_changes(changes or []))
+        changed = change_after_training(recipe, changes)
         _evaluate(run, changed, data, canonical(split), plots=plots)
 
 

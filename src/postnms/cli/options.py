@@ -13,6 +13,19 @@ Changes = Annotated[
         "--set", help="Change a field of the recipe, for example stage.weighting=cls; repeatable."
     ),
 ]
+RunChanges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change a field that counts after training, such as stage.fusion=[1,0,0]; repeatable.",
+    ),
+]
+DataChanges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change a field of data, for example data.val_fraction=0.2; repeatable."
+    ),
+]
 RecipeName = Annotated[
     str,
     typer.Argument(

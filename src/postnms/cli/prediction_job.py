@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from postnms.cli.console import progress_bar, stop_in_order
+from postnms.cli.outputs import check_replaces
 from postnms.errors import UserError
 
 if TYPE_CHECKING:
@@ -134,11 +135,30 @@ def refuse_unread(unread: Sequence[str], count: int) -> None:
 
 @contextmanager
 def json_lines_to(where: str | None) -> Iterator[IO[str] | None]:
-    """Give the open file for lines of JSON: standard output for ``-``, None for None."""
+    """Give the open file for lines of JSON: standard output for ``-``, None for None.
+
+    Raises UserError if the file is there and holds anything but such lines.
+    """
     from postnms.files.atomic import atomic_path
 
     if where is None or where == "-":
         yield None if where is None else sys.stdout
         return
+    check_replaces(Path(where), _read_first_line, "file of 'postnms predict --json'", "json_to")
     with atomic_path(Path(where)) as temporary, temporary.open("w", encoding="utf-8") as file:
         yield file
+
+
+def _read_first_line(file: Path) -> None:
+    """Raise UserError unless a file is empty or begins with a line about an image."""
+    from postnms.files.json_files import LIMITS, parse_json
+
+    if not file.is_file():
+        raise UserError(f"{file}: expected a file, got something else")
+    with file.open("rb") as opened:
+        line = opened.readline(LIMITS.entry)
+    content = parse_json(line, str(file)) if line else {"file_name": "", "error": ""}
+    if not isinstance(content, dict) or not (
+        "file_name" in content and content.keys() & {"detections", "error"}
+    ):
+        raise UserError(f"{file}: expected lines about images, got another form")

@@ -87,7 +87,7 @@ def train(
     else:
         settings = open_recipe(recipe, changed)
         run = RunFolder(_new_folder(settings.name) if folder is None else folder)
-        if run.checkpoint.is_file() or run.weights.is_file():
+        if run.has_weights:
             raise UserError(
                 f"{folder}: holds a run already; continue it with --resume {folder}, or name "
                 f"another --out"
@@ -132,7 +132,7 @@ def _stopped_run(root: Path, recipe: str | None, out: Path | None) -> "RunFolder
             f"postnms train --resume {root}"
         )
     run = RunFolder(root)
-    if not (run.checkpoint.is_file() or run.older_checkpoint.is_file()):
+    if not run.has_checkpoint:
         raise UserError(f"{root}: has no checkpoint to resume from")
     return run
 

@@ -113,13 +113,13 @@ class Truth:
         content = {**self.content, "categories": named, "annotations": annotations}
         return replace(self, categories=known, content=content)
 
-    def without_category(self, name: str) -> "Truth":
-        """Return the truth without the classes of a name, which have no object."""
+    def without_category(self, category_id: int) -> "Truth":
+        """Return the truth without a class that has no object."""
         content = {
             **self.content,
-            "categories": [e for e in self.content["categories"] if e["name"] != name],
+            "categories": [e for e in self.content["categories"] if e["id"] != category_id],
         }
-        kept = tuple(category for category in self.categories if category.name != name)
+        kept = tuple(category for category in self.categories if category.id != category_id)
         return replace(self, categories=kept, content=content)
 
     def part(self, keep: Callable[[dict[str, Any]], bool]) -> "Truth":

@@ -13,7 +13,7 @@ from pathlib import Path
 from postnms.data.config import DataConfig
 from postnms.data.dataset import Category, Dataset, Truth
 from postnms.data.formats.coco import read_truth
-from postnms.data.layouts import FoundData, FoundSplit, canonical, recognise
+from postnms.data.layouts import FoundData, FoundSplit, canonical, fitting_layouts, recognise
 from postnms.data.loader import DetectionData
 from postnms.data.resizing import InputSize
 from postnms.data.scenes.generator import scenes_dataset
@@ -45,20 +45,22 @@ class Splits:
 def find_data(config: DataConfig, root: Path, seed: int = 0) -> FoundData:
     """Return what the data folder ``root`` holds.
 
-    Splits whose files are named in ``config`` are those files, in COCO format. All others are
-    recognised. ``seed`` decides which images ``config.val_fraction`` and ``config.tuning_fraction``
-    set aside.
+    Splits whose files are named in ``config`` are those files, in COCO format. If one of train and
+    val is not named, the others are recognised, as far as the folder has a known layout. ``seed``
+    decides which images ``config.val_fraction`` and ``config.tuning_fraction`` set aside, if there
+    are training images.
 
     Raises UserError if the folder is not recognised, or as :meth:`FoundData.set_aside` does.
     """
     named = _named_splits(config, root.parent if root.is_file() else root)
-    if {"train", "val"} <= named.keys():
+    if {"train", "val"} <= named.keys() or (named and root.is_dir() and not fitting_layouts(root)):
         found = FoundData("COCO", root, named)
     else:
         found = recognise(root)
-        found = FoundData(found.kind, root, {**found.splits, **named}, found.notes)
+        found = FoundData(found.kind, root, {**found.splits, **named}, found.notes, found.absent)
     for name, fraction in (("val", config.val_fraction), (TUNING, config.tuning_fraction)):
-        if fraction is not None:
+        # Other data than those of the training may have no training images.
+        if fraction is not None and "train" in found.splits:
             found = found.set_aside(name, fraction, seed)
     return found
 
@@ -86,12 +88,23 @@ def open_splits(config: DataConfig, root: Path | None, size: InputSize, seed: in
     found = None if root is None else find_data(config, root, seed)
     dataset = _read_shared(config, found, "train", seed)
     val = open_split(config, found, "val", dataset.categories, size, seed)
-    for split in (dataset, val.dataset):
+    check_splits(dataset, val.dataset, config)
+    return Splits(prepare_train(dataset, config, size, seed), val, root, found)
+
+
+def check_splits(train: Dataset, val: Dataset, config: DataConfig) -> None:
+    """Raise UserError unless a training split and a validation split can be trained with.
+
+    Both have annotations and images, ``val`` has no class that ``train`` lacks, and ``config``
+    leaves an image to train on. The image files are not looked at.
+    """
+    val.with_label_map(train.categories)
+    for split in (train, val):
         if not split.annotated:
-            raise UserError(f"{split.source}: annotations: expected a list, got nothing")
+            raise UserError(f"{split.source}: annotations: expected some, got none")
         if not len(split.records):
             raise UserError(f"{split.source}: images: expected at least one, got none")
-    return Splits(prepare_train(dataset, config, size, seed), val, root, found)
+    _trained_on(train, config)
 
 
 def open_split(
@@ -221,17 +234,28 @@ def prepare_train(
 
     Raises UserError if images without objects are left out, and no other is there.
     """
-    if not config.images_without_objects:
-        images = len(dataset.records)
-        dataset = dataset.with_objects()
-        if not len(dataset.records):
-            raise UserError(
-                f"{dataset.source}: expected an image with an object, got {images} without; "
-                "data.images_without_objects=true trains on these too"
-            )
-        if left_out := images - len(dataset.records):
-            logger.info("%s: %d images without objects are left out", dataset.source, left_out)
+    images = len(dataset.records)
+    dataset = _trained_on(dataset, config)
+    if left_out := images - len(dataset.records):
+        logger.info("%s: %d images without objects are left out", dataset.source, left_out)
     return prepare(dataset, config, size, config.augmentation, seed)
+
+
+def _trained_on(dataset: Dataset, config: DataConfig) -> Dataset:
+    """Return a training split without the images that ``config`` leaves out.
+
+    Raises UserError if no image is left of them.
+    """
+    if config.images_without_objects:
+        return dataset
+    images = len(dataset.records)
+    dataset = dataset.with_objects()
+    if not len(dataset.records):
+        raise UserError(
+            f"{dataset.source}: expected an image with an object, got {images} without; "
+            "data.images_without_objects=true trains on these too"
+        )
+    return dataset
 
 
 def prepare(

@@ -1,6 +1,7 @@
 """The numbers of a data set: images, objects, classes, sizes, and what looks like a mistake."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,9 @@ class SplitSummary:
     empty_images: int
     """Number of images without objects."""
     objects_of: Mapping[str, int]
-    """Number of boxes of each class, by its name."""
+    """Number of boxes of each class, by its name. Classes of one name are counted together."""
+    same_names: int
+    """Number of classes whose name another class has already."""
     sides: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     """Smallest, median and largest (height, width) of the images in pixels, by side."""
     sizes: Mapping[str, int]
@@ -61,7 +64,9 @@ def summarise(
     objects = truth.objects
     names = {category.id: category.name for category in truth.categories}
     found = np.bincount(objects.category, minlength=len(objects.category_ids)).tolist()
-    counts = dict(zip(objects.category_ids, found, strict=True))
+    counts: Counter[str] = Counter()
+    for own, count in zip(objects.category_ids, found, strict=True):
+        counts[names.get(own, "")] += count
     boxes = objects.boxes
     area = boxes[:, 2] * boxes[:, 3]
     sides = sizes_of_records(dataset.records).astype(np.int64)
@@ -78,7 +83,8 @@ def summarise(
         dropped=len(objects) - int(counts_of_records(dataset.records).sum()),
         outside=int(over.any(axis=1).sum()),
         empty_images=len(dataset.records) - len(np.unique(objects.image)),
-        objects_of={name: counts.get(number, 0) for number, name in names.items()},
+        objects_of={name: counts[name] for name in names.values()},
+        same_names=twice(list(names.values())),
         sides=_extremes(sides),
         sizes={
             name: int(((area >= low) & (area < high)).sum()) for name, (low, high) in AREAS.items()
@@ -102,7 +108,8 @@ def shared_images(first: Dataset, second: Dataset) -> list[str]:
     for record in second.records:
         size = _size(record.path)
         others = by_size.get(size, []) if size else []
-        if others and _content(record.path) in {_content(path) for path in others}:
+        content = _content(record.path) if others else None
+        if content is not None and content in map(_content, others):
             shared.append(record.path.name)
     return shared
 
@@ -115,8 +122,12 @@ def _size(path: Any) -> int:
         return 0
 
 
-def _content(path: Any) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
+def _content(path: Any) -> bytes | None:
+    """Return the hash of a file. None: it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return None
 
 
 def _extremes(sides: np.ndarray) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:

@@ -52,19 +52,14 @@ class Exports:
         lines: Callable[[], Iterator[Line]],
         categories: Sequence[Category],
     ) -> None:
-        """Write all formats of every row, and remove those of an earlier job that are not wanted.
+        """Write all formats of every row.
 
         ``lines`` begins anew with the finished lines each time it is called.
         """
         names = "".join(category.name + "\n" for category in categories)
-        (folder / "classes.txt").unlink(missing_ok=True)
         if "yolo" in self.formats:
             write_text(folder / "classes.txt", names)
         for row in rows:
-            for file in (f"coco_{row}.json", f"detections_{row}.csv"):
-                (folder / file).unlink(missing_ok=True)
-            for file in (folder / f"labels_{row}").glob("*.txt"):
-                file.unlink()
             if "coco" in self.formats:
                 _write_coco(folder / f"coco_{row}.json", row, lines(), categories)
             if "csv" in self.formats:
@@ -97,6 +92,19 @@ class Exports:
 
 ONLY_RESULTS = Exports()
 """Nothing beside the COCO results."""
+
+
+def remove_exports(folder: Path, rows: Iterable[str], pictures: Iterable[str]) -> None:
+    """Remove what :meth:`Exports.write` has written for some rows and pictures, and nothing else.
+
+    Other text files may lie among those of YOLO: some tools want the names of the classes there.
+    """
+    stems = [Path(picture).stem for picture in pictures]
+    (folder / "classes.txt").unlink(missing_ok=True)
+    for row in rows:
+        labels = [f"labels_{row}/{stem}.txt" for stem in stems]
+        for file in (f"coco_{row}.json", f"detections_{row}.csv", *labels):
+            (folder / file).unlink(missing_ok=True)
 
 
 def detections_of(

@@ -184,6 +184,7 @@ def predict_files(
         finally:
             counts = journal.merge()
         write_json(folder / "labels.json", _labels_of(categories))
+        journal.remove_exports()
         exports.write(folder, detector.row_names, journal.finished, categories)
         if report is not None:
             for line in journal.finished(errors=True):

@@ -16,6 +16,7 @@ from postnms.errors import UserError
 from postnms.files.atomic import atomic_path, write_json
 from postnms.files.folders import Marker
 from postnms.files.json_files import parse_json, read_json
+from postnms.inference.exports import remove_exports
 
 LISTED = "images.json"
 """Name of the file that lists the images, their ids, and those that could not be read."""
@@ -132,6 +133,13 @@ class Journal:
         lines.sort(key=lambda line: line["id"])
         return self._whole_lines([line["file_name"] for line in lines])
 
+    def remove_exports(self) -> None:
+        """Remove what earlier jobs have written in further formats."""
+        remove_exports(self._folder, self._rows, self._picture_names())
+
+    def _picture_names(self) -> list[str]:
+        return [line["picture"] for line in self._lines.values()]
+
     def _results(self, row: str) -> Path:
         return self._folder / f"results_{row}.json"
 
@@ -164,11 +172,13 @@ class Journal:
 
     def _remove_all(self, rows: Sequence[str]) -> None:
         """Remove pictures, lines and results of a job with other settings and these rows."""
-        for row in rows:
-            # Only the last part of a name counts, so that it cannot lead out of the folder.
-            self._results(Path(row).name).unlink(missing_ok=True)
-        for line in self._lines.values():
-            (self._folder / line["picture"]).unlink(missing_ok=True)
+        # Only the last part of a name counts, so that it cannot lead out of the folder.
+        names = [Path(row).name for row in rows]
+        for name in names:
+            self._results(name).unlink(missing_ok=True)
+        remove_exports(self._folder, names, self._picture_names())
+        for picture in self._picture_names():
+            (self._folder / picture).unlink(missing_ok=True)
         self._path.unlink()
         self._lines = {}
         self._starts = {}

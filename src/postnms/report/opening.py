@@ -86,7 +86,7 @@ def _open_run(path: Path, data: Path | None, split: str | None) -> Source:
     opened = open_split(recipe.data, found, name, read_categories(folder), size, recipe.seed)
     truth = opened.dataset.truth
     if not truth.annotated:
-        raise UserError(f"{truth.source}: annotations: expected a list, got nothing")
+        raise UserError(f"{truth.source}: annotations: expected some, got none")
     files = {row: folder.results(row, name) for row in ROW_TITLES}
     # Results of a run that is not finished may be of an earlier checkpoint than the newest one.
     results = {

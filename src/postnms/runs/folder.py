@@ -68,7 +68,18 @@ class RunFolder:
     @property
     def newest_weights(self) -> Path:
         """The weights of the trained detector, or its last checkpoint while it is trained."""
-        return self.weights if self.weights.is_file() else self.checkpoint
+        files = (self.weights, self.checkpoint, self.older_checkpoint)
+        return next((file for file in files if file.is_file()), self.checkpoint)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to resume from. After a kill it may be the older one."""
+        return self.checkpoint.is_file() or self.older_checkpoint.is_file()
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there is what a training has learned, which a new run would remove."""
+        return self.has_checkpoint or self.weights.is_file()
 
     @property
     def log(self) -> Path:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from postnms.data.dataset import Category
 from postnms.detectors import Detector, build_detector
 from postnms.detectors.parts.frame import FramedNetwork
 from postnms.distributed.collectives import is_first_process
-from postnms.errors import UserError
+from postnms.errors import UserError, shown
 from postnms.files.fitting_weights import load_fitting_weights
 from postnms.files.state_dicts import load_weights
 from postnms.recipes import Recipe
@@ -62,14 +63,13 @@ def start_from(
     folder = RunFolder(where if where.is_dir() else where.parent)
     has_labels = where.is_dir() or folder.labels.is_file()
     names = [category.name for category in categories]
-    others = has_labels and [category.name for category in read_categories(folder)] != names
+    known = [category.name for category in read_categories(folder)] if has_labels else names
+    others = known != names
     network = detector.get_submodule("network")
     # What is random would stay so in a frozen detector.
     exact = exact or detector.frozen
     if others and (exact or not isinstance(network, FramedNetwork)):
-        raise UserError(
-            f"{folder.labels}: the run was trained on other classes than those of the data"
-        )
+        refuse_classes(folder, known, names)
     source = folder.newest_weights if where.is_dir() else where
     weights, *further = read_weights(source)
     notes = []
@@ -96,6 +96,20 @@ def start_from(
             notes.append(f"unused: the {name} ({len(tensors)} tensors)")
     if any(notes) and is_first_process():
         logger.warning("%s: %s", source, "; ".join(filter(None, notes)))
+
+
+def refuse_classes(folder: RunFolder, run: Sequence[str], data: Sequence[str]) -> None:
+    """Raise UserError if the classes of a run and those of data differ.
+
+    ``run`` and ``data`` have the text that a class is known by, in the order of the labels.
+    """
+    for label, (there, here) in enumerate(zip_longest(run, data, fillvalue=None)):
+        if there != here:
+            known, came = ("missing" if text is None else shown(text) for text in (there, here))
+            raise UserError(
+                f"{folder.labels}: the run was trained on other classes than those of the data: "
+                f"class {label} was {known} and is {came}"
+            )
 
 
 def build_run_detector(recipe: Recipe, num_classes: int) -> Detector:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from postnms.runs.checkpoints import (
     training_state,
 )
 from postnms.runs.folder import RunFolder, read_categories
+from postnms.runs.loading import refuse_classes
 from postnms.training.schedule import Schedule, schedule_of
 from postnms.training.state import Trained
 
@@ -122,10 +123,7 @@ def resume_training(
     if not isinstance(about.get("recipe"), dict):
         raise UserError(f"{source}: recipe: expected an object, got another form")
     before = Recipe.parse(about["recipe"], source)
-    if read_categories(folder) != categories:
-        raise UserError(
-            f"{folder.labels}: the run was trained on other classes than those of the data"
-        )
+    refuse_classes(folder, _texts(read_categories(folder)), _texts(categories))
     finished = _check_whole(tensors, about, recipe.training, schedule, trained, source)
     changes = _check_recipe(recipe, before, source)
     if about.get("data_digest") != data_digest:
@@ -150,6 +148,11 @@ def resume_training(
     if changes and accelerator.is_main_process:
         logger.warning("resuming with changes of settings: %s", "; ".join(changes))
     return finished
+
+
+def _texts(categories: Sequence[Category]) -> list[str]:
+    """Return id and name of each class as a text."""
+    return [f"{category.id} {category.name}" for category in categories]
 
 
 def is_finishing(checkpoint: Checkpoint, schedule: Schedule) -> bool:

@@ -96,12 +96,11 @@ def recipe_of(recipe: str | PathLike[str] | Recipe) -> Recipe:
 
 
 def _check_folder(folder: RunFolder, resume: bool) -> None:
-    has_checkpoint = folder.checkpoint.is_file() or folder.older_checkpoint.is_file()
-    if not resume and (has_checkpoint or folder.weights.is_file()):
+    if not resume and folder.has_weights:
         raise UserError(
             "holds a run already; pass resume=True to go on with it, or name another folder, "
             f"got {folder.root}",
             argument="out",
         )
-    if resume and not has_checkpoint:
+    if resume and not folder.has_checkpoint:
         raise UserError(f"expected a run to resume, got {folder.root}", argument="out")

@@ -20,6 +20,8 @@ SPELLINGS = [
     ("A.JPEG", "A.jpeg"),
     ("b/my image.png", ".\\images\\b\\my%20image.PNG"),
     ("b/c.jpg", "b/../b\\c.jpg"),
+    ("b/é.jpg", "b/e\u0301.jpg"),
+    ("u\u0308.jpg", "images/\xfc.JPG"),
 ]
 
 

@@ -84,6 +84,21 @@ def test_a_group_stays_if_it_is_a_class(tmp_path, change):
     assert "left out" not in found.describe()
 
 
+def test_a_class_may_have_the_name_of_its_group(tmp_path):
+    """So Roboflow writes a project that is called as its only class."""
+    write_roboflow(tmp_path, group="cat")
+    for file in tmp_path.glob("*/*.json"):
+        content = json.loads(file.read_text())
+        content["annotations"] = [e for e in content["annotations"] if e["category_id"] == 1]
+        content["categories"] = content["categories"][:2]
+        file.write_text(json.dumps(content))
+    found = recognise(tmp_path)
+    assert found.describe().endswith(", 1 classes; 'cat' has no object and is left out")
+    assert [(c.id, c.name) for c in found.read("train").categories] == [(1, "cat")]
+    assert found.read("train").records[0].labels.tolist() == [0]
+    assert [(c.id, c.name) for c in found.read("val").categories] == [(1, "cat")]
+
+
 def test_layouts_of_coco_with_years(tmp_path):
     write_coco(tmp_path)
     folder = tmp_path / "annotations"

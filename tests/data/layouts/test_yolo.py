@@ -154,6 +154,53 @@ def test_places_of_images_are_found(folder, name):
     assert ("; the file names places on another machine" in found.describe()) == moved
 
 
+def test_a_split_that_is_not_there_does_not_keep_the_others_from_being_read(folder):
+    """Roboflow names a test split in every export."""
+    yaml = folder / "data.yaml"
+    yaml.write_text(yaml.read_text() + "test: ../test/images\n")
+    found = recognise(folder)
+    assert list(found.splits) == ["train", "val"]
+    assert found.describe().endswith("; test: '../test/images' is not there")
+    assert len(found.read("train").records) == 3
+    message = r"data\.yaml: test: expected a folder .* got '\.\./test/images', which is not there"
+    with pytest.raises(UserError, match=message):
+        found.read("test")
+    (folder / "val").rename(folder / "gone")
+    found = recognise(folder)
+    with pytest.raises(UserError, match=r"data\.yaml: val: .*; set a share of train aside with"):
+        found.read("val")
+    assert found.set_aside("val", 0.5, 0).read("val").annotated
+
+
+@pytest.mark.parametrize("lost", ["test: ../test/images", "test: /home/me/set/test/images"])
+def test_images_of_other_splits_are_not_those_of_a_place_that_is_not_there(folder, lost):
+    """The last part of the place, ``images``, is there, and has train and val in it."""
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (folder / kind).mkdir(exist_ok=True)
+            (folder / split / kind).rename(folder / kind / split)
+    write_text(
+        folder / "data.yaml",
+        f"train: images/train\nval: images/val\n{lost}\nnames: {list(NAMES)}\n",
+    )
+    found = recognise(folder)
+    assert list(found.splits) == ["train", "val"]
+    with pytest.raises(UserError, match=r"data\.yaml: test: .* has the images of another split"):
+        found.read("test")
+
+
+def test_two_places_that_are_not_there_are_not_one_and_the_same(folder):
+    (folder / "train" / "images").rename(folder / "images")
+    write_text(
+        folder / "data.yaml",
+        f"train: ../train/images\nval: ../valid/images\nnames: {list(NAMES)}\n",
+    )
+    with pytest.raises(
+        UserError, match=r"data\.yaml: train: expected a folder or a list of images"
+    ):
+        recognise(folder)
+
+
 def test_a_path_that_is_there_counts(folder, tmp_path_factory):
     yaml = tmp_path_factory.mktemp("elsewhere") / "my.yaml"
     write_text(yaml, f"path: {folder}\ntrain: train/images\nval: val/images\nnames: [a, b, c]\n")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from unicodedata import normalize
 from urllib.parse import unquote
 
 
@@ -18,6 +19,8 @@ def find_image(images: Path, name: str) -> Path:
     - Decoded as an URL: ``my%20image.jpg`` is ``my image.jpg``.
     - Without ``images/``, or the name of the folder itself, at the beginning.
     - The ending in lower or in upper case: ``a.JPG`` is ``a.jpg``.
+    - Accents as parts of their letters or as characters of their own (Unicode's forms NFC and NFD):
+      systems and tools write either, and they look the same.
 
     If no such file exists, the path has the name as it stands. No error is raised for that.
 
@@ -54,4 +57,7 @@ def _spellings(name: str, folder: str) -> Iterator[str]:
         first, _, rest = text.partition("/")
         for inside in (text, rest) if rest and first in ("images", folder) else (text,):
             stem, ending = os.path.splitext(inside)
-            yield from (inside, stem + ending.lower(), stem + ending.upper())
+            endings = (inside, stem + ending.lower(), stem + ending.upper())
+            yield from endings
+            if not inside.isascii():
+                yield from (normalize(form, other) for form in ("NFC", "NFD") for other in endings)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from postnms.data.dataset import Dataset, Truth
+from postnms.data.dataset import Category, Dataset, Truth
 from postnms.data.formats.coco import add_images
 from postnms.errors import UserError, shown_name
 
@@ -63,6 +63,8 @@ class FoundData:
     """By their usual names ``train``, ``val``, ``test``, and by their own names otherwise."""
     notes: tuple[str, ...] = ()
     """What was found and looks like a mistake."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Why splits that the data name cannot be read, by their usual names."""
     _read: dict[str, Truth] = field(default_factory=dict, repr=False, compare=False)
     """The annotations that were read."""
 
@@ -75,8 +77,9 @@ class FoundData:
         Raises UserError if there is no such split, or if a file is not as it must be.
         """
         truth = self._as_written(split)
-        group = _group(truth)
-        return truth.without_category(group) if group in self._left_out(truth) else truth
+        for group in self._left_out(truth):
+            truth = truth.without_category(group.id)
+        return truth
 
     def read(self, split: str) -> Dataset:
         """Return a split with its images. Raises UserError as :meth:`truth` does."""
@@ -106,7 +109,7 @@ class FoundData:
             truth = self._as_written(name)
             left_out = self._left_out(truth)
             said += f", {len(truth.categories) - len(left_out)} classes"
-            parts = [f"{group!r} has no object and is left out" for group in left_out] + parts
+            parts = [f"{group.name!r} has no object and is left out" for group in left_out] + parts
         return "; ".join([said, *parts])
 
     def set_aside(self, name: str, fraction: float, seed: int) -> "FoundData":
@@ -118,7 +121,8 @@ class FoundData:
         if name in self.splits:
             raise UserError(
                 f"data.{name}_fraction: expected data without a {name} split, got {self.root}, "
-                f"which has '{self.splits[name].title}'"
+                f"which has '{self.splits[name].title}'; "
+                f"data.{name}_fraction=null uses that one"
             )
         whole = self._find("train")
 
@@ -143,6 +147,7 @@ class FoundData:
         """Return a split. Raise UserError that says how to name one if there is none."""
         if (name := canonical(split)) in self.splits:
             return self.splits[name]
+        missing = self.absent.get(name)
         there = ", ".join(shown_name(found.title) for found in self.splits.values())
         advice = ""
         if name == "val" and "train" in self.splits:
@@ -155,9 +160,10 @@ class FoundData:
                 "; name COCO files with --set data.train_annotations=FILE "
                 "--set data.train_images=FOLDER"
             )
-        raise UserError(
-            f"{self.root}: {self.kind}: has no split {shown_name(split)}, only {there}{advice}"
-        )
+        if missing is None:
+            only = f"has no split {shown_name(split)}, only {there}"
+            missing = f"{self.root}: {self.kind}: {only}"
+        raise UserError(f"{missing}{advice}")
 
     def _as_written(self, split: str) -> Truth:
         found = self._find(split)
@@ -166,26 +172,32 @@ class FoundData:
             self._read[name] = found.read()
         return self._read[name]
 
-    def _left_out(self, truth: Truth) -> tuple[str, ...]:
-        """Return the name of the class that is left out, if there is one."""
+    def _left_out(self, truth: Truth) -> tuple[Category, ...]:
+        """Return the class that is left out, if there is one."""
         group = _group(truth)
         if group is None or any(_has_object(self._as_written(n), group) for n in self.splits):
             return ()
         return (group,)
 
 
-def _group(truth: Truth) -> str | None:
-    """Return the name of the class that all other classes name as their supercategory."""
+def _group(truth: Truth) -> Category | None:
+    """Return the class that all other classes name as their supercategory."""
     entries: list[dict[str, Any]] = truth.content["categories"]
     for entry in entries if len(entries) > 1 else []:
         others = [other.get("supercategory") for other in entries if other is not entry]
         if all(above == entry["name"] for above in others):
-            return entry["name"]
+            return Category(entry["id"], entry["name"])
     return None
 
 
-def _has_object(truth: Truth, name: str) -> bool:
-    ids = {category.id for category in truth.categories if category.name == name}
+def _has_object(truth: Truth, group: Category) -> bool:
+    """Return whether a split has an object of the group of another split."""
+    own = _group(truth)
+    # A class may have the name of the group: a data set of fish has the class fish.
+    if own is not None and own.name == group.name:
+        ids = {own.id}
+    else:
+        ids = {category.id for category in truth.categories if category.name == group.name}
     objects = truth.objects
     named = [number for number, own in enumerate(objects.category_ids) if own in ids]
     return bool(np.isin(objects.category, named).any())

@@ -62,7 +62,7 @@ def recognise(path: Path) -> FoundData:
                 f"expected a folder or a data.yaml, got {path}; name its folder", argument="data"
             )
         return find_yolo(path)
-    fitting = [name for name, layout in LAYOUTS.items() if layout.fits(path)]
+    fitting = fitting_layouts(path)
     if not fitting:
         raise UserError(_unknown(path), argument="data")
     found = LAYOUTS[fitting[0]].find(path)
@@ -70,6 +70,11 @@ def recognise(path: Path) -> FoundData:
         return found
     note = f"the files of {' and '.join(fitting[1:])} in it are not read"
     return replace(found, notes=(*found.notes, note))
+
+
+def fitting_layouts(folder: Path) -> list[str]:
+    """Return the names of the layouts that a folder has, in the order of :data:`LAYOUTS`."""
+    return [name for name, layout in LAYOUTS.items() if layout.fits(folder)]
 
 
 def _unknown(path: Path) -> str:
@@ -88,8 +93,7 @@ def _advice(path: Path, entries: list[Path]) -> str:
     """Return the nearest thing to do, after a semicolon."""
     inside = [entry for entry in entries[:100] if entry.is_dir()]
     for entry in [*inside, path.absolute().parent]:
-        fitting = [name for name, layout in LAYOUTS.items() if layout.fits(entry)]
-        if fitting:
+        if fitting := fitting_layouts(entry):
             return f"; {entry} looks like {fitting[0]}: name that folder"
     if any(entry.suffix == ".json" for entry in entries):
         return (

@@ -16,7 +16,7 @@ from postnms.data.dataset import Category, Truth
 from postnms.data.formats.annotated import AnnotatedImage, sizes_of, truth_of
 from postnms.data.formats.yolo import read_labels
 from postnms.data.layouts.found import FoundData, FoundSplit, canonical
-from postnms.data.layouts.yolo_places import Place, find_place, listed_images
+from postnms.data.layouts.yolo_places import NamedPlace, Place, find_place, listed_images
 from postnms.errors import UserError, shown
 from postnms.files.yaml_texts import read_yaml_texts
 
@@ -77,7 +77,9 @@ def is_yolo(root: Path) -> bool:
 def find_yolo(root: Path) -> FoundData:
     """Return the splits of a folder or file that :func:`is_yolo` recognises.
 
-    Raises UserError if the file has another form, or names images that are not there.
+    A split whose images are not there is named in a note, and reading it is an error.
+
+    Raises UserError if the file has another form, or if no split is there.
     """
     file = yaml_file(root)
     assert file is not None
@@ -87,20 +89,27 @@ def find_yolo(root: Path) -> FoundData:
     names = _names(content, file)
     categories = tuple(Category(number, name) for number, name in sorted(names.items()))
     top, notes = _top(content, file)
-    splits = {}
-    for title in SPLITS:
-        if not content.get(title):
-            continue
-        if canonical(title) in splits:
+    named = _named_places(content, file, top)
+    splits: dict[str, FoundSplit] = {}
+    absent: dict[str, str] = {}
+    for title, places in named.items():
+        if canonical(title) in splits.keys() | absent.keys():
             raise UserError(f"{file}: {title}: is the second name of the split {canonical(title)}")
-        paths, said = _paths(content, title, file, top)
+        others = [place for other in named if other != title for place in named[other]]
+        lost = next((place for place in places if place.is_lost(others)), None)
+        if lost is not None:
+            notes.append(f"{title}: {shown(lost.text)} is not there")
+            absent[canonical(title)] = _absence(lost, f"{file}: {title}", top, file)
+            continue
+        paths, said = _paths(places, title, file, top)
         images = _Images(paths, _label_files(paths, top))
         notes += said + _doubts(title, images)
         read = cache(partial(_truth, images, categories, top, f"{file}: {title}"))
         splits[canonical(title)] = FoundSplit(title, read, top, len(paths))
     if not splits:
-        raise UserError(f"{file}: expected the images of train, val or test, got none of them")
-    return FoundData("YOLO", root, splits, tuple(dict.fromkeys(notes)))
+        none = f"{file}: expected the images of train, val or test, got none of them"
+        raise UserError(next(iter(absent.values()), none))
+    return FoundData("YOLO", root, splits, tuple(dict.fromkeys(notes)), absent)
 
 
 def _top(content: dict[Any, Any], file: Path) -> tuple[Path, list[str]]:
@@ -137,31 +146,47 @@ def _names(content: dict[Any, Any], file: Path) -> dict[int, str]:
     return read
 
 
+def _named_places(content: dict[Any, Any], file: Path, top: Path) -> dict[str, list[NamedPlace]]:
+    """Return the places of the images of each split that the file has."""
+    named: dict[str, list[NamedPlace]] = {}
+    for title in SPLITS:
+        places = content.get(title)
+        if not places:
+            continue
+        if isinstance(places, str):
+            places = [places]
+        if not isinstance(places, list) or not all(isinstance(place, str) for place in places):
+            raise UserError(
+                f"{file}: {title}: expected a folder, a list of folders, or a text file with a "
+                f"list of images, got {shown(places)}"
+            )
+        named[title] = [NamedPlace(text, find_place(text, [top, file.parent])) for text in places]
+    return named
+
+
+def _absence(place: NamedPlace, where: str, top: Path, file: Path) -> str:
+    """Return the message about a place that is not there. ``where`` is the field of the file."""
+    inside = "" if top == file.parent else f" in {top} or"
+    beside = ""
+    if place.found is not None:
+        beside = f"; {place.found.path} has the images of another split"
+    return (
+        f"{where}: expected a folder or a list of images, got {shown(place.text)}, which is not "
+        f"there,{inside} beside the file{beside}"
+    )
+
+
 def _paths(
-    content: dict[Any, Any], title: str, file: Path, top: Path
+    places: Iterable[NamedPlace], title: str, file: Path, top: Path
 ) -> tuple[tuple[Path, ...], list[str]]:
     """Return the images of a split, and what is odd about the places that the file names."""
-    places = content[title]
-    if isinstance(places, str):
-        places = [places]
-    if not isinstance(places, list) or not all(isinstance(place, str) for place in places):
-        raise UserError(
-            f"{file}: {title}: expected a folder, a list of folders, or a text file with a list of "
-            f"images, got {shown(places)}"
-        )
     paths: list[Path] = []
     notes = []
     for place in places:
-        found = find_place(place, [top, file.parent])
-        if found is None:
-            inside = "" if top == file.parent else f" in {top} or"
-            raise UserError(
-                f"{file}: {title}: expected a folder or a list of images, got {shown(place)}, "
-                f"which is not there,{inside} beside the file"
-            )
-        if found.moved:
+        assert place.found is not None
+        if place.found.moved:
             notes.append(MOVED)
-        paths += listed_images(found.path, [top, file.parent], f"{file.name}: {title}")
+        paths += listed_images(place.found.path, [top, file.parent], f"{file.name}: {title}")
     once = tuple(dict.fromkeys(paths))
     if len(once) < len(paths):
         notes.append(f"{title}: {len(paths) - len(once)} images are listed twice")

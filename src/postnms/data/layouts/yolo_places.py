@@ -5,7 +5,7 @@ is ``images/train`` there, or ``train``, whichever is there first. So is ``../tr
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -20,6 +20,33 @@ class Place:
     path: Path
     moved: bool
     """True: it is not where the file says, but beside the file."""
+
+
+@dataclass(frozen=True)
+class NamedPlace:
+    """A place that the file names for the images of a split."""
+
+    text: str
+    """As the file has it."""
+    found: Place | None
+    """Where it is, or None if it is not there."""
+
+    def is_lost(self, others: Iterable["NamedPlace"]) -> bool:
+        """Return whether the place is not there. ``others`` are those of the other splits.
+
+        What is beside the file and has the last parts of the name is another place if it has the
+        images of another split in it: ``../test/images`` does not mean ``images``, where train and
+        val are.
+        """
+        if self.found is None:
+            return True
+        own = self.found.path
+        return self.found.moved and any(
+            other.found is not None
+            and other.text != self.text
+            and own in (other.found.path, *other.found.path.parents)
+            for other in others
+        )
 
 
 def find_place(place: str, folders: Sequence[Path]) -> Place | None:
