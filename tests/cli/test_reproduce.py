@@ -108,7 +108,7 @@ def test_finished_runs_are_shown_and_others_are_named(postnms, by_hand, tmp_path
     lines = shown.splitlines()
     assert [line.split()[0] for line in lines[2:6]] == ["none", "cls", "loc", "all"]
     assert lines[4].split() == ["loc", "38.4", "-", "52.9", "-", "+0.9", "-", "-", "-"]
-    assert lines[6].endswith("; 1 rows have no runs yet.")
+    assert lines[6].endswith("; rows without an interval: 1.")
     assert lines[7] == "not finished: weighting_loc_0, weighting_loc_1"
     assert lines[8] == "t.md: the page, with the records of its runs in t"
     summary = json.loads((tmp_path / "t/summary.json").read_text())

@@ -99,6 +99,13 @@ def test_mistakes_are_one_line_and_nothing_is_written(postnms, dumped):
     assert {path: path.read_bytes() for path in dumped.rglob("*") if path.is_file()} == before
 
 
+def test_a_seed_that_is_none_is_refused(postnms, dumped):
+    words = ("contextual", dumped / "train.safetensors", "--data", dumped, "--out", dumped / "o")
+    for seed in (-1, 2**32, 10**30):
+        status, _, shown = postnms("train-rescorer", *words, "--seed", seed)
+        assert (status, "Traceback" in shown, "'--seed'" in shown) == (2, False, True), shown
+
+
 def test_a_split_without_truth_is_no_training(postnms, dumped):
     text = dumped / "instances_train.json"
     text.write_text(text.read_text().replace('"annotations"', '"none"'))

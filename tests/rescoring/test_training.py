@@ -111,6 +111,27 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path):
     assert re.match("training has diverged: a loss is .*; lower lr, which is 1e[+]30", lost), lost
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            ContextualConfig(**TINY, suppressor="nms:score_threshold=0.99"),
+            "at least one detection to train on, got none that nms:score_threshold=0.99 leaves "
+            "outside of crowd regions",
+        ),
+        (
+            SCEConfig(**TINY_SCE, min_score=0.99),
+            "at least one box to train stage 1 of sce on, got none with a score of min_score=0.99 "
+            "or more outside of crowd regions",
+        ),
+        (SCEConfig(**TINY_SCE, min_score=0.75), "at least one box to train stage 2 of sce on, "),
+    ],
+)
+def test_a_rescorer_that_would_learn_nothing_is_refused(tmp_path, config, message):
+    file, truth = duplicates(tmp_path, images=6)
+    assert refused(file, truth, config).startswith(f"DUMP: expected {message}")
+
+
 def test_images_without_a_size_are_refused(tmp_path):
     write_truth(tmp_path / "instances_train.json", [[(0, 4, 4, 20, 20)]], sized=False)
     file = write_dump(tmp_path / "c.safetensors", [found([4])])

@@ -134,7 +134,8 @@ def test_what_does_not_fit_is_refused():
         build(suppressors=("soft",))
     with pytest.raises(ValueError, match="without them there is nothing to train"):
         build(heads=None).freeze(stage=True)
-    with pytest.raises(ValueError, match="equal numbers of channels"):
+    message = r"^heads: expected .* levels have equal numbers of channels, got \[4, 8\]$"
+    with pytest.raises(UserError, match=message):
         CandidateHeads(BOTH, {"0": Level(4, 4), "1": Level(8, 8)}, 3)
 
 

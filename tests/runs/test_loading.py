@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from postnms.data.dataset import Category
 from postnms.errors import UserError
+from postnms.files.tensor_files import save_tensors
 from postnms.recipes import get_recipe, override, parse_changes
 from postnms.runs.folder import RunFolder, read_categories
 from postnms.runs.loading import build_run_detector, load_detector, start_from
@@ -224,6 +225,44 @@ def test_a_stage_without_a_place_is_named(trained_run, caplog):
         )
     count = len(weights_of(folder, "stage."))
     assert caplog.messages == [f"{folder.weights}: unused: the stage ({count} tensors)"] * 2
+
+
+HEADS = ("heads.iou.width=8", "heads.density.width=8")
+OUTPUTS = "renewed: iou.output, density.output"
+
+
+def test_heads_of_other_classes_start_all_but_the_layers_of_these(trained_run, tmp_path, caplog):
+    """A run of heads on scenes, whose classes have five names."""
+    start = shutil.copytree(trained_run, tmp_path / "start")
+    trained = build_run_detector(tiny(*HEADS), 5).state_dict()
+    save_tensors(RunFolder(start).weights, {f"model.{k}": v for k, v in trained.items()}, {})
+    for names, why in (("abc", "5 -> 3 outputs"), ("abcde", "other classes")):
+        caplog.clear()
+        before, after = started(tiny(*HEADS), start, names)
+        for name in filter(lambda name: name.startswith("heads."), after):
+            expected = before if ".output." in name else trained
+            assert torch.equal(after[name], expected[name]), name
+        assert f"; heads: {OUTPUTS} ({why})" in caplog.text
+
+
+def test_each_head_is_started_by_itself(tmp_path, caplog):
+    """A head may be added to a run of another head, or left out."""
+    both, one = tiny(*HEADS), tiny(HEADS[0])
+    for source, recipe, note in (
+        (one, both, "initial: density.output, density.trunk.fc6, density.trunk.fc7 (not in the"),
+        (both, one, "unused: density.output, density.trunk (6 tensors)"),
+    ):
+        caplog.clear()
+        trained = build_run_detector(source, 3).state_dict()
+        torch.save(trained, tmp_path / "whole.pth")
+        before, after = started(recipe, tmp_path / "whole.pth", "abc")
+        for name, tensor in after.items():
+            assert torch.equal(tensor, trained.get(name, before[name])), name
+        assert f"whole.pth: heads: {note}" in caplog.text
+    damaged = {name: value for name, value in trained.items() if "iou.trunk" not in name}
+    torch.save(damaged, tmp_path / "whole.pth")
+    with pytest.raises(UserError, match=r"heads: the weights .* iou\.trunk\.fc6\.weight"):
+        started(both, tmp_path / "whole.pth", "abc")
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])

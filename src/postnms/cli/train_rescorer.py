@@ -36,7 +36,10 @@ def train_rescorer(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Decides the first weights and the order of the images.")
+        int,
+        typer.Option(
+            min=0, max=2**32 - 1, help="Decides the first weights and the order of the images."
+        ),
     ] = 0,
 ) -> None:
     """Train a network that re-scores candidates, on a dump of the training split.

@@ -12,6 +12,7 @@ from postnms.candidate_files.replays import IMAGES_AT_ONCE, join_chunks
 from postnms.config import Progress
 from postnms.data.dataset import Truth
 from postnms.data.targets import group_by_image, targets_of
+from postnms.errors import UserError
 from postnms.rescoring.config import ContextualConfig
 from postnms.rescoring.contextual import ContextualNetwork
 from postnms.rescoring.quality import quality_of
@@ -42,9 +43,14 @@ def train_contextual(
         done: called after every step with the number of its images.
 
     Raises:
-        UserError: the training diverges.
+        UserError: there is no detection to learn from, or the training diverges.
     """
     detections, quality, counted = _material(network, file, truth)
+    if not bool(counted.any()):
+        raise UserError(
+            f"{file.path}: expected at least one detection to train on, got none that "
+            f"{config.suppressor} leaves outside of crowd regions"
+        )
     counts = detections.image.bincount(minlength=len(file))
     starts = counts.cumsum(0) - counts
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)

@@ -11,6 +11,7 @@ from postnms.candidate_files.reader import CandidateFile
 from postnms.config import Progress
 from postnms.data.dataset import Truth
 from postnms.data.targets import group_by_image, targets_of
+from postnms.errors import UserError
 from postnms.rescoring.config import SCEConfig
 from postnms.rescoring.sce import SCENetwork
 from postnms.rescoring.sce_labels import best_of_objects, kept_by_nms
@@ -45,7 +46,7 @@ def train_sce(
         done: called after every step with 1.
 
     Raises:
-        UserError: the training diverges.
+        UserError: a stage has no box to learn from, or the training diverges.
     """
     by_image = group_by_image(truth)
     for number in range(len(network.stages)):
@@ -56,6 +57,7 @@ def train_sce(
             optimizer.param_groups[0]["lr"] = config.lr * (
                 DROP if epoch >= config.drop_after else 1
             )
+            steps = 0
             for image in torch.randperm(len(file), generator=generator).tolist():
                 candidates, _ = file.part(image, image + 1)
                 targets = targets_of(truth, file.image_ids[image : image + 1], by_image)
@@ -63,7 +65,14 @@ def train_sce(
                 loss = _loss(network, number, candidates, targets, size, config)
                 if loss is not None:
                     take_step(optimizer, loss)
+                    steps += 1
                 done(1)
+            if not steps:
+                raise UserError(
+                    f"{file.path}: expected at least one box to train stage {number + 1} of sce "
+                    f"on, got none with a score of min_score={config.min_score:g} or more outside "
+                    "of crowd regions"
+                )
 
 
 def _loss(

@@ -45,6 +45,11 @@ class CandidateHeads(nn.Module):
         return {name: head for name, head in heads.items() if head is not None}
 
     @property
+    def class_layers(self) -> tuple[str, ...]:
+        """Names of the layers that have an output for each class."""
+        return tuple(f"{name}.output" for name in self.columns)
+
+    @property
     def row_names(self) -> tuple[str, ...]:
         """Names of the rows, in their order."""
         return self.config.rows

@@ -17,8 +17,9 @@ ADAPTIVE_ROW = "adaptive_nms"
 class IoUHeadConfig(Config):
     """Settings of IoU-Net's head, which predicts the IoU of a box with its object.
 
-    Source: arXiv 1807.11590. The defaults are those of the paper, except for ``refine_drop``, whose
-    sign is turned.
+    Source: arXiv 1807.11590. The settings of the refinement are those of the paper, with the sign
+    of ``refine_drop`` turned. The weight of the loss is that of the open implementation
+    OpenMMLab-IoUNet.
     """
 
     width: Positive = 1024

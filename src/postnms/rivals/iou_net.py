@@ -48,7 +48,7 @@ class IoUHead(ClassWiseHead[IoUHeadConfig]):
     ) -> CountedLoss:
         """Return smooth-L1 of the IoU, which is brought to [0, 1], as a mean over the boxes."""
         predicted = self.at_moved(features, moved, targets)
-        # Both sides are divided by the spread of the IoU, as in section 3.1 of the paper.
+        # Both sides are divided by the spread of the IoU, as OpenMMLab-IoUNet does.
         total = F.smooth_l1_loss(predicted / _SPREAD, moved.iou / _SPREAD, reduction="sum")
         return mean_over_rows(self.config.loss_weight * total, len(moved.iou))
 
@@ -58,10 +58,11 @@ class IoUHead(ClassWiseHead[IoUHeadConfig]):
         sizes: Sequence[tuple[int, int]],
         detections: Detections,
     ) -> Detections:
-        """Move boxes to a higher predicted IoU, and multiply their scores by it (algorithm 2).
+        """Move boxes to a higher predicted IoU (algorithm 2), and multiply their scores by it.
 
-        A step follows the gradient of the predicted IoU, in units of the sides of the box. A box
-        stops when its predicted IoU hardly changes, or falls.
+        The product is that of OpenMMLab-IoUNet. A step follows the gradient of the predicted IoU,
+        in units of the sides of the box. A box stops when its predicted IoU hardly changes, or
+        falls.
 
         Args:
             features: feature maps (B, C, H, W) by name, among them the levels of the head.

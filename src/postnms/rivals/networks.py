@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
+from postnms.errors import UserError
 from postnms.rivals.config import DensityHeadConfig, IoUHeadConfig
 from postnms.rivals.jitter import MovedBoxes
 from postnms.structures import Level, Targets
@@ -28,7 +29,7 @@ class ClassWiseHead(nn.Module, Generic[Settings]):
             have equal channels.
         num_classes: number of classes, without a background class.
 
-    Raises ValueError if the levels differ in their channels.
+    Raises UserError if the levels differ in their channels.
     """
 
     def __init__(self, config: Settings, levels: Mapping[str, Level], num_classes: int) -> None:
@@ -36,8 +37,9 @@ class ClassWiseHead(nn.Module, Generic[Settings]):
         self.config = config
         channels = {level.channels for level in levels.values()}
         if len(channels) != 1:
-            raise ValueError(
-                f"levels: expected equal numbers of channels for heads, got {sorted(channels)}"
+            raise UserError(
+                "heads: expected a detector whose pyramid levels have equal numbers of channels, "
+                f"got {sorted(channels)}"
             )
         self.levels = dict(levels)
         self.trunk = TwoMLPHead(channels.pop() * POOLED_SIDE**2, config.width)

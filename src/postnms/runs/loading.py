@@ -1,12 +1,12 @@
 """The detector of a run: built as its recipe says, with trained or with initial weights."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from postnms.data.dataset import Category
 from postnms.detectors import Detector, build_detector
@@ -16,6 +16,7 @@ from postnms.errors import UserError, shown
 from postnms.files.fitting_weights import load_fitting_weights
 from postnms.files.state_dicts import load_weights
 from postnms.recipes import Recipe
+from postnms.rivals import CandidateHeads
 from postnms.runs.checkpoints import read_newest_weights, read_weights
 from postnms.runs.folder import RunFolder, read_categories, read_recipe
 
@@ -48,7 +49,7 @@ def start_from(
     warning is logged that names them. The classes of a run are compared by their names. Those of a
     state dict alone are not known, so only their number counts. All other layers of the network
     must fit. The stage takes over the weights of the run's stage if both have one, else it keeps
-    its random ones. So do the heads.
+    its random ones. So does each of the heads, all but the layers of other classes.
 
     Args:
         detector: the detector, which is changed in place.
@@ -90,10 +91,12 @@ def start_from(
         load_weights(network, weights, str(source))
     for name, tensors in zip(("stage", "heads"), further, strict=True):
         part: nn.Module | None = getattr(detector, name)
-        if tensors and part is not None:
-            load_weights(part, tensors, f"{source}: {name}")
-        elif tensors:
+        if tensors and part is None:
             notes.append(f"unused: the {name} ({len(tensors)} tensors)")
+        elif tensors and isinstance(part, CandidateHeads):
+            notes.append(_start_heads(part, tensors, f"{source}: heads", len(names), renew=others))
+        elif tensors and part is not None:
+            load_weights(part, tensors, f"{source}: {name}")
     if any(notes) and is_first_process():
         logger.warning("%s: %s", source, "; ".join(filter(None, notes)))
 
@@ -110,6 +113,27 @@ def refuse_classes(folder: RunFolder, run: Sequence[str], data: Sequence[str]) -
                 f"{folder.labels}: the run was trained on other classes than those of the data: "
                 f"class {label} was {known} and is {came}"
             )
+
+
+def _start_heads(
+    heads: CandidateHeads,
+    tensors: Mapping[str, Tensor],
+    source: str,
+    num_classes: int,
+    *,
+    renew: bool,
+) -> str:
+    """Load weights of heads into heads, and return what was not loaded, in a few words.
+
+    A head that the weights do not have keeps its random weights.
+    """
+    new = [name for name in heads.columns if not any(t.startswith(f"{name}.") for t in tensors)]
+    layers = {name.rpartition(".")[0] for name in heads.state_dict()}
+    may_lack = sorted(layer for layer in layers if layer.partition(".")[0] in new)
+    note = load_fitting_weights(
+        heads, tensors, source, heads.class_layers, num_classes, renew=renew, may_lack=may_lack
+    )
+    return note and f"heads: {note}"
 
 
 def build_run_detector(recipe: Recipe, num_classes: int) -> Detector:

@@ -184,6 +184,12 @@ def test_changes_come_into_every_arm(change, field, value, scale, frozen, tmp_pa
         (("table3", "coco", 0), "seeds: expected at least 1, got 0"),
         (("table3", "coco", 1, ["training.lr=x"]), r"recipe.training.lr: .*got 'x'"),
         (("table3", "coco", 1, ["lr"]), "changes: lr: expected PATH=VALUE"),
+        (("table3", "coco", 1, ["seed=3"]), "^changes: seed: expected none, as the number of "),
+        (
+            ("table2", "small", 1, ["stage=null"]),
+            '^changes: expected changes that leave the row "post-NMS" of table2, for which paper '
+            "needs post_nms; it has nms$",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(arguments, message):

@@ -75,7 +75,7 @@ def test_the_sentence_counts_rows_with_a_gain_in_the_paper():
     text = "The sign of the gain is the paper's in 1 of 3 rows, unclear in 1 and another one in 1"
     assert sentence(lines) == f"{text}."
     more = [*lines, line(1.0, None)]
-    assert sentence(more) == f"{text.replace('of 3', 'of 4')}; 1 rows have no runs yet."
+    assert sentence(more) == f"{text.replace('of 3', 'of 4')}; rows without an interval: 1."
 
 
 @pytest.fixture

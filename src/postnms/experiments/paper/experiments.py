@@ -21,6 +21,7 @@ from postnms.experiments.config import (
     read_experiment,
 )
 from postnms.experiments.paper.printed import TABLES, PaperRow, PaperTable
+from postnms.experiments.plan import make_plan
 from postnms.recipes import open_recipe, override, parse_changes
 
 Scale = Literal["coco", "small"]
@@ -97,7 +98,10 @@ def reproduction(
         own_length = any(text.partition("=")[0] in lengths for text in changes)
         config = _freeze(config, SMALL_FROZEN if scale == "small" and not own_length else ())
     # A mistake in a change is one of the user's command line, and not of the file.
-    override(open_recipe(config.recipe), parse_changes(changes))
+    parsed = parse_changes(changes)
+    if "seed" in parsed:
+        raise UserError("seed: expected none, as the number of seeds decides", argument="changes")
+    override(open_recipe(config.recipe), parsed)
     table = TABLES[name]
     rows = tuple(row for row in table.rows if row.side.partition(".")[0] in config.arms)
     sides = {row.label: row.side for row in rows}
@@ -110,7 +114,23 @@ def reproduction(
         rows = tuple(map(_with_backbone, rows))
     # The name of the table says more to a user than the place of its file in the package.
     experiment = Experiment(Path(name), config.model_copy(update=update))
+    _check_rows(experiment, rows)
     return Reproduction(replace(table, rows=rows), experiment)
+
+
+def _check_rows(experiment: Experiment, rows: Sequence[PaperRow]) -> None:
+    """Raise UserError if a change of the user takes a row of the table away."""
+    without = experiment.config.model_copy(update={"differences": ()})
+    plan = make_plan(replace(experiment, config=without), Path())
+    for row in rows:
+        arm, _, found = row.side.partition(".")
+        known = (*plan.rows(arm), *plan.further_rows(arm))
+        if found not in known:
+            raise UserError(
+                f'expected changes that leave the row "{row.label}" of {experiment.name}, for '
+                f"which {arm} needs {found}; it has {', '.join(known)}",
+                argument="changes",
+            )
 
 
 def _small(config: ExperimentConfig) -> ExperimentConfig:

@@ -139,7 +139,7 @@ def sentence(lines: Sequence[Line]) -> str:
         f"{counts['unclear']} and another one in {counts['no']}"
     )
     left = len(asked) - sum(counts.values())
-    return f"{text}; {left} rows have no runs yet." if left else f"{text}."
+    return f"{text}; rows without an interval: {left}." if left else f"{text}."
 
 
 def section(paper: PaperTable, lines: Sequence[Line]) -> list[str]:
