@@ -5,9 +5,9 @@ import functools
 
 import torch
 from torch.nn import functional as F
-from torchvision.models import get_model
+from torchvision.models import get_model, resnet18
 from torchvision.models.detection import FCOS
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from postnms.detectors import (
@@ -52,14 +52,13 @@ CONFIGS = {
 
 
 def fcos():
-    """FCOS as torchvision builds it, but on a smaller backbone."""
-    pyramid = resnet_fpn_backbone(
-        backbone_name="resnet18",
-        weights=None,
-        norm_layer=torch.nn.BatchNorm2d,
-        trainable_layers=5,
-        returned_layers=[2, 3, 4],
-        extra_blocks=LastLevelP6P7(256, 256),
+    """FCOS as torchvision builds it, but on a smaller backbone and with fewer channels."""
+    pyramid = BackboneWithFPN(
+        resnet18(weights=None),
+        return_layers={"layer2": "0", "layer3": "1", "layer4": "2"},
+        in_channels_list=[128, 256, 512],
+        out_channels=64,
+        extra_blocks=LastLevelP6P7(64, 64),
     )
     return FCOS(pyramid, num_classes=3, min_size=64, max_size=96)
 
