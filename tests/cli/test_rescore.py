@@ -55,7 +55,7 @@ def test_a_dump_of_scenes_needs_no_data(postnms, trained_run, tmp_path):
 def test_what_was_trained_on_is_told(postnms, dumped):
     path = dumped / "train.safetensors"
     rescorer = dumped / "r.safetensors"
-    facts = {"annotations_sha256": "0"}
+    facts = {"annotations_sha256": "0", "weights_sha256": "1"}
     write_dump(path, [found([3, 2])], **facts)
     write_truth(dumped / "instances_train.json", [[(0, 4, 4, 20, 20)], []])
     words = ("contextual", path, "--data", dumped, "--out", rescorer, *SETTINGS)
@@ -63,6 +63,11 @@ def test_what_was_trained_on_is_told(postnms, dumped):
     assert (status, "is not the file that train.safetensors was made with" in shown) == (0, True)
     _, shown, _ = postnms("rescore", rescorer, path, "--data", dumped, "--out", dumped / "n")
     assert "note: the rescorer was trained on these images" in shown
+    assert "another detector" not in shown
+    write_dump(path, [found([3, 2])], annotations_sha256="5", weights_sha256="2")
+    _, shown, _ = postnms("rescore", rescorer, path, "--data", dumped, "--out", dumped / "n")
+    assert "note: the rescorer was trained on the candidates of another detector" in shown
+    assert "these images" not in shown
 
 
 def test_mistakes_are_one_line_and_nothing_is_written(postnms, dumped):

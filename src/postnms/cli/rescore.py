@@ -52,7 +52,15 @@ def rescore(
 
 
 def _say_trained_on(trained: object, facts: dict[str, object]) -> None:
-    """Say so if the annotations are those that the rescorer was trained with."""
-    own = facts.get("annotations_sha256")
-    if isinstance(trained, dict) and own is not None and own == trained.get("annotations_sha256"):
-        say("note: the rescorer was trained on these images: their figures are too good")
+    """Say so if the rescorer was trained on these images, or on the candidates of another detector.
+
+    ``trained`` and ``facts`` are about the candidates of the training and about those at hand.
+    """
+    own = trained if isinstance(trained, dict) else {}
+    for fact, noted_if_equal, note in (
+        ("annotations_sha256", True, "on these images: their figures are too good"),
+        ("weights_sha256", False, "on the candidates of another detector"),
+    ):
+        there, here = own.get(fact), facts.get(fact)
+        if None not in (there, here) and (there == here) == noted_if_equal:
+            say(f"note: the rescorer was trained {note}")
