@@ -146,6 +146,21 @@ def test_differences_have_each_seed_the_mean_and_the_interval(page):
     assert plan.experiment.config.bootstrap == 30
 
 
+def test_a_gain_of_two_rows_comes_first_for_every_arm(tmp_path):
+    data, truth, results = write_data(tmp_path)
+    arms = {"few": {"set": ["training.iterations=3"]}, "many": {}}
+    asked = [["few.post_nms", "few.nms"], ["few.nms", "many.nms"], ["many.post_nms", "many.nms"]]
+    plan = planned(tmp_path, data, arms=arms, differences=asked)
+    for run in plan.runs:
+        finish(plan, run, truth, results)
+    text, _ = made(plan, tmp_path / "p.md")
+    few, _, many = ((line[-2].strip("*"), line[-1]) for line in rows(text, "Differences"))
+    assert text.split("\n\n")[1] == (
+        f"AP of post-NMS minus that of NMS of the same arm: `few` {few[0]} ({few[1]}) and "
+        f"`many` {many[0]} ({many[1]})."
+    )
+
+
 def test_results_have_the_row_that_counts_of_each_arm_and_the_best_suppressor(page):
     _, text, records = page
     methods = {m: sum(over_seeds(records, "stage", m, "AP")) for m in HEURISTICS["methods"]}

@@ -6,7 +6,7 @@ from postnms.detectors.output import ROW_TITLES
 from postnms.experiments.comparison import Comparison
 from postnms.experiments.config import BEST, BEST_ROW
 from postnms.experiments.plan import Side
-from postnms.experiments.summary import Summary
+from postnms.experiments.summary import Difference, Summary
 from postnms.experiments.tables import (
     cells,
     heads,
@@ -53,25 +53,42 @@ def differences(summary: Summary) -> str:
 
 
 def in_short(summary: Summary) -> list[str]:
-    """Return the sentence on the first arm that differences are asked for, if there is one.
+    """Return the sentence on what the first difference asks, if there are differences.
 
-    It has all differences between the row that counts of this arm and another side.
+    If that compares two arms, the sentence has all differences between its first side and another
+    one. If it compares two rows of one arm, the sentence has the same difference of every arm.
     """
-    if not summary.differences:
+    known = [part for part in summary.differences if part.estimate is not None]
+    if not known:
         return []
-    first = summary.differences[0].asked[0]
-    said = []
-    for difference in summary.differences:
-        estimate = difference.estimate
-        if difference.asked[0] == first and estimate is not None:
-            asked, side = difference.asked[1], difference.sides[1]
-            other = f"`{side.arm}` ({_row(asked, side)})"
-            mean_of_all = number(estimate.mean, "+.2f")
-            said.append(f"{other} {mean_of_all} ({interval(estimate, '+.2f')})")
-    if not said:
-        return []
-    left = f"`{first.arm}` ({_row(first, summary.differences[0].sides[0])})"
-    return [f"AP of {left} minus that of {in_words(said)}."]
+    first, second = summary.differences[0].asked
+    if first.arm == second.arm:
+        rows = (first.row, second.row)
+        alike = [part for part in known if tuple(side.row for side in part.asked) == rows]
+        arms = [(f"`{part.asked[0].arm}`", part) for part in alike if _is_within_an_arm(part)]
+        what = f"AP of {_row(first, first)} minus that of {_row(second, second)} of the same arm: "
+    else:
+        arms = [(_name(part, 1), part) for part in known if part.asked[0] == first]
+        what = f"AP of {_name(summary.differences[0], 0)} minus that of "
+    said = [f"{name} {_estimate(part)}" for name, part in arms]
+    return [f"{what}{in_words(said)}."] if said else []
+
+
+def _is_within_an_arm(difference: Difference) -> bool:
+    return difference.asked[0].arm == difference.asked[1].arm
+
+
+def _name(difference: Difference, place: int) -> str:
+    """Return how the page calls the first or the second side of a difference."""
+    asked, side = difference.asked[place], difference.sides[place]
+    return f"`{side.arm}` ({_row(asked, side)})"
+
+
+def _estimate(difference: Difference) -> str:
+    """Return the mean of a difference and its interval."""
+    assert difference.estimate is not None
+    mean_of_all = number(difference.estimate.mean, "+.2f")
+    return f"{mean_of_all} ({interval(difference.estimate, '+.2f')})"
 
 
 def _row(asked: Side, side: Side) -> str:
