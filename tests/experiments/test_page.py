@@ -204,6 +204,7 @@ def test_runs_that_are_not_finished_are_named(tmp_path):
     text, records = made(plan, tmp_path / "p.md")
     assert "**Not finished: `stage_0`, `bare_3` and `stage_3`.**" in text
     assert list(records) == ["bare_0"]
+    assert "There is one seed, so the interval covers the images alone" in text
     ap = f"{records['bare_0']['rows']['nms']['AP']:.1f}"
     assert rows(text, "Results")[0][2:5] == [ap, "-", f"**{ap}**"]
     assert rows(text, "Results")[1:] == [

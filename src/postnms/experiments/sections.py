@@ -103,7 +103,7 @@ def about_intervals(summary: Summary) -> str:
     """Return the paragraph that says what the intervals are."""
     comparison = summary.comparison
     config = comparison.plan.experiment.config
-    seeds = len(config.seeds)
+    seeds = len({finished.run.seed for finished in comparison.runs})
     own = len({comparison.image_set(finished.run) for finished in comparison.runs}) > 1
     images = "the val images of each seed" if own else "the val images"
     text = (
@@ -173,7 +173,7 @@ def figures(comparison: Comparison) -> str:
         )
     if len(config.seeds) > 1:
         note += (
-            f" A cell has the mean over the {len(config.seeds)} seeds, their standard deviation, "
+            " A cell has the mean over the seeds, their standard deviation, "
             "and in brackets the smallest and the largest value."
         )
     return f"{table(['arm', 'row', *config.columns], rows)}\n\n{note}"
