@@ -15,6 +15,7 @@ from tests.support.experiments import HEURISTICS, finished_plan
 def done(tmp_path):
     narrow = ["stage.width=32", "stage.suppressor=null"]
     arms = {
+        "bare": {"set": ["stage=null"]},
         "stage": {"set": narrow},
         "late": {"start_from": "stage", "freeze": "detector", "set": narrow},
     }
@@ -54,6 +55,13 @@ def test_a_record_has_the_figures_and_where_they_come_from(done):
         kept = record["suppressors"][row["name"]]
         assert kept == {name: row[name] for name in ("figures", "milliseconds", "settings")}
     assert list(record["suppressors"]) == HEURISTICS["methods"]
+
+
+def test_a_record_made_again_has_its_fields_in_the_same_order(done):
+    _, record = recorded(done, "bare")
+    gone = [path for path in record["changes"] if path.startswith("stage.")]
+    assert len(gone) > 5
+    assert gone == sorted(gone)
 
 
 def test_a_record_names_no_folder_of_the_machine(done, tmp_path):

@@ -39,7 +39,7 @@ def record_of(plan: Plan, finished: FinishedRun) -> dict[str, Any]:
     run, evaluation = finished.run, finished.evaluation
     recipe, base = (flatten(part.model_dump(mode="json")) for part in (run.recipe, run.base))
     changes = {path: value for path, value in recipe.items() if base.get(path) != value}
-    changes |= dict.fromkeys(base.keys() - recipe.keys())
+    changes |= dict.fromkeys(sorted(base.keys() - recipe.keys()))
     record = {
         "experiment": plan.experiment.config.title,
         "arm": run.arm,
