@@ -18,7 +18,7 @@ from postnms.recipes.config import flatten
 
 ABOUT = ("command", "processes", "commit", "version", "torch", "machine", "seed", "data")
 """Facts of the origin of a run that are recorded."""
-MAY_LACK = {"libraries", "precision"}
+MAY_LACK = ("libraries", "precision")
 """Facts that are recorded of those runs that have them."""
 
 _ABSOLUTE = re.compile(r"(?<![\w./~-])/(?:[^\s/'\"]+/)+")
@@ -71,7 +71,7 @@ def about(path: Path) -> dict[str, Any]:
     content = read_json(path)
     try:
         first, *later = [
-            {name: part[name] for name in (*ABOUT, *(MAY_LACK & part.keys()))}
+            {name: part[name] for name in (*ABOUT, *(fact for fact in MAY_LACK if fact in part))}
             for part in (content, *content.get("resumed", []))
         ]
     except (TypeError, KeyError, AttributeError) as error:
