@@ -46,6 +46,9 @@ from postnms.files.json_files import parse_json
 from postnms.files.tensor_stream import KINDS
 from postnms.structures import Candidates, Detections
 
+RESULTS = (".json", ".json.gz")
+"""Endings of files of COCO results. Files of candidates have any other one."""
+
 _CHECKED_AT_ONCE = 1 << 20
 """Number of labels that are in memory together while a file is checked."""
 
@@ -166,7 +169,7 @@ def open_candidates(path: Path) -> CandidateFile:
         raise UserError(f"{path}: expected a file of candidates, got a folder; {hint}")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    if path.name.endswith((".json", ".json.gz")):
+    if path.name.endswith(RESULTS):
         hint = "'postnms import-candidates' makes one of COCO results"
         raise UserError(f"{path}: expected a file of candidates, got JSON; {hint}")
     with _open(path) as file:

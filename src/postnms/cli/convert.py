@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from postnms.viewers.rows import ViewedRow
 
 Viewer = Literal["fiftyone", "supervision", "cvat"]
-RESULTS = (".json", ".json.gz")
-"""Endings of files of results. Files of candidates have any other one."""
 
 Source = Annotated[
     Path,
@@ -50,6 +48,7 @@ def convert(
     A file of candidates gives all candidates, the rows of its run, and those of --suppressor, each
     box with the cluster that it belongs to. Runs and results give their rows.
     """
+    from postnms.candidate_files.reader import RESULTS
     from postnms.files.folders import own_folder
     from postnms.viewers.written import MARKER, write_for_viewer
 
