@@ -39,6 +39,14 @@ def test_tensors_and_facts_are_read_back(path):
         assert torch.equal(tensors[name], tensor)
 
 
+def test_the_same_content_gives_the_same_bytes(path):
+    content = path.read_bytes()
+    for _ in range(20):
+        save_tensors(path, TENSORS, ABOUT)
+        assert path.read_bytes() == content
+    assert int.from_bytes(content[:8], "little") % 8 == 0
+
+
 def test_every_single_bit_counts(path):
     content = path.read_bytes()
     for byte in range(len(content)):

@@ -25,6 +25,8 @@ FORMAT = "postnms-2"
 
 _FAMILY = "postnms-"
 """What the names of this and of older formats begin with."""
+_SIZE = 8
+"""Number of bytes before the header of a safetensors file, which hold the size of the header."""
 
 
 def save_tensors(
@@ -48,8 +50,23 @@ def save_tensors(
     here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     facts = json.dumps(about)
     metadata = {"format": FORMAT, "about": facts, "sha256": _checksum(here, facts)}
-    with atomic_path(path, older=older) as temporary:
-        temporary.write_bytes(save(here, metadata))
+    with atomic_path(path, older=older) as temporary, temporary.open("wb") as file:
+        content = memoryview(save(here, metadata))
+        end = _SIZE + int.from_bytes(content[:_SIZE], "little")
+        file.write(_in_order(bytes(content[_SIZE:end])))
+        file.write(content[end:])
+
+
+def _in_order(header: bytes) -> bytes:
+    """Return the size of a header and the header, its metadata in the order of their names.
+
+    safetensors writes metadata in a random order. The same content shall give the same bytes.
+    """
+    fields = json.loads(header)
+    fields["__metadata__"] = dict(sorted(fields["__metadata__"].items()))
+    text = json.dumps(fields, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _SIZE)  # The tensors begin at a multiple of eight bytes.
+    return len(text).to_bytes(_SIZE, "little") + text
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
