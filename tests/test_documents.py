@@ -191,29 +191,29 @@ def test_every_promise_of_durability_names_a_test_that_exists():
 
 
 def test_the_results_table_of_the_readme_is_that_of_the_records():
-    """Its lines are the bare detector, the best suppressor on its candidates, and the stage."""
-    summary = json.loads((RECORDS / "bloodcells" / "summary.json").read_text())
-    bare, suppressor, stage = (
-        next(
-            result["AP"]
-            for result in summary["results"]
-            if (result["arm"], result["asked"]) == (arm, asked)
-        )
-        for arm, asked in (
-            ("bare", "nms"),
-            ("bare", "best_heuristic"),
-            ("stage", "post_nms+soft_nms_linear"),
-        )
-    )
+    """A line for the bare detector, the best suppressor on its candidates, and the stage.
+
+    Each has a cell for each experiment.
+    """
     lines = README.read_text().splitlines()
-    first = lines.index("| bare detector, NMS | " + _with_interval(bare, "{}"))
-    assert lines[first + 1].endswith(" | " + _with_interval(suppressor, "{}"))
-    assert lines[first + 2] == "| **with the stage** | " + _with_interval(stage, "**{}**")
+    first = next(row for row, line in enumerate(lines) if line.startswith("| bare detector"))
+    table = [line.strip("| ").split(" | ")[1:] for line in lines[first : first + 3]]
+    assert [len(cells) for cells in table] == [2, 2, 2]
+    for column, experiment in enumerate(("bloodcells", "finetune_bloodcells")):
+        summary = json.loads((RECORDS / experiment / "summary.json").read_text())
+        assert not summary["missing"]
+        figures = {(one["arm"], one["asked"]): one["AP"] for one in summary["results"]}
+        expected = [
+            _with_interval(figures["bare", "nms"], "{}"),
+            _with_interval(figures["bare", "best_heuristic"], "{}"),
+            _with_interval(figures["stage", "post_nms+soft_nms_linear"], "**{}**"),
+        ]
+        assert [cells[column] for cells in table] == expected, experiment
 
 
 def _with_interval(figures, form):
     mean = form.format(f"{figures['mean']:.1f}")
-    return f"{mean} ({figures['low']:.1f} to {figures['high']:.1f}) |"
+    return f"{mean} ({figures['low']:.1f} to {figures['high']:.1f})"
 
 
 def test_the_citation_is_that_of_the_readme():
