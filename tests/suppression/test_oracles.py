@@ -153,7 +153,7 @@ def by_row(detections):
 
 
 @pytest.mark.parametrize("text", SETTINGS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(candidates=problems())
 def test_equals_the_definition_on_both_backends(text, candidates):
     suppressor = get_suppressor(text)

@@ -106,7 +106,7 @@ def test_groups_of_several_blocks_equal_the_kernels_of_the_cpu_but_for_rounding(
         "cp_cluster:iou_threshold=0.2:friend_threshold=0.3:step=0.1:class_agnostic=true",
     ],
 )
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(candidates=problems())
 def test_equals_the_definition(text, candidates):
     """Each example is some tenths of a second in the interpreter, so there are few."""

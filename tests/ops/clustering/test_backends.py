@@ -87,7 +87,7 @@ def test_hand_worked_tables(name, path):
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if path != "triton"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(scene=grids(), threshold=st.sampled_from([0.0, 0.25, 0.3, 1 / 3, 0.5, 0.6, 1.0]))
 def test_backends_equal_the_reference_on_a_grid(path, scene, threshold):
     expected = cluster_nms(*scene, threshold, backend="reference")

@@ -44,7 +44,7 @@ def assert_equals_the_reference(boxes, scores, groups, threshold):
     return expected
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(scene=grids(), threshold=st.sampled_from([0.0, 0.25, 0.3, 1 / 3, 0.5, 0.6, 1.0]))
 def test_triton_equals_the_reference_on_a_grid(scene, threshold):
     """Each example is some milliseconds in the interpreter, so there are fewer than elsewhere."""
