@@ -114,7 +114,7 @@ def test_the_learned_rivals_of_table_2_have_these_settings():
     assert arms["bare"].rescorers == {"sce": (), "contextual": ()}
     small = reproduction("table2", "small").experiment.config.arms
     assert small["iou_net"].set == (*arms["iou_net"].set, *SMALL_HEADS)
-    assert small["bare"].rescorers == {"sce": (), "contextual": SMALL_RESCORERS["contextual"]}
+    assert small["bare"].rescorers == SMALL_RESCORERS
     assert small["pisa"].set == arms["pisa"].set
 
 

@@ -34,7 +34,8 @@ SMALL = {
 SMALL_HEADS = ("heads.iou.width=256", "heads.samples=128")
 """Settings of the small scale for heads that an arm has: as wide as the stage there."""
 SMALL_RESCORERS: dict[RescorerName, tuple[str, ...]] = {
-    "contextual": ("epochs=20", "hidden=64", "batch_size=32", "suppressor=soft_nms_linear")
+    "sce": ("epochs=6", "drop_after=4", "lr=0.05", "width=64", "hidden=32", "attention=32"),
+    "contextual": ("epochs=20", "hidden=64", "batch_size=32", "suppressor=soft_nms_linear"),
 }
 """Settings of the small scale for rescorers. They were chosen on a part of the training images of
 blood cells that was set aside (``docs/rivals.md``)."""
