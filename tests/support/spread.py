@@ -31,8 +31,6 @@ TRUTHS = truths(
     num_images=4,
 )
 """Unequal: three objects in one image, none in the last."""
-KINDS = [name for name in CASES if name != "cascade_rcnn_mean"]
-"""The cases that are trained in different ways."""
 FURTHER = {
     "frozen": {"frozen": True},
     "kl": {"box_coding": "edges", "box_loss": "kl"},
@@ -61,7 +59,7 @@ def share(rank: int, world: int) -> tuple[list[torch.Tensor], Targets, list[torc
 def losses_and_gradients(rank: int, world: int) -> dict[str, dict[str, float]]:
     """By case, averaged over the processes: the loss terms and the gradient's magnitude."""
     found = {}
-    every = {name: (name, {}) for name in KINDS} | {
+    every = {name: (name, {}) for name in CASES} | {
         case: ("faster_rcnn", options) for case, options in FURTHER.items()
     }
     for case, (name, options) in every.items():

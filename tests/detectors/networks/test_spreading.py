@@ -3,8 +3,9 @@
 import pytest
 
 from postnms.speed.timing import torch_threads
+from tests.support.detectors import CASES
 from tests.support.processes import finish, launched
-from tests.support.spread import FURTHER, KINDS, as_one_of_two, losses_and_gradients
+from tests.support.spread import FURTHER, as_one_of_two, losses_and_gradients
 
 
 @pytest.mark.slow
@@ -15,7 +16,7 @@ def test_losses_and_gradients_do_not_depend_on_the_number_of_processes(tmp_path)
         one = losses_and_gradients(0, 1)
         two = as_one_of_two(0, meeting)
     finish(second)
-    assert list(one) == [*KINDS, *FURTHER]
+    assert list(one) == [*CASES, *FURTHER]
     for name, terms in one.items():
         assert len(terms) > 2, name
         assert terms["loss_stage_loc"] > 0, name
