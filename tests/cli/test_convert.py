@@ -48,9 +48,9 @@ def test_a_run_gives_the_rows_of_its_evaluation(postnms, trained_run, tmp_path):
         entries = json.loads(RunFolder(trained_run).results(name).read_text())
         assert len((out / f"{name}.csv").read_text().splitlines()) == 1 + len(entries)
     status, _, error = postnms(
-        "convert", trained_run, "--split", "test", "--format", "cvat", "--out", tmp_path / "x"
+        "convert", trained_run, "--split", "train", "--format", "cvat", "--out", tmp_path / "x"
     )
-    assert (status, "no results on the split test; run postnms eval first" in error) == (2, True)
+    assert (status, "no results on the split train; run postnms eval first" in error) == (2, True)
 
 
 def test_results_of_any_detector_are_read(postnms, tmp_path):

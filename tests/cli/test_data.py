@@ -57,17 +57,46 @@ def test_another_split_has_figures_of_its_own(postnms, run_folder, scenes):
     assert shown.startswith("COCO: train 4, val 3, test 2 images, 5 classes\n")
     found = contents(run_folder)
     assert {name: found[name] for name in before} == before
-    results = json.loads((run_folder / "results_nms.test.json").read_text())
+    results = json.loads((run_folder / "results_nms.s.test.json").read_text())
     assert {entry["image_id"] for entry in results} <= {1, 2}
-    figures = json.loads((run_folder / "metrics.test.json").read_text())
+    figures = json.loads((run_folder / "metrics.s.test.json").read_text())
     assert figures.keys() == before["metrics.json"].keys()
-    assert json.loads((run_folder / "evaluation.test.json").read_text())["split"] == "test"
+    assert json.loads((run_folder / "evaluation.s.test.json").read_text())["split"] == "test"
     assert not (run_folder / "evaluation.json").exists()
-    assert json.loads((run_folder / "splits.json").read_text()) == ["test"]
+    assert json.loads((run_folder / "splits.json").read_text()) == ["s.test"]
+
+
+def test_figures_of_other_data_do_not_replace_those_of_the_run(postnms, run_folder, scenes):
+    before = {file: file.read_bytes() for file in run_folder.glob("*.*")}
+    status, shown, _ = postnms("eval", run_folder, "--data", scenes, "--plots")
+    assert status == 0
+    figures = run_folder / "metrics.s.val.json"
+    assert f"other data than the run was trained on: figures in {figures}" in shown
+    assert {file: file.read_bytes() for file in before} == before
+    curves = ("curves.s.val.json", "curves.s.val.png")
+    results = ("results_nms.s.val.json", "results_post_nms.s.val.json", "splits.json")
+    new = {file.name for file in set(run_folder.glob("*.*")) - before.keys()}
+    assert new == {"evaluation.s.val.json", figures.name, *curves, *results}
+    # What reads the results of a run on these data takes these.
+    convert = ("convert", run_folder, "--data", scenes, "--format", "supervision", "--out")
+    assert postnms(*convert, scenes / "viewed")[0] == 0
+    lines = (scenes / "viewed" / "nms.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(json.loads((run_folder / results[0]).read_text()))
+
+
+def test_data_that_have_moved_are_those_of_the_run(postnms, scenes, tmp_path):
+    run = tmp_path / "run"
+    assert postnms("train", "demo", "--data", scenes, "--out", run, *SETS)[0] == 0
+    before = contents(run)
+    moved = scenes.rename(tmp_path / "moved")
+    status, shown, _ = postnms("eval", run, "--data", moved)
+    assert (status, "other data" in shown) == (0, False)
+    assert contents(run) == before
+    assert json.loads((run / "evaluation.json").read_text())["data"] == "moved"
 
 
 def test_valid_is_another_name_of_val(postnms, run_folder, scenes):
-    assert postnms("eval", run_folder, "--data", scenes, "--split", "valid")[0] == 0
+    assert postnms("eval", run_folder, "--split", "valid")[0] == 0
     assert not (run_folder / "splits.json").exists()
 
 
@@ -94,7 +123,8 @@ def test_a_run_is_measured_on_another_format_of_its_data(postnms, run_folder, sc
     for data in (scenes, yolo, yolo / "data.yaml"):
         status, _, error = postnms("eval", run_folder, "--data", data)
         assert status == 0, error
-        figures[data] = json.loads((run_folder / "metrics.json").read_text())["nms"]["AP"]
+        file = run_folder / f"metrics.{data.name}.val.json"
+        figures[data] = json.loads(file.read_text())["nms"]["AP"]
     assert figures[scenes] == pytest.approx(figures[yolo], abs=1e-9)
     assert figures[yolo] == figures[yolo / "data.yaml"]
 

@@ -71,7 +71,8 @@ def test_a_test_split_gives_results_to_hand_in(postnms, run_folder, tmp_path):
     status, shown, _ = postnms("eval", run_folder, "--data", tmp_path / "s")
     assert status == 0
     assert "instances_val.json has no annotations; results to hand in: " in shown
-    assert {entry["image_id"] for entry in contents(run_folder)["results_post_nms.json"]} == {1, 2}
+    handed_in = contents(run_folder)["results_post_nms.s.val.json"]
+    assert {entry["image_id"] for entry in handed_in} == {1, 2}
     assert (run_folder / "metrics.json").read_text() == before
     assert not (run_folder / "evaluation.json").exists()
 

@@ -89,10 +89,14 @@ def test_what_a_run_measures_does_not_depend_on_ids(postnms, plain, run_folder, 
     def measure(data, name):
         """Return figures, ids and candidates of all verbs, and the files of ``eval``."""
         assert postnms("eval", run_folder, "--data", data)[0] == 0
-        files = contents(run_folder)
+        kept = (f"{part}.{data.name}.val.json" for part in ("metrics", "results_nms"))
+        metrics, results = (run_folder / name for name in kept)
+        files = {
+            file.name.partition(".")[0]: json.loads(file.read_text()) for file in (metrics, results)
+        }
         dumped, imported = (tmp_path / f"{name} {n}.safetensors" for n in ("dumped", "imported"))
         assert postnms("dump", run_folder, "--data", data, "--out", dumped)[0] == 0
-        words = (run_folder / "results_nms.json", "--data", data, "--out", imported)
+        words = (results, "--data", data, "--out", imported)
         assert postnms("import-candidates", *words)[0] == 0
         opened = [open_candidates(file) for file in (dumped, imported)]
         boxes = [chunk.boxes.tolist() for file in opened for _, chunk in file.chunks()]

@@ -81,7 +81,7 @@ def test_rows_of_the_viewer_are_those_of_the_evaluation(report, postnms, run_fol
     assert postnms("eval", run_folder, "--data", data)[0] == 0
 
     def check(row, image, scores, tolerance):
-        results = json.loads((run_folder / f"results_{row}.json").read_text())
+        results = json.loads((run_folder / f"results_{row}.sizes.val.json").read_text())
         wanted = sorted(result["score"] for result in results if result["image_id"] == image)
         assert sorted(scores) == pytest.approx(wanted, abs=tolerance)
 
@@ -172,7 +172,8 @@ def test_names_of_classes_and_files_are_text(report, hostile):
     assert "<b>scene" not in page.html
 
 
-def test_what_utf_8_cannot_hold_of_a_name_is_an_escape(report, run_folder, scenes):
+def test_what_utf_8_cannot_hold_of_a_name_is_an_escape(report, postnms, run_folder, scenes):
+    assert postnms("eval", run_folder, "--data", scenes)[0] == 0
     file = scenes / "instances_val.json"
     content = json.loads(file.read_text())
     for number, image in enumerate(content["images"]):
@@ -183,8 +184,9 @@ def test_what_utf_8_cannot_hold_of_a_name_is_an_escape(report, run_folder, scene
     assert page.data["subjects"][0]["index"][0][0] == "0 Größe \udcff.png"
 
 
-def test_a_missing_image_is_named_in_its_place(report, hostile):
+def test_a_missing_image_is_named_in_its_place(report, postnms, hostile):
     run, data = hostile
+    assert postnms("eval", run, "--data", data)[0] == 0
     (whole, *_) = report(run, "--data", data).data["subjects"][0]["cases"]
     assert whole["picture"]
     (file,) = (data / "images").rglob(whole["name"])

@@ -31,6 +31,7 @@ from postnms.runs.folder import (
     read_categories,
     read_data_folder,
     read_recipe,
+    read_val_hash,
 )
 from postnms.runs.loading import build_run_detector, load_detector, start_from
 from postnms.runs.thresholds import read_best_f1
@@ -101,6 +102,7 @@ def read_provenance(path, undamaged):
     """Read where the data of a run lie, and go on with the run."""
     folder = RunFolder(path.parent)
     read_data_folder(folder)
+    read_val_hash(folder)
     begin_run(folder, read_recipe(folder), CATEGORIES, None, resume=True)
     after = json.loads(folder.provenance.read_bytes())
     require(

@@ -106,17 +106,19 @@ def _from_run(path: Path, data: Path | None, split: str) -> Opened:
     from postnms.data.layouts import canonical
     from postnms.detectors.output import ROW_TITLES
     from postnms.runs.folder import RunFolder, read_recipe
+    from postnms.runs.measured import measured_name
     from postnms.runs.provenance import provenance
     from postnms.viewers.from_results import row_of_results
 
     run, split = RunFolder(path), canonical(split)
     recipe = read_recipe(run)
-    files = {row: run.results(row, split) for row in ROW_TITLES}
-    files = {row: file for row, file in files.items() if file.is_file()}
-    if not files:
-        raise UserError(f"{path}: no results on the split {split}; run postnms eval first")
     opened, data = open_named_split(run, recipe, data, split)
     truth = opened.dataset.truth
+    name = measured_name(run, split, data, truth)
+    files = {row: run.results(row, name) for row in ROW_TITLES}
+    files = {row: file for row, file in files.items() if file.is_file()}
+    if not files:
+        raise UserError(f"{path}: no results on the split {name}; run postnms eval first")
     rows = [row_of_results(row, truth, file) for row, file in files.items()]
     return truth, rows, {**provenance(recipe.seed, data, command_line()), "run": path.name}
 

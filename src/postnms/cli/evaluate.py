@@ -41,7 +41,9 @@ def evaluate(
 ) -> None:
     """Evaluate a run: COCO's figures of every row and class, the gain, results files.
 
-    The figures of another split than val have its name in theirs: metrics.test.json.
+    The figures of another split than val have its name in theirs: metrics.test.json. Those of
+    other data than the run was trained on also have the name of their folder:
+    metrics.FOLDER.val.json.
     """
     from postnms.data.layouts import canonical
     from postnms.distributed.processes import this_process
@@ -55,15 +57,16 @@ def evaluate(
 
 
 def _evaluate(
-    run: "RunFolder", recipe: "Recipe", data: Path | None, name: str, *, plots: bool
+    run: "RunFolder", recipe: "Recipe", data: Path | None, split_name: str, *, plots: bool
 ) -> None:
     """Evaluate a run whose folder the main process holds."""
     from postnms.distributed.processes import end_processes, get_accelerator
     from postnms.inference.evaluate import evaluate_detector
     from postnms.runs.folder import write_evaluation, write_results
     from postnms.runs.loading import load_detector
+    from postnms.runs.measured import measured_name
 
-    split, data = open_named_split(run, recipe, data, name)
+    split, data = open_named_split(run, recipe, data, split_name)
     accelerator = get_accelerator()
     detector = load_detector(run, recipe, accelerator.device)
     cut: list[int] = []
@@ -82,21 +85,25 @@ def _evaluate(
     end_processes()
     if not is_main:
         return
+    truth = split.dataset.truth
+    name = measured_name(run, split_name, data, truth)
     write_results(run, evaluation, results, name)
     limit = detector.network.max_detections
     say_cut(sum(cut), len(split), limit, f"--set {limit_setting(recipe)}=N keeps more")
     if evaluation is not None:
-        write_evaluation(run, recipe, data, command_line(), name)
+        write_evaluation(run, recipe, data, command_line(), split_name, name)
         print_evaluation(evaluation)
         print_classes(evaluation)
         _print_best_f1(evaluation)
         say_uncounted(results, len(split))
         if plots:
-            _write_curves(run, name, split.dataset.truth, results)
+            _write_curves(run, name, truth, results)
+        if name != split_name:
+            say(f"other data than the run was trained on: figures in {run.metrics_of(name)}")
     else:
         # A test split, as of COCO, has no annotations: there are results but no figures.
         written = ", ".join(str(run.results(row, name)) for row in results)
-        say(f"{split.dataset.source} has no annotations; results to hand in: {written}")
+        say(f"{truth.source} has no annotations; results to hand in: {written}")
 
 
 def _print_best_f1(evaluation: "Evaluation") -> None:
@@ -107,13 +114,13 @@ def _print_best_f1(evaluation: "Evaluation") -> None:
             say(f"{row}: best F1 {best.f1:.3f} at score {best.score:.3f} ({share})")
 
 
-def _write_curves(run: "RunFolder", split: str, truth: "Truth", results: "Results") -> None:
-    """Write the curves of every row as numbers and as a chart."""
+def _write_curves(run: "RunFolder", name: str, truth: "Truth", results: "Results") -> None:
+    """Write the curves of every row as numbers and as a chart, under the name of the figures."""
     from postnms.analysis.plots import plot_curves
     from postnms.evaluation.curves import curves
     from postnms.files.atomic import write_json
 
-    numbers, chart = run.curves(split), run.curves_chart(split)
+    numbers, chart = run.curves(name), run.curves_chart(name)
     of_rows = {row: curves(truth, columns) for row, columns in results.items()}
     write_json(numbers, {row: lines.to_json() for row, lines in of_rows.items()}, indent=None)
     plot_curves(of_rows, chart)

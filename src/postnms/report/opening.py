@@ -13,6 +13,7 @@ from postnms.data.config import DataConfig
 from postnms.data.dataset import Dataset, Truth
 from postnms.data.formats.coco import add_images
 from postnms.data.layouts import FoundData, canonical
+from postnms.data.loader import DetectionData
 from postnms.data.splits import find_data, open_split, read_split
 from postnms.detectors.output import ROW_TITLES
 from postnms.errors import UserError, shown
@@ -30,6 +31,7 @@ from postnms.runs.folder import (
     read_data_folder,
     read_recipe,
 )
+from postnms.runs.measured import measured_name
 from postnms.structures import NMS_ROW
 from postnms.suppression import SUPPRESSORS
 
@@ -76,18 +78,19 @@ def _open_run(path: Path, data: Path | None, split: str | None) -> Source:
     recipe, own = read_recipe(folder), read_json(folder.provenance)
     notes = []
     finished = folder.weights.is_file()
+    root = read_data_folder(folder) if data is None else data
+    opened = _open_split(folder, recipe, root, name)
+    measured = measured_name(folder, name, root, opened.dataset.truth)
     if not finished:
         notes.append(_half_trained(folder, path.name, recipe))
-    elif folder.evaluation_of(name).is_file():
-        recipe = _evaluated_recipe(folder.evaluation_of(name))
-    root = read_data_folder(folder) if data is None else data
-    found = None if root is None else find_data(recipe.data, root, recipe.seed)
-    size = recipe.detector.input_size
-    opened = open_split(recipe.data, found, name, read_categories(folder), size, recipe.seed)
+    elif folder.evaluation_of(measured).is_file():
+        # The results are of its settings, which may name other files of the data.
+        recipe = _evaluated_recipe(folder.evaluation_of(measured))
+        opened = _open_split(folder, recipe, root, name)
     truth = opened.dataset.truth
     if not truth.annotated:
         raise UserError(f"{truth.source}: annotations: expected some, got none")
-    files = {row: folder.results(row, name) for row in ROW_TITLES}
+    files = {row: folder.results(row, measured) for row in ROW_TITLES}
     # Results of a run that is not finished may be of an earlier checkpoint than the newest one.
     results = {
         row: _read_results(file, truth)
@@ -97,6 +100,8 @@ def _open_run(path: Path, data: Path | None, split: str | None) -> Source:
     if recipe.stage is None:
         notes.append(f"{path.name} has no stage.")
     facts = {**_facts(own), "recipe": recipe.name, "split": name}
+    if root is not None:
+        facts["data"] = root.name
     return Source(
         name=path.name,
         weights=hash_of(folder.newest_weights) if folder.newest_weights.is_file() else None,
@@ -107,6 +112,12 @@ def _open_run(path: Path, data: Path | None, split: str | None) -> Source:
         facts=facts,
         notes=tuple(notes),
     )
+
+
+def _open_split(folder: RunFolder, recipe: Recipe, root: Path | None, name: str) -> DetectionData:
+    found = None if root is None else find_data(recipe.data, root, recipe.seed)
+    size = recipe.detector.input_size
+    return open_split(recipe.data, found, name, read_categories(folder), size, recipe.seed)
 
 
 def _half_trained(folder: RunFolder, name: str, recipe: Recipe) -> str:

@@ -23,10 +23,17 @@ from postnms.runs.provenance import provenance
 MARKER = Marker("recipe.json", ("detector", "training"))
 """The file that marks the folder of a run."""
 
+_VAL_HASH = "annotations_sha256"
+"""Name of the hash of the val split's annotations in the provenance."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder, with the paths of the files in it."""
+    """A run folder, with the paths of the files in it.
+
+    ``measured`` is the name of what was measured (:func:`postnms.runs.measured.measured_name`):
+    ``val``, another split, or a split of other data.
+    """
 
     root: Path
 
@@ -104,38 +111,38 @@ class RunFolder:
 
     @property
     def other_splits(self) -> Path:
-        """Names of the splits besides ``val`` that the run was evaluated on."""
+        """Names besides ``val`` of what the run was evaluated on."""
         return self.root / "splits.json"
 
-    def metrics_of(self, split: str) -> Path:
+    def metrics_of(self, measured: str) -> Path:
         """Return the path of the figures on a split, for example ``metrics.test.json``."""
-        return self.root / f"metrics{_ending(split)}.json"
+        return self.root / f"metrics{_ending(measured)}.json"
 
-    def evaluation_of(self, split: str) -> Path:
+    def evaluation_of(self, measured: str) -> Path:
         """Return the path of the provenance of the metrics on a split."""
-        return self.root / f"evaluation{_ending(split)}.json"
+        return self.root / f"evaluation{_ending(measured)}.json"
 
     @property
     def pictures(self) -> Path:
         """Paths of the pictures that ``postnms demo`` has drawn, relative to the folder."""
         return self.root / "pictures.json"
 
-    def curves(self, split: str = "val") -> Path:
+    def curves(self, measured: str = "val") -> Path:
         """Return the path of the curves of all rows, if ``postnms eval --plots`` gave them."""
-        return self.root / f"curves{_ending(split)}.json"
+        return self.root / f"curves{_ending(measured)}.json"
 
-    def curves_chart(self, split: str = "val") -> Path:
+    def curves_chart(self, measured: str = "val") -> Path:
         """Return the path of a chart of these curves."""
-        return self.root / f"curves{_ending(split)}.png"
+        return self.root / f"curves{_ending(measured)}.png"
 
-    def results(self, row: str, split: str = "val") -> Path:
+    def results(self, row: str, measured: str = "val") -> Path:
         """Return the path of the COCO results of one row on a split."""
-        return self.root / f"results_{row}{_ending(split)}.json"
+        return self.root / f"results_{row}{_ending(measured)}.json"
 
 
-def _ending(split: str) -> str:
-    """Return what the files of a split have before their ending: nothing for the val split."""
-    return "" if split == "val" else f".{split}"
+def _ending(measured: str) -> str:
+    """Return what files have before their ending: nothing for the val split of the run's data."""
+    return "" if measured == "val" else f".{measured}"
 
 
 def hold_run(folder: RunFolder, command: str | None = None) -> AbstractContextManager[None]:
@@ -156,6 +163,7 @@ def begin_run(
     resume: bool,
     command: str | None = None,
     precision: str | None = None,
+    val_hash: str | None = None,
 ) -> None:
     """Write recipe, label map and provenance, and remove the files of an earlier run.
 
@@ -171,10 +179,13 @@ def begin_run(
         resume: True if the run goes on from its checkpoint.
         command: the command line that started the run.
         precision: what the run is trained in on this machine. None: it is not told.
+        val_hash: hash of the annotations of the val split
+            (:func:`~postnms.data.digest.annotations_hash`). None: it is not told.
     """
     here = {
         **provenance(recipe.seed, data, command),
         **({} if precision is None else {"precision": precision}),
+        **({} if val_hash is None else {_VAL_HASH: val_hash}),
         "data_folder": None if data is None else str(data.resolve()),
     }
     if data is None and recipe.data.scenes is None:
@@ -202,36 +213,38 @@ def write_evaluation(
     data: Path | None,
     command: str | None = None,
     split: str = "val",
+    measured: str = "val",
 ) -> None:
     """Write the provenance of metrics that are not those at the end of the training.
 
     ``data`` is the data folder, None the built-in data. ``command`` is the command line that
-    started the evaluation, and ``split`` is the split that it was on.
+    started the evaluation, ``split`` is the split that it was on, and ``measured`` the name that
+    its figures have in the run.
     """
     about = {**provenance(recipe.seed, data, command), "split": split}
-    write_json(folder.evaluation_of(split), {**about, "recipe": recipe.model_dump(mode="json")})
+    write_json(folder.evaluation_of(measured), {**about, "recipe": recipe.model_dump(mode="json")})
 
 
 def write_results(
-    folder: RunFolder, evaluation: Evaluation | None, results: Results, split: str = "val"
+    folder: RunFolder, evaluation: Evaluation | None, results: Results, measured: str = "val"
 ) -> None:
     """Write one COCO results file for each row, and the metrics if there is an evaluation.
 
-    The results files of an earlier evaluation on the same split are replaced, and its curves are
+    The results files of an earlier evaluation with the same name are replaced, and its curves are
     removed.
     """
-    if split != "val":
+    if measured != "val":
         # The list comes first, so that no file is left behind that it does not name.
-        others = {*_read_other_splits(folder), split}
+        others = {*_read_other_splits(folder), measured}
         write_json(folder.other_splits, sorted(others))
-    for file in (folder.curves(split), folder.curves_chart(split)):
+    for file in (folder.curves(measured), folder.curves_chart(measured)):
         file.unlink(missing_ok=True)
     for row, columns in results.items():
-        write_json_list(folder.results(row, split), Entries(columns))
+        write_json_list(folder.results(row, measured), Entries(columns))
     for row in ROW_TITLES.keys() - results.keys():
-        folder.results(row, split).unlink(missing_ok=True)
+        folder.results(row, measured).unlink(missing_ok=True)
     if evaluation is not None:
-        write_json(folder.metrics_of(split), evaluation.to_json())
+        write_json(folder.metrics_of(measured), evaluation.to_json())
 
 
 def read_recipe(folder: RunFolder) -> Recipe:
@@ -249,6 +262,18 @@ def read_data_folder(folder: RunFolder) -> Path | None:
             f"{folder.provenance}: data_folder: expected a path or null, got {shown(where)}"
         )
     return None if where is None else Path(where)
+
+
+def read_val_hash(folder: RunFolder) -> str | None:
+    """Return the hash of the annotations of the val split that a run was last trained with.
+
+    None: the run is of a version that did not store it.
+    """
+    about = _read_provenance(folder)
+    found = [about, *about.get("resumed", [])][-1].get(_VAL_HASH)
+    if not isinstance(found, str | None):
+        raise UserError(f"{folder.provenance}: {_VAL_HASH}: expected a text, got {shown(found)}")
+    return found
 
 
 def read_categories(folder: RunFolder) -> tuple[Category, ...]:
@@ -290,10 +315,10 @@ def _read_provenance(folder: RunFolder) -> dict[str, Any]:
 
 def _remove_earlier_run(folder: RunFolder) -> None:
     earlier = [folder.checkpoint, folder.older_checkpoint, folder.weights, folder.best, folder.log]
-    for split in ("val", *_read_other_splits(folder)):
-        earlier += [folder.metrics_of(split), folder.evaluation_of(split)]
-        earlier += [folder.curves(split), folder.curves_chart(split)]
-        earlier += [folder.results(row, split) for row in ROW_TITLES]
+    for name in ("val", *_read_other_splits(folder)):
+        earlier += [folder.metrics_of(name), folder.evaluation_of(name)]
+        earlier += [folder.curves(name), folder.curves_chart(name)]
+        earlier += [folder.results(row, name) for row in ROW_TITLES]
     earlier.append(folder.other_splits)
     if folder.pictures.is_file():
         names = _read(folder.pictures)
@@ -309,7 +334,7 @@ def _remove_earlier_run(folder: RunFolder) -> None:
 
 
 def _read_other_splits(folder: RunFolder) -> list[str]:
-    """Return the names of the splits besides ``val`` that the run was evaluated on."""
+    """Return the names besides ``val`` of what the run was evaluated on."""
     if not folder.other_splits.is_file():
         return []
     names = _read(folder.other_splits)

@@ -12,7 +12,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from postnms.data.digest import digest_of
+from postnms.data.digest import annotations_hash, digest_of
 from postnms.data.loader import Batch, DetectionData, TrainBatches, collate
 from postnms.data.splits import Splits
 from postnms.data.workers import new_loader, plain_errors
@@ -96,8 +96,16 @@ def _train(
     if accelerator.is_main_process:
         precision = precision_on(accelerator.device, config.precision)
         warn_if_slow(accelerator.device, precision)
-        facts = {"resume": resume, "command": command, "precision": precision}
-        begin_run(folder, recipe, splits.train.dataset.categories, splits.folder, **facts)
+        begin_run(
+            folder,
+            recipe,
+            splits.train.dataset.categories,
+            splits.folder,
+            resume=resume,
+            command=command,
+            precision=precision,
+            val_hash=annotations_hash(splits.val.dataset.truth),
+        )
     best = BestWeights(folder) if accelerator.is_main_process else None
     run = _Run(recipe, splits, folder, schedule, digest, accelerator, best)
     with TrainingReport(folder, config, schedule, accelerator, start) as report:
