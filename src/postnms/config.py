@@ -89,6 +89,11 @@ class Config(BaseModel):
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
     @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        return frozenset()
+
+    @classmethod
     def parse(cls, values: dict[str, Any], name: str, lines: Lines | None = None) -> Self:
         """Build the settings from values that JSON can hold, and from those of numpy.
 

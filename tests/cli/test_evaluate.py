@@ -42,16 +42,25 @@ def test_eval_can_change_what_needs_no_other_weights(postnms, run_folder):
 
 @pytest.mark.parametrize("verb", ["eval", "dump"])
 @pytest.mark.parametrize(
-    "field", ["training.final_weights=best", "data.augmentation.horizontal_flip=0", "training={}"]
+    ("field", "path"),
+    [
+        ("training.final_weights=best", "training.final_weights"),
+        ("data.augmentation.horizontal_flip=0", "data.augmentation.horizontal_flip"),
+        ("stage.weighting=cls", "stage.weighting"),
+        ('training={"lr": 1}', "training.lr"),
+        ('stage={"width": 8, "beta": 1}', "stage.beta"),
+    ],
 )
 def test_what_training_alone_reads_cannot_be_changed_after_it(
-    postnms, trained_run, tmp_path, verb, field
+    postnms, trained_run, tmp_path, verb, field, path
 ):
     out = ("--out", tmp_path / "c.safetensors") if verb == "dump" else ()
     status, _, shown = postnms(verb, trained_run, *out, "--set", field)
     assert status == 2
-    name = field.partition("=")[0]
-    assert shown.splitlines()[-1].startswith(f"postnms: --set: {name} has an effect in training")
+    assert shown.splitlines()[-1] == (
+        f"postnms: --set: {path}: expected a field that has an effect after training, got one that "
+        "training alone reads"
+    )
 
 
 def test_rows_of_an_earlier_evaluation_do_not_stay(postnms, run_folder):

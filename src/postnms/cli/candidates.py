@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from postnms.cli.console import command_line, progress_bar, say
-from postnms.cli.data import change_after_training, open_named_split
+from postnms.cli.data import open_named_split
 from postnms.cli.options import CandidatesOut, Data, Run, RunChanges, Split
 from postnms.cli.outputs import check_replaces
 from postnms.errors import UserError
@@ -52,6 +52,7 @@ def dump(
     from postnms.detectors import Selection
     from postnms.distributed.processes import this_device, this_process
     from postnms.files.atomic import hash_of
+    from postnms.recipes import override_trained, parse_changes
     from postnms.runs.folder import RunFolder, read_recipe
     from postnms.runs.loading import load_detector
     from postnms.runs.provenance import provenance
@@ -60,7 +61,7 @@ def dump(
     if this_process().num_processes > 1:
         raise UserError("dump: expected one process, got several; a split is written in one piece")
     folder = RunFolder(run)
-    recipe = change_after_training(read_recipe(folder), changes)
+    recipe = override_trained(read_recipe(folder), parse_changes(changes or []))
     opened, data = open_named_split(folder, recipe, data, split)
     detector = load_detector(folder, recipe, this_device())
     about = {

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from postnms.cli.console import say
-from postnms.errors import UserError
 
 if TYPE_CHECKING:
     from postnms.data.layouts import FoundData
@@ -13,36 +12,12 @@ if TYPE_CHECKING:
     from postnms.runs.folder import RunFolder
 
 
-_OF_TRAINING = ("training.", "data.augmentation.", "data.images_without_objects.")
-"""How the paths of fields begin that training alone reads."""
-_READ_LATER = ("training.channels_last",)
-"""Fields among them that the detector of a run is built with."""
-
-
 def say_found(found: "FoundData | None") -> None:
     """Print what was found in a data folder. The first process does it for all."""
     from postnms.distributed.processes import this_process
 
     if found is not None and this_process().is_main_process:
         say(found.describe())
-
-
-def change_after_training(recipe: "Recipe", changes: "list[str] | None") -> "Recipe":
-    """Return the recipe of a trained run with the changes of ``--set``.
-
-    Raises UserError for a field that training alone reads: it would have no effect.
-    """
-    from postnms.recipes import override, parse_changes
-
-    changed = parse_changes(changes or [])
-    for path in changed:
-        if path not in _READ_LATER and f"{path}.".startswith(_OF_TRAINING):
-            raise UserError(
-                f"{path} has an effect in training alone; expected a field of detector, stage, "
-                "heads, suppressors, evaluation or data",
-                argument="changes",
-            )
-    return override(recipe, changed)
 
 
 def open_named_split(

@@ -13,7 +13,7 @@ from postnms.cli.console import (
     progress_bar,
     say,
 )
-from postnms.cli.data import change_after_training, open_named_split
+from postnms.cli.data import open_named_split
 from postnms.cli.limits import limit_setting, say_cut, say_uncounted
 from postnms.cli.options import Data, Run, RunChanges, Split
 
@@ -47,12 +47,13 @@ def evaluate(
     """
     from postnms.data.layouts import canonical
     from postnms.distributed.processes import this_process
+    from postnms.recipes import override_trained, parse_changes
     from postnms.runs.folder import RunFolder, hold_run, read_recipe
 
     run = RunFolder(folder)
     recipe = read_recipe(run)
     with hold_run(run, command_line()) if this_process().is_main_process else nullcontext():
-        changed = change_after_training(recipe, changes)
+        changed = override_trained(recipe, parse_changes(changes or []))
         _evaluate(run, changed, data, canonical(split), plots=plots)
 
 

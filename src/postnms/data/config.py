@@ -67,3 +67,8 @@ class DataConfig(Config):
     least 0. 0: the process that needs them reads them.
 
     With ``cache``, and for a few images, evaluation, dumps and predictions do without them."""
+
+    @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        return frozenset({"augmentation", "images_without_objects"})

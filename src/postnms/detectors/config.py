@@ -85,6 +85,11 @@ class BackboneConfig(Config):
     trainable_layers: Annotated[int, Field(ge=0, le=BLOCKS)] = BLOCKS
     """Number of the five blocks that are trained, counted from the last block, 0 to 5."""
 
+    @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        return frozenset({"weights", "trainable_layers"})
+
     @model_validator(mode="after")
     def _nothing_random_is_frozen(self) -> "BackboneConfig":
         if self.weights is None and (self.norm == "frozen" or self.trainable_layers < BLOCKS):
@@ -190,6 +195,14 @@ class TwoStageConfig(PyramidConfig):
     """NMS suppresses boxes that overlap a key with an IoU over this."""
     box_detections_per_img: Positive = 100
     """Largest number of detections for each image."""
+
+    @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        proposals = {"rpn_pre_nms_top_n_train", "rpn_post_nms_top_n_train", "rpn_smooth_l1_beta"}
+        anchors = {"rpn_fg_iou_thresh", "rpn_bg_iou_thresh", "rpn_batch_size_per_image"}
+        boxes = {"box_batch_size_per_image", "box_positive_fraction", "box_smooth_l1_beta"}
+        return frozenset({"rpn_positive_fraction"} | proposals | anchors | boxes)
 
     @model_validator(mode="after")
     def _variances_are_of_edges(self) -> Self:

@@ -8,7 +8,7 @@ from typing import Any
 from postnms.errors import UserError
 from postnms.experiments.config import BEST, BEST_ROW, ArmConfig, Experiment, check_known
 from postnms.experiments.planned import PlannedRun
-from postnms.recipes import Recipe, open_recipe, override, parse_changes
+from postnms.recipes import Recipe, open_recipe, override, override_trained, parse_changes
 from postnms.runs.folder import RunFolder
 from postnms.structures import NMS_ROW
 from postnms.suppression import choose
@@ -208,7 +208,7 @@ def _evaluation(experiment: Experiment, arm: str, name: str, recipe: Recipe) -> 
     where = ("arms", arm, "evaluations", name)
     _check_changes(experiment, where, texts)
     try:
-        return override(recipe, parse_changes(texts))
+        return override_trained(recipe, parse_changes(texts))
     except UserError as error:
         raise experiment.mistake(where, error.args[0]) from error
 

@@ -6,6 +6,7 @@ from postnms.recipes.config import (
     Recipe,
     TrainingConfig,
     override,
+    override_trained,
     parse_changes,
 )
 from postnms.recipes.explained import write_recipe
@@ -22,6 +23,7 @@ __all__ = [
     "get_recipe",
     "open_recipe",
     "override",
+    "override_trained",
     "parse_changes",
     "read_recipe_file",
     "write_recipe",

@@ -120,6 +120,12 @@ class TrainingConfig(Config):
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
     """Programs that show the curves of the run. The last two need the extra ``trackers``."""
 
+    @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        # A trained detector keeps the order of its channels.
+        return frozenset(cls.model_fields.keys() - {"channels_last"})
+
 
 class EvaluationConfig(Config):
     """How results are measured."""
@@ -223,6 +229,26 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
             section = _section(section, parent, path)
         section[last] = value
     return Recipe.parse(values, "recipe")
+
+
+def override_trained(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a trained run with other values, see :func:`override`.
+
+    Raises UserError also for a field that training alone reads, since it would have no effect.
+    """
+    for path in {**changes, **flatten(dict(changes))}:
+        section: Any = recipe
+        for name in path.split("."):
+            if not isinstance(section, Config):
+                break
+            if name in section.training_only():
+                raise UserError(
+                    f"{shown_name(path)}: expected a field that has an effect after training, got "
+                    "one that training alone reads",
+                    argument="changes",
+                )
+            section = getattr(section, name, None)
+    return override(recipe, changes)
 
 
 def parse_changes(texts: Sequence[str]) -> dict[str, Any]:

@@ -36,6 +36,11 @@ class IoUHeadConfig(Config):
     refine_drop: Fraction = 0.01
     """A box stops when a step lowers its predicted IoU by more than this: -Omega_2."""
 
+    @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        return frozenset({"loss_weight"})
+
 
 class DensityHeadConfig(Config):
     """Settings of the head that predicts how crowded the place of an object is.
@@ -48,6 +53,11 @@ class DensityHeadConfig(Config):
     """Outputs of each of the two fully connected layers."""
     loss_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the loss, at least 0."""
+
+    @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        return frozenset({"loss_weight"})
 
 
 class HeadsConfig(Config):
@@ -68,6 +78,11 @@ class HeadsConfig(Config):
     draws: Positive = 4
     """Number of boxes that are drawn for each box that may be used. A drawn box counts if its IoU
     with its object is at least 0.5, and low and high IoUs come equally often."""
+
+    @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        return frozenset({"samples", "draws"})
 
     @property
     def is_empty(self) -> bool:

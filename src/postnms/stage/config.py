@@ -136,6 +136,13 @@ class StageConfig(Config):
     those that it keeps, and every key. So nearly equal boxes are moved once. None: all of them, for
     suppressors that average over the boxes of an object, such as ``box_voting``."""
 
+    @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        rows = {"candidates", "max_candidates", "score_threshold", "members", "member_labels"}
+        losses = {"weighting", "positive_iou", "objectness", "smooth_l1_beta", "alpha", "beta"}
+        return frozenset(rows | losses)
+
     @property
     def fuse(self) -> Fusion:
         """How the three scores of a box become one."""

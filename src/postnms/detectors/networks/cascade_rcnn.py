@@ -53,6 +53,11 @@ class CascadeRCNNConfig(TwoStageConfig):
     """``last``: scores of the last head, the paper's "(3)". ``mean``: the mean scores of all heads
     on the last head's boxes, the paper's "(1~3)". The same weights serve both."""
 
+    @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        return super().training_only() | {"iou_thresholds", "loss_weights"}
+
 
 class AgnosticPredictor(nn.Module):
     """Two linear layers: class logits (p, C), and one set of box deltas (p, 4) for all classes."""

@@ -42,6 +42,12 @@ class FasterRCNNConfig(TwoStageConfig):
     """Settings of PISA, with which some samples of the box head matter more in training. None: all
     samples are equal."""
 
+    @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        own = {"box_fg_iou_thresh", "box_bg_iou_thresh", "pisa"}
+        return super().training_only() | own
+
 
 class FasterRCNN(FramedNetwork):
     """Features and candidates of a Faster R-CNN.

@@ -54,6 +54,11 @@ class RetinaNetConfig(PyramidConfig):
     detections_per_img: Positive = 100
     """Largest number of detections for each image."""
 
+    @classmethod
+    def training_only(cls) -> frozenset[str]:
+        """Return the names of the fields that training alone reads."""
+        return frozenset({"fg_iou_thresh", "bg_iou_thresh", "smooth_l1_beta"})
+
 
 class RetinaNet(FramedNetwork):
     """Features and candidates of a RetinaNet.
