@@ -21,6 +21,7 @@ from postnms.cli.demo import demo
 from postnms.cli.evaluate import evaluate
 from postnms.cli.experiment import experiment
 from postnms.cli.export import export_run
+from postnms.cli.memory import keep_freed_memory
 from postnms.cli.predict import predict
 from postnms.cli.recipes import list_recipes, show_recipe
 from postnms.cli.report import report
@@ -115,6 +116,7 @@ def main() -> None:
     status is then 2.
     """
     show_warnings()
+    keep_freed_memory()
     try:
         check_resume(sys.argv)
         app()
