@@ -224,6 +224,18 @@ def test_nothing_gives_nothing(method):
         assert (len(kept), kept.boxes.shape, kept.cluster.shape) == (0, (0, 4), (0,))
 
 
+def test_a_model_that_finds_nothing_changes_nothing():
+    labels = np.array([0, 1, 1, 0])
+    alone = fuse([(BOXES, SCORES, labels)], method="nms")
+    for nothing in ([], np.zeros(0)):
+        fused = fuse([(nothing,) * 3, (BOXES, SCORES, labels), (nothing,) * 3], method="nms")
+        assert fused.index.tolist() == alone.index.tolist()
+        assert fused.labels.dtype == labels.dtype
+    empty = (torch.zeros(0),) * 3
+    tensors = (torch.from_numpy(BOXES), torch.from_numpy(SCORES), torch.from_numpy(labels))
+    assert fuse([empty, tensors], method="nms").index.tolist() == alone.index.tolist()
+
+
 NAN = np.full(4, np.nan)
 BAD = [
     ("boxes: expected shape (n, 4), got (4, 3)", {"boxes": BOXES[:, :3]}),
@@ -239,6 +251,7 @@ BAD = [
     ("labels: expected 4 integers or texts, got int64 of (3,)", {"labels": np.arange(3)}),
     ("labels: expected 4 integers or texts, got float64 of (4,)", {"labels": SCORES}),
     ("labels: expected 4 integers, got torch.float32", {"labels": torch.zeros(4)}),
+    ("method: no ['nms'] (did you mean 'nms'?)", {"method": ["nms"]}),
     ("method: no 'soft_mns' (did you mean 'soft_nms'?)", {"method": "soft_mns"}),
     ("nms.iou_threshold: input should be less than or equal to 1, got 2", {"iou_threshold": 2}),
     ("nms.sigma: no such field", {"sigma": 0.5}),
@@ -269,3 +282,13 @@ def test_wrong_lists_and_models_are_named():
         ValueError, match="models: expected arrays of one kind, got numpy and torch"
     ):
         fuse([(BOXES, SCORES), (torch.from_numpy(BOXES), torch.from_numpy(SCORES))])
+    for weights in (["a"], [None], 2):
+        with pytest.raises(ValueError, match="weights: expected 1 numbers above 0, got"):
+            fuse([(BOXES, SCORES)], weights=weights)
+    # The numbers of all models together are equal here.
+    with pytest.raises(ValueError, match=r"models\[0\]: .* of one length, got lengths 4, 3"):
+        fuse([(BOXES, SCORES[:3]), (BOXES[:3], SCORES)])
+    with pytest.raises(ValueError, match=r"models\[1\]: expected arrays of one length"):
+        fuse([(BOXES, SCORES), (BOXES[:1], 0.5)])
+    with pytest.raises(ValueError, match="models: expected arrays that can be joined"):
+        fuse([(BOXES, SCORES), (BOXES[:, :3], SCORES)])

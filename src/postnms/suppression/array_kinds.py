@@ -70,10 +70,44 @@ def is_floats(values: Any) -> bool:
     return type(values) is np.ndarray and values.dtype.kind == "f"
 
 
+def counts_of(models: Sequence[Any]) -> list[int]:
+    """Return the number of boxes of each model.
+
+    Raises ValueError unless all models have the same columns, and those of a model are of one
+    length.
+    """
+    widths = {len(model) if isinstance(model, tuple | list) else 0 for model in models}
+    if len(widths) > 1 or not widths <= {2, 3}:
+        raise ValueError("models: expected boxes and scores of each, and labels of all or of none")
+    counts = []
+    for number, model in enumerate(models):
+        boxes, *others = map(_rows_of, model)
+        if boxes is None or any(rows != boxes for rows in others):
+            raise ValueError(
+                f"models[{number}]: expected arrays of one length, got lengths "
+                f"{', '.join(map(str, (boxes, *others)))}"
+            )
+        counts.append(boxes)
+    return counts
+
+
 def joined(parts: Sequence[Any]) -> Any:
     """Return arrays of one kind one after another."""
-    if all(is_torch(part) for part in parts):
-        return torch.cat(list(parts))
-    if any(is_torch(part) for part in parts):
+    if any(is_torch(part) for part in parts) and not all(is_torch(part) for part in parts):
         raise ValueError("models: expected arrays of one kind, got numpy and torch")
-    return np.concatenate([np.asarray(part) for part in parts])
+    # What is empty may have another shape and dtype, which must not change those of the others.
+    filled = [part for part in parts if _rows_of(part)] or parts[:1]
+    try:
+        if is_torch(parts[0]):
+            return torch.cat(filled)
+        return np.concatenate([np.asarray(part) for part in filled])
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"models: expected arrays that can be joined: {error}") from error
+
+
+def _rows_of(values: Any) -> int | None:
+    """Return the number of rows of an array, None if the value has no rows."""
+    shape = getattr(values, "shape", None)
+    if shape is None:
+        return len(values) if isinstance(values, list | tuple) else None
+    return shape[0] if len(shape) else None

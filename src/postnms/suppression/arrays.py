@@ -21,6 +21,7 @@ from postnms.structures import Candidates
 from postnms.suppression.array_kinds import (
     Array,
     as_tensor,
+    counts_of,
     is_torch,
     joined,
     kind_of,
@@ -146,15 +147,10 @@ def fuse(
     """
     if not models:
         raise ValueError("models: expected at least one, got none")
-    trust = [1.0] * len(models) if weights is None else [float(weight) for weight in weights]
-    if len(trust) != len(models) or not all(0 < weight < np.inf for weight in trust):
-        raise ValueError(f"weights: expected {len(models)} numbers above 0, got {shown(weights)}")
-    widths = {len(model) for model in models}
-    if len(widths) > 1 or not widths <= {2, 3}:
-        raise ValueError("models: expected boxes and scores of each, and labels of all or of none")
-    columns = [joined([model[i] for model in models]) for i in range(widths.pop())]
+    trust = _trust(weights, len(models))
+    counts = counts_of(models)
+    columns = [joined(column) for column in zip(*models, strict=True)]
     boxes, scores, *labels = columns
-    counts = [len(model[1]) for model in models]
     name = _method(method)
     extra = {}
     if name == "wbf":
@@ -167,9 +163,22 @@ def fuse(
     return _suppress_image(boxes, scores, labels[0] if labels else None, suppressor, extra)
 
 
+def _trust(weights: Sequence[float] | None, count: int) -> list[float]:
+    """Return the weight of each of ``count`` models. Raise ValueError unless they are above 0."""
+    if weights is None:
+        return [1.0] * count
+    try:
+        trust = [float(weight) for weight in weights]
+    except (TypeError, ValueError):
+        trust = []
+    if len(trust) != count or not all(0 < weight < np.inf for weight in trust):
+        raise ValueError(f"weights: expected {count} numbers above 0, got {shown(weights)}")
+    return trust
+
+
 def _method(name: str) -> str:
     """Return the name of a suppressor. Raise ValueError with the nearest known one."""
-    known = ALIASES.get(name, name)
+    known = ALIASES.get(name, name) if isinstance(name, str) else None
     if known not in SUPPRESSORS:
         hint = nearest(str(name), [*SUPPRESSORS, *ALIASES])
         raise ValueError(f"method: no {shown(name)} ({hint})")
