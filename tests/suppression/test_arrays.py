@@ -224,6 +224,11 @@ def test_nothing_gives_nothing(method):
         assert (len(kept), kept.boxes.shape, kept.cluster.shape) == (0, (0, 4), (0,))
 
 
+def test_empty_labels_may_be_floats():
+    for labels in ([], np.zeros(0), torch.zeros(0)):
+        assert len(suppress(np.zeros((0, 4)), np.zeros(0), labels)) == 0
+
+
 def test_a_model_that_finds_nothing_changes_nothing():
     labels = np.array([0, 1, 1, 0])
     alone = fuse([(BOXES, SCORES, labels)], method="nms")
@@ -234,6 +239,18 @@ def test_a_model_that_finds_nothing_changes_nothing():
     empty = (torch.zeros(0),) * 3
     tensors = (torch.from_numpy(BOXES), torch.from_numpy(SCORES), torch.from_numpy(labels))
     assert fuse([empty, tensors], method="nms").index.tolist() == alone.index.tolist()
+
+
+@pytest.mark.parametrize("method", ["nms", "soft_nms"])
+def test_arrays_that_torch_does_not_take_as_they_are(method):
+    expected = suppress(BOXES, SCORES, method=method)
+    swapped = suppress(BOXES.astype(">f8"), SCORES.astype(">f8"), method=method)
+    locked = [BOXES.copy(), SCORES.copy()]
+    for array in locked:
+        array.flags.writeable = False
+    for kept in (swapped, suppress(*locked, method=method)):
+        assert kept.boxes.tolist() == expected.boxes.tolist()
+        assert kept.scores.tolist() == expected.scores.tolist()
 
 
 NAN = np.full(4, np.nan)
@@ -251,6 +268,7 @@ BAD = [
     ("labels: expected 4 integers or texts, got int64 of (3,)", {"labels": np.arange(3)}),
     ("labels: expected 4 integers or texts, got float64 of (4,)", {"labels": SCORES}),
     ("labels: expected 4 integers, got torch.float32", {"labels": torch.zeros(4)}),
+    ("scores: expected rows of equal lengths", {"scores": [[1], [1, 2], [1], [1]]}),
     ("method: no ['nms'] (did you mean 'nms'?)", {"method": ["nms"]}),
     ("method: no 'soft_mns' (did you mean 'soft_nms'?)", {"method": "soft_mns"}),
     ("nms.iou_threshold: input should be less than or equal to 1, got 2", {"iou_threshold": 2}),

@@ -22,12 +22,14 @@ def numbered(labels: Any, count: int, device: torch.device) -> tuple[Tensor, Any
         return zeros, zeros
     if not is_torch(labels):
         names = np.asarray(labels)
-        if names.shape != (count,) or names.dtype.kind not in "iubUSO":
+        # numpy makes floats of an empty list.
+        if names.shape != (count,) or (count and names.dtype.kind not in "iubUSO"):
             raise ValueError(
                 f"labels: expected {count} integers or texts, got {names.dtype} of {names.shape}"
             )
         return torch.from_numpy(np.unique(names, return_inverse=True)[1]).to(device), names
-    if tuple(labels.shape) != (count,) or labels.is_floating_point() or labels.is_complex():
+    is_real = labels.is_floating_point() or labels.is_complex()
+    if tuple(labels.shape) != (count,) or (count and is_real):
         raise ValueError(
             f"labels: expected {count} integers, got {labels.dtype} of {tuple(labels.shape)}"
         )
@@ -39,12 +41,17 @@ def as_tensor(name: str, values: Any) -> Tensor:
     if is_torch(values):
         tensor = values.detach()
     else:
-        array = np.asarray(values)
+        array = _as_array(name, values)
         if array.dtype.kind not in "iufb" or array.dtype == np.longdouble:
             raise ValueError(f"{name}: expected real numbers, got {array.dtype}")
         # torch has no unsigned integers of 16 and more bits for all operations.
         wide = array.astype(np.int64) if array.dtype.kind == "u" else array
-        tensor = torch.from_numpy(np.ascontiguousarray(wide))
+        # Nor has it tensors of another byte order, or ones that cannot be written to.
+        if not wide.dtype.isnative:
+            wide = wide.astype(wide.dtype.newbyteorder("="))
+        tensor = torch.from_numpy(
+            np.ascontiguousarray(wide) if wide.flags.writeable else wide.copy()
+        )
     if tensor.is_complex() or tensor.layout != torch.strided:
         raise ValueError(f"{name}: expected real numbers, got {tensor.dtype} {tensor.layout}")
     return tensor
@@ -111,3 +118,11 @@ def _rows_of(values: Any) -> int | None:
     if shape is None:
         return len(values) if isinstance(values, list | tuple) else None
     return shape[0] if len(shape) else None
+
+
+def _as_array(name: str, values: Any) -> NDArray[Any]:
+    """Return values as an array of numpy. Raise ValueError for rows of different lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected rows of equal lengths, got others") from error
