@@ -19,7 +19,9 @@ def test_a_text_is_read_as_it_is_written(text, fusion):
     assert Fusion.parse(str(fusion)) == fusion
 
 
-@pytest.mark.parametrize("text", ["", "1,0", "1,0,0,0", "a,b,c", "harmonic:1,0,0", ":1,0,0"])
+@pytest.mark.parametrize(
+    "text", ["", "1,0", "1,0,0,0", "a,b,c", "harmonic:1,0,0", ":1,0,0", "nan,0,1", "1,inf,0"]
+)
 def test_other_texts_are_refused(text):
     with pytest.raises(UserError, match=r"fusion: expected three weights, .*; got"):
         Fusion.parse(text)
