@@ -98,11 +98,14 @@ def keep_keys(clusters: Clusters, max_detections: int) -> tuple[Detections, Tens
 
 
 def nms_again(detections: Detections, iou_threshold: float) -> Detections:
-    """Run greedy NMS on detections whose boxes or scores have changed since the first NMS."""
+    """Run greedy NMS on detections whose boxes or scores have changed since the first NMS.
+
+    The result is constant: no gradient goes through suppression.
+    """
     with trusted():
         candidates = Candidates(
-            detections.boxes,
-            detections.scores,
+            detections.boxes.detach(),
+            detections.scores.detach(),
             detections.labels,
             detections.image,
             detections.source,

@@ -52,10 +52,13 @@ def test_the_suppressor_sees_all_candidates_as_the_stage_judges_them(suppressor)
 
 def test_gradients_do_not_reach_the_suppressor():
     """Evaluation mode does not ask for ``torch.no_grad``."""
-    stage = moving(suppressor="soft_nms_linear")
+    stage = moving(suppressor="soft_nms_linear", second_nms=0.5)
     clusters = cluster(found(), LOOSE)
     rows = stage.rows(features(), SIZES, clusters, 6)
-    assert not rows[SOFT].scores.requires_grad
+    assert rows[POST_NMS_ROW].scores.requires_grad
+    for name in (SOFT, SECOND_NMS_ROW):
+        assert not rows[name].scores.requires_grad
+        assert not rows[name].boxes.requires_grad
     columns = stage.judge(features(), SIZES, clusters)
     assert not any(column.requires_grad for column in columns.values())
 
