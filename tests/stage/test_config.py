@@ -21,5 +21,7 @@ def test_configs_refuse_what_they_do_not_know():
         StageConfig.parse({"fusion": [float("nan"), 0, 0]}, "stage")
     with pytest.raises(UserError, match=r"stage.delta_weights.3: .*greater than 0, got 0"):
         StageConfig.parse({"delta_weights": [1, 1, 1, 0]}, "stage")
+    with pytest.raises(UserError, match=r"stage.suppressor: expected no max_detections, .*; got"):
+        StageConfig.parse({"suppressor": "nms:max_detections=5"}, "stage")
     with pytest.raises(UserError, match=r"stage.width: .*valid integer, got True"):
         StageConfig.parse({"width": True}, "stage")

@@ -17,12 +17,16 @@ from postnms.suppression.registry import choose
 
 
 def _known_suppressor(text: str) -> str:
-    """Return the text of a suppressor that works without columns of further networks."""
-    suppressor = choose(text).suppressor
-    if suppressor.columns:
+    """Return the text of a suppressor without a limit or columns of further networks."""
+    choice = choose(text)
+    if choice.suppressor.columns:
         raise ValueError(
             f"expected a suppressor that needs boxes and scores alone; "
-            f"{text!r} needs {', '.join(suppressor.columns)}"
+            f"{text!r} needs {', '.join(choice.suppressor.columns)}"
+        )
+    if "max_detections" in choice.settings:
+        raise ValueError(
+            f"expected no max_detections, since the limit is that of the detector; got {text!r}"
         )
     return text
 
