@@ -201,6 +201,12 @@ def test_names_of_older_files_are_taken(tmp_path):
             r"options\.box_score_tresh: FasterRCNN has no .*'box_score_thresh'",
         ),
         ({"options": {"num_classes": 4}}, r"options\.num_classes: FasterRCNN has no such setting"),
+        ({"options": {"rpn_head": 1}}, r"options\.rpn_head: FasterRCNN has no such setting"),
+        ({"options": {"min_size": 64}}, r"options\.min_size: FasterRCNN has no such setting"),
+        (
+            {"options": {"box_detections_per_img": 0.5}},
+            r"options\.box_detections_per_img: expected an integer, got 0\.5",
+        ),
         (
             {"model": "retinanet_resnet50_fpn", "options": {"box_score_thresh": 0.1}},
             "RetinaNet has no such setting",

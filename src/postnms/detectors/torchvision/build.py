@@ -50,19 +50,9 @@ SIZES = {
 """``min_size`` and ``max_size`` in pixels of models for which they are not 800 and 1333.
 
 An SSD works at this size only."""
-NOT_OPTIONS = {
-    "self",
-    "backbone",
-    "num_classes",
-    "min_size",
-    "max_size",
-    "size",
-    "kwargs",
-    "head",
-    "anchor_generator",
-}
-"""Parameters of torchvision's classes that are no numbers, or that other fields of
-:class:`TorchvisionConfig` set. ``options`` cannot name them."""
+NOT_OPTIONS = ("min_size", "max_size")
+"""Numbers of torchvision's classes that ``options`` cannot name: other fields of
+:class:`TorchvisionConfig` set them."""
 NO_CLASS = ("__background__", "N/A")
 """Names that the COCO weights give to outputs which stand for no class."""
 NO_EPSILON = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
@@ -125,18 +115,26 @@ class TorchvisionConfig(DetectorConfig):
                 f"min_size, max_size: {self.model} has one size, {SIZES[self.model]}; "
                 f"got {(self.min_size, self.max_size)}"
             )
-        known = [
-            name
-            for name in inspect.signature(self.model_class).parameters
-            if name not in NOT_OPTIONS
-        ]
-        for name in self.options:
+        self._check_options()
+        return self
+
+    def _check_options(self) -> None:
+        """Raise ValueError for an option that is no number of the model's class."""
+        parameters = inspect.signature(self.model_class).parameters
+        # Parameters without a number as their default take layers or lists.
+        known = {
+            name: parameter.default
+            for name, parameter in parameters.items()
+            if isinstance(parameter.default, int | float) and name not in NOT_OPTIONS
+        }
+        for name, value in self.options.items():
             if name not in known:
                 raise ValueError(
                     f"options.{name}: {self.model_class.__name__} has no such setting "
-                    f"({nearest(name, known)})"
+                    f"({nearest(name, list(known))})"
                 )
-        return self
+            if isinstance(known[name], int) and not isinstance(value, int):
+                raise ValueError(f"options.{name}: expected an integer, got {value!r}")
 
     @property
     def model_class(self) -> type[nn.Module]:
