@@ -2,7 +2,9 @@
 
 import torch
 
+from postnms.detectors import Detector
 from postnms.stage import StageConfig
+from postnms.suppression import get_suppressor
 from tests.support.detectors import TARGETS, TWO, build
 
 
@@ -33,3 +35,18 @@ def test_what_is_computed_follows_from_the_arguments():
         both = detector(TWO, TARGETS, detect=True)
         assert len(both.losses) == 6
         assert len(both.rows) == 2
+
+
+def test_suppressors_are_those_that_their_texts_choose():
+    """A whole number or a list in a text is a float or a tuple in the settings."""
+    network = build("faster_rcnn", None).network
+    texts = (
+        "soft_nms_gaussian:sigma=1",
+        "wbf:model_weights=[2,1]",
+        "nms_agnostic:max_detections=7",
+    )
+    detector = Detector(network, suppressors=texts)
+    limits = (network.max_detections, network.max_detections, 7)
+    for text, limit, found in zip(texts, limits, detector.suppressors.values(), strict=True):
+        expected = get_suppressor(text).model_copy(update={"max_detections": limit})
+        assert repr(found) == repr(expected)

@@ -331,6 +331,9 @@ def _suppressors(texts: Sequence[str], max_detections: int) -> dict[str, Suppres
     """
     limit = {"max_detections": max_detections}
     return {
-        choice.family: choice.suppressor.model_copy(update={**limit, **choice.settings})
+        # The settings of a text are as the user wrote them. Those of the suppressor are checked.
+        choice.family: choice.suppressor
+        if "max_detections" in choice.settings
+        else choice.suppressor.model_copy(update=limit)
         for choice in choose_each(texts)
     }
