@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from postnms.errors import UserError
 from postnms.files.tensor_files import load_tensors, save_tensors
 from postnms.runs.folder import RunFolder, read_recipe
-from postnms.runs.loading import build_run_detector
+from postnms.runs.loading import build_run_detector, load_detector
+from postnms.training.stopping import TrainingStopped
 from tests.support import killed as driver
 from tests.support.processes import finish, launched, scores_by_image
 from tests.support.runs import TINY, logged, run, tiny
@@ -57,6 +58,19 @@ def test_a_run_goes_on_in_another_precision(tmp_path):
     about = json.loads(RunFolder(tmp_path).provenance.read_text())
     assert about["precision"] == "float32"
     assert [part["precision"] for part in about["resumed"]] == ["bf16"]
+
+
+def test_a_run_that_goes_on_after_its_end_is_that_of_its_checkpoint(tmp_path):
+    folder = RunFolder(tmp_path)
+    run(tmp_path, tiny("training.iterations=1"))
+    assert folder.newest_weights == folder.weights
+    with pytest.raises(TrainingStopped):
+        run(tmp_path, tiny("training.iterations=3"), resume=True, stop=lambda: True)
+    assert folder.newest_weights == folder.checkpoint
+    tensors, about = load_tensors(folder.checkpoint)
+    assert about["finished"] == 2
+    for name, value in load_detector(folder).state_dict().items():
+        assert torch.equal(value, tensors[f"model.{name}"])
 
 
 def kill(process):

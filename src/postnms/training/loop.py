@@ -106,6 +106,9 @@ def _train(
             precision=precision,
             val_hash=annotations_hash(splits.val.dataset.truth),
         )
+        if start < schedule.iterations:
+            # Weights mark a run that is trained to its end. Until then its checkpoints have them.
+            folder.weights.unlink(missing_ok=True)
     best = BestWeights(folder) if accelerator.is_main_process else None
     run = _Run(recipe, splits, folder, schedule, digest, accelerator, best)
     with TrainingReport(folder, config, schedule, accelerator, start) as report:
