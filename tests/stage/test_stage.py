@@ -10,6 +10,7 @@ from postnms.clustering import cluster, keep_keys, representative_boxes
 from postnms.stage.fusion import fuse
 from postnms.stage.losses import importance
 from postnms.stage.matching import match_clusters, match_members
+from postnms.structures import derive
 from tests.support.builders import make, truths
 from tests.support.stages import (
     CANDIDATES,
@@ -232,3 +233,22 @@ def test_without_representative_rows_the_cluster_score_is_that_of_the_key():
         stage.detect(features(), SIZES, CLUSTERS, 9).scores,
         other.detect(features(), SIZES, CLUSTERS, 9).scores,
     )
+
+
+@pytest.mark.parametrize("encoding", ["add", "none"])
+def test_what_does_not_fit_the_candidates_is_named(encoding):
+    stage = build(encoding=encoding)
+    with pytest.raises(ValueError, match="sizes: expected 2 images as the candidates have, got 1"):
+        stage.detect(features(), SIZES[:1], CLUSTERS, 100)
+    one = truths([(0, 0, 9, 9)], num_images=1)
+    with pytest.raises(ValueError, match=r"targets: expected 2 images .*, got 1"):
+        stage.losses(features(), CLUSTERS, one)
+    # Labels that count from 1, as those of torchvision do.
+    wrong = derive(CANDIDATES, labels=CANDIDATES.labels + stage.num_classes)
+    message = f"labels: expected values from 0 to {stage.num_classes - 1}, got"
+    for call in (
+        lambda: stage.losses(features(), cluster(wrong), TARGETS),
+        lambda: stage.judge(features(), SIZES, cluster(wrong)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from postnms.boxes import clip, decode_deltas, encode_deltas, paired_iou
-from postnms.checks import check_outputs
+from postnms.checks import check_outputs, check_range
 from postnms.clustering import nms_again
 from postnms.devices import constant
 from postnms.distributed.collectives import CountedLoss, settle
@@ -67,6 +67,12 @@ def _without_limit(suppressor: str | None) -> Suppressor | None:
     return get_suppressor(suppressor).model_copy(update={"max_detections": NO_LIMIT})
 
 
+def _check_number(name: str, count: int, images: int) -> None:
+    """Raise ValueError unless an argument is of as many images as the candidates."""
+    if not torch.compiler.is_compiling() and count != images:  # A graph knows no numbers.
+        raise ValueError(f"{name}: expected {images} images as the candidates have, got {count}")
+
+
 class PostNMSStage(nn.Module):
     """A trainable stage after NMS. It re-scores and re-locates the boxes that NMS keeps.
 
@@ -101,6 +107,7 @@ class PostNMSStage(nn.Module):
         super().__init__()
         self.config = config
         self.levels = dict(levels)
+        self.num_classes = num_classes
         widths = {level.channels for level in levels.values()}
         if len(widths) > 1 and not config.decoupling:
             raise UserError(
@@ -137,6 +144,7 @@ class PostNMSStage(nn.Module):
         self, features: dict[str, Tensor], clusters: Clusters, targets: Targets
     ) -> dict[str, CountedLoss]:
         """Return the losses of :meth:`losses` before the counts of the processes are known."""
+        _check_number("targets", targets.num_images, clusters.candidates.num_images)
         rows = training_rows(clusters, targets, self.config)
         # Negative rows have no object to move to, so the refinement network does not see them.
         positives = len(rows.truths)
@@ -229,6 +237,7 @@ class PostNMSStage(nn.Module):
         deltas: Tensor,
     ) -> Judged:
         """Return what follows from the outputs of both networks (c + q,) and (c, 4)."""
+        _check_number("sizes", len(sizes), looked.candidates.num_images)
         self._check(features, objectness=logits, refinement=deltas)
         moved = self._relocate(looked.candidates.boxes, deltas, looked.candidates.image, sizes)
         return Judged(looked, logits.sigmoid(), moved, self.config)
@@ -284,7 +293,8 @@ class PostNMSStage(nn.Module):
             refined: number of leading boxes that deltas are returned for. None: all.
 
         Raises:
-            ValueError: a level is missing or has another number of channels.
+            ValueError: a level is missing or has another number of channels, or a label is no class
+                of the stage. Labels on a GPU are not looked at, since the host would wait for it.
         """
         return self._predict(self._pooler(features, len(boxes)), boxes, image, labels, refined)
 
@@ -300,6 +310,8 @@ class PostNMSStage(nn.Module):
         self, pool: Pooler, boxes: Tensor, image: Tensor, labels: Tensor, refined: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Pool the boxes and run both networks on them. See ``forward``."""
+        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+            check_range("labels", labels, self.num_classes)
         count = len(boxes)
         refined = count if refined is None else refined
         # The padding consists of empty boxes of image 0 and class 0. What is not asked for is cut
