@@ -1,6 +1,7 @@
 """The truth that a file of candidates is measured against."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +10,12 @@ from postnms.candidate_files.truth import open_images, open_truth
 from postnms.candidate_files.writer import CandidateWriter
 from postnms.data.config import DataConfig
 from postnms.data.dataset import Category
+from postnms.data.formats.annotated import name_of
 from postnms.data.scenes.generator import CATEGORIES, ScenesConfig, scenes_dataset
+from postnms.data.splits import find_truth
 from postnms.errors import UserError
 from tests.support.builders import random_candidates
+from tests.support.data_folders import WRITERS
 from tests.support.studies import small_study, write_truth
 
 
@@ -46,6 +50,18 @@ def test_the_truth_must_be_of_the_images(study, tmp_path):
         False,
     )
     assert images.categories == file.categories
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_a_dump_is_read_with_the_folder_that_it_was_made_with(tmp_path, layout):
+    WRITERS[layout](tmp_path)
+    dumped = find_truth(tmp_path, "train")
+    ids = [entry["id"] for entry in dumped.images]
+    name = name_of(Path(dumped.source), tmp_path)
+    path = tmp_path / "c.safetensors"
+    with CandidateWriter(path, dumped.categories, name, {"split": "train"}) as writer:
+        writer.add(random_candidates(20, images=len(ids)), ids)
+    assert open_truth(open_candidates(path), tmp_path).annotations == dumped.annotations
 
 
 def test_the_truth_has_the_labels_of_the_candidates(study, tmp_path):

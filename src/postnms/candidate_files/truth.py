@@ -57,13 +57,15 @@ def open_images(file: CandidateFile, data: Path | None, split: str | None = None
 
 def _in_data(file: CandidateFile, data: Path, split: str | None) -> Truth:
     """Read the annotations in a file or folder."""
-    if split is None and data.is_dir() and (data / (file.annotations or "")).is_file():
-        return read_truth(data / str(file.annotations))
-    named = file.provenance.get("split") if split is None else split
+    # Those of Pascal VOC and Hugging Face have a name too, but the folder tells how to read them.
+    named = data / (file.annotations or "")
+    if split is None and data.is_dir() and named.suffix.lower() == ".json" and named.is_file():
+        return read_truth(named)
+    split = file.provenance.get("split") if split is None else split
     config, seed = DataConfig(), 0
     if isinstance(file.provenance.get("recipe"), dict):
         config, seed = _settings(file)
-    return find_truth(data, named if isinstance(named, str) else None, config, seed)
+    return find_truth(data, split if isinstance(split, str) else None, config, seed)
 
 
 def _built_in(file: CandidateFile, split: str | None) -> Truth:
