@@ -161,11 +161,9 @@ class CandidateWriter:
                 f"add: {prefix}labels: expected 0 to {classes - 1}, "
                 f"got {int(structure.labels.max())}"
             )
-        if not torch.equal(structure.source.int().long(), structure.source):
-            raise ValueError(
-                f"add: {prefix}source: expected values that int32 holds, "
-                f"got {int(structure.source.max())}"
-            )
+        unfit = structure.source[(structure.source < 0) | (structure.source >= 2**31)]
+        if len(unfit):
+            raise ValueError(f"add: {prefix}source: expected 0 to {2**31 - 1}, got {int(unfit[0])}")
         columns = {name: getattr(structure, name) for name in COLUMNS}
         if isinstance(structure, Candidates):
             columns |= {f"extra.{name}": column for name, column in structure.extra.items()}
