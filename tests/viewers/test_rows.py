@@ -57,6 +57,14 @@ def test_a_row_above_a_score_has_the_rest_of_its_columns(tmp_path):
     assert row.verdicts.tolist() == [v for *_, score, v in RESULTS if score >= 0.6]
 
 
+def test_an_object_that_only_a_dropped_detection_has_found_is_missed(tmp_path):
+    whole = view_row("nms", write_annotations(tmp_path / "t.json"), results()[::-1])
+    assert whole.above(0.9).missed.tolist() == [False, True, False, True]
+    # The first cat has no other detection than the one at 0.9. The crowd is no object.
+    assert whole.above(0.91).above(0.92).missed.tolist() == [True, True, False, True]
+    assert whole.missed.tolist() == [missed for *_, missed in OBJECTS]
+
+
 def test_names_are_those_of_fields_and_told_apart(tmp_path):
     truth = write_annotations(tmp_path / "t.json")
     row = view_row("post_nms+wbf:iou=0.6", truth, [])

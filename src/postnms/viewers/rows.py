@@ -33,6 +33,9 @@ class ViewedRow:
     with."""
     missed: NDArray[np.bool_] | None
     """(m,). True: an object that no detection of the row is matched to. None as in ``verdicts``."""
+    found: NDArray[np.int64] | None = None
+    """(N,) 0..m-1: the object that the detection is matched to, -1 if it is not right. None as in
+    ``verdicts``."""
     clusters: NDArray[np.int64] | None = None
     """(N,) number of the cluster within its image, from 1 on by the score of the key. 0: it is not
     known. None: the clusters are not known at all."""
@@ -40,12 +43,20 @@ class ViewedRow:
     """(N,). True: the candidate is the key of its cluster. None: the row has no members."""
 
     def above(self, min_score: float) -> "ViewedRow":
-        """Return the row without the detections that score less."""
+        """Return the row without the detections that score less.
+
+        Better detections choose first, so what is said of those that stay is as it was. An object
+        that only one of the others is matched to is missed.
+        """
         kept = self.columns.scores >= min_score
         parts = {name: getattr(self.columns, name)[kept] for name in _COLUMNS}
-        of_rows = {name: getattr(self, name) for name in ("verdicts", "clusters", "keys")}
+        of_rows = {name: getattr(self, name) for name in ("verdicts", "found", "clusters", "keys")}
         taken = {name: None if part is None else part[kept] for name, part in of_rows.items()}
-        return replace(self, columns=replace(self.columns, **parts), **taken)
+        missed = self.missed
+        if missed is not None and self.found is not None:
+            missed = missed.copy()
+            missed[self.found[~kept & (self.found >= 0)]] = True
+        return replace(self, columns=replace(self.columns, **parts), missed=missed, **taken)
 
 
 _COLUMNS = ("image", "label", "boxes", "scores")
@@ -67,7 +78,10 @@ def view_row(name: str, truth: Truth, results: Sequence[Result] | ResultColumns)
     matching = match_results(truth, columns)
     errors = find_errors(matching)
     said = verdicts(matching, errors, len(columns))
-    return ViewedRow(own, columns, said, errors.unmatched)
+    right = matching.correct[0]
+    found = np.full(len(columns), -1, np.int64)
+    found[matching.results.given[right]] = matching.taken[right]
+    return ViewedRow(own, columns, said, errors.unmatched, found)
 
 
 def check_names(rows: Sequence[ViewedRow]) -> None:
