@@ -97,6 +97,14 @@ def test_a_wrong_box_of_an_annotation_is_shown_whether_columns_or_dicts_hold_it(
             match_results(wrong, results)
 
 
+def test_boxes_of_three_numbers_are_refused_though_four_of_them_make_three_boxes():
+    truth, results = hard_scene(0)
+    short = [{**entry, "bbox": [5.0, 5.0, 9.0]} for entry in truth.annotations[:4]]
+    wrong = as_truth({**truth.content, "annotations": short})
+    with pytest.raises(ValueError, match=r"^annotations: .*height\], got \[5\.0, 5\.0, 9\.0\]$"):
+        match_results(wrong, results)
+
+
 def test_the_closest_objects_leave_out_crowd_regions():
     objects = [(2, C), (2, STRIP), (3, A), (2, A, 1)]
     matching = match_results(*problem(objects, [(2, A, 0.9), (3, NOWHERE, 0.8)]), HALF)

@@ -68,7 +68,11 @@ def number_entries(
     if (image < 0).any():
         raise _stranger(name, entries[int(np.argmin(image))]["image_id"])
     label = np.array([categories[entry["category_id"]] for entry in entries], np.int64)
-    boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    boxes = [entry["bbox"] for entry in entries]
+    odd = next((box for box in boxes if len(box) != 4), None)
+    if odd is not None:
+        raise ValueError(f"{name}: expected boxes [x, y, width, height], got {shown(odd)}")
+    boxes = np.array(boxes, np.float64).reshape(-1, 4)
     check_boxes(name, boxes)
     return NumberedEntries(image, label, boxes)
 
