@@ -53,6 +53,15 @@ def analysis_of(rows):
     return Analysis(rows, 0.5, ClusterIoUs(*[torch.zeros(0)] * 3), None)
 
 
+def test_rows_of_no_images_are_levels(drawn, tmp_path):
+    rows = [row("nms", None, 0.0), row("oracle_box", None, None)]
+    comparison_chart.plot_comparison(rows, tmp_path / "compare.png", images=0)
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == [
+        "0.0 nms",
+        "0.0 oracle_box",
+    ]
+
+
 def test_families_are_listed_by_their_best_ap(drawn, tmp_path):
     rows = [
         row("nms", 30.0),

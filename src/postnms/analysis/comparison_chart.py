@@ -24,10 +24,10 @@ def plot_comparison(rows: Sequence[ComparedRow], path: Path, images: int | None 
     """Write a chart of AP against the time of suppression for an image.
 
     Each family of suppressors has a colour and a marker, and a line joins its variants. Its name
-    stands at its default settings, where there is room. A family without times is a dashed level at
-    its best AP. A thin black level is the AP of the baseline. The axis of AP is cut to where the
-    rows are; the title names the rows beyond it. The axis of the time is logarithmic. The legend
-    lists the families by falling best AP.
+    stands at its default settings, where there is room. A family without times, or with times of 0,
+    is a dashed level at its best AP. A thin black level is the AP of the baseline. The axis of AP
+    is cut to where the rows are; the title names the rows beyond it. The axis of the time is
+    logarithmic. The legend lists the families by falling best AP.
 
     ``images`` is the number of images, for the title. Raises UserError if the operating system
     refuses to write.
@@ -123,8 +123,9 @@ def _plot_series(
     their order.
     """
     points = [(row.milliseconds, row.figures["AP"] or 0.0) for row in rows]
-    # Without a time a row has no position on the x-axis, so it is drawn as a level.
-    if any(spent is None for spent, _ in points):
+    # Without a time a row has no position on the x-axis, so it is drawn as a level. The time of a
+    # file without images is 0, which has no position on a logarithmic axis either.
+    if not all(spent for spent, _ in points):
         axes.axhline(
             max(ap for _, ap in points), color=colour, linestyle="--", linewidth=0.9, label=label
         )
