@@ -100,6 +100,22 @@ def test_results_of_another_detector_are_imported(postnms, tmp_path):
     )
     assert (status, shown.split(" in ")[0]) == (0, "100 candidates of 4 images")
     assert open_candidates(file).provenance["results"] == "dets.json"
+    assert open_candidates(file).provenance["split"] == "val"
+
+
+def test_results_for_an_annotation_file_are_of_no_split(postnms, tmp_path):
+    write_truth(tmp_path / "instances_train.json", 2)
+    (tmp_path / "dets.json").write_text("[]")
+    file = tmp_path / "c.safetensors"
+    data = ("--data", tmp_path / "instances_train.json")
+    words = ("import-candidates", tmp_path / "dets.json", *data, "--out", file)
+    assert postnms(*words)[0] == 0
+    assert "split" not in open_candidates(file).provenance
+    compared = ("compare", file, *data, "--out", tmp_path / "compared")
+    for verb in (words, compared):
+        status, _, error = postnms(*verb, "--split", "train")
+        assert status == 2
+        assert error.startswith("postnms: --split: expected a data folder beside it, got train of")
 
 
 @pytest.mark.parametrize("verb", ["import-candidates", "dump"])

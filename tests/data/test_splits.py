@@ -130,8 +130,11 @@ def test_a_truth_is_that_of_a_file_or_of_a_split(folder):
     file = folder / "instances_train.json"
     assert len(find_truth(file).images) == len(find_truth(folder, "train").images) == 3
     assert len(find_truth(folder).images) == 2
-    with pytest.raises(UserError, match=r"none\.json: no such annotation file"):
-        find_truth(folder / "none.json")
+    for split in (None, "val"):
+        with pytest.raises(UserError, match=r"none\.json: no such annotation file"):
+            find_truth(folder / "none.json", split)
+    with pytest.raises(UserError, match=r"^split: expected a data folder .*got val of .*_train\.j"):
+        find_truth(file, "val")
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

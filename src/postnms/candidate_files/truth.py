@@ -7,7 +7,7 @@ from postnms.candidate_files.reader import CandidateFile
 from postnms.data.config import DataConfig
 from postnms.data.dataset import Truth
 from postnms.data.formats.coco import read_truth
-from postnms.data.splits import find_truth, open_dataset
+from postnms.data.splits import find_truth, has_splits, open_dataset
 from postnms.errors import UserError, shown, shown_name
 
 
@@ -19,7 +19,7 @@ def open_truth(file: CandidateFile, data: Path | None, split: str | None = None)
         data: a COCO annotation file, a data folder, or its ``data.yaml``. None: the built-in
             scenes.
         split: name of the split in the folder. None: that which the candidates were dumped from,
-            ``val`` if the file does not say it.
+            ``val`` if the file does not say it. An annotation file has no splits.
 
     Returns:
         The truth. Its classes are those of the candidates, which may be more than the annotations
@@ -61,6 +61,8 @@ def _in_data(file: CandidateFile, data: Path, split: str | None) -> Truth:
     named = data / (file.annotations or "")
     if split is None and data.is_dir() and named.suffix.lower() == ".json" and named.is_file():
         return read_truth(named)
+    if not has_splits(data):
+        return find_truth(data, split)
     split = file.provenance.get("split") if split is None else split
     config, seed = DataConfig(), 0
     if isinstance(file.provenance.get("recipe"), dict):

@@ -104,14 +104,16 @@ def import_candidates(
         typer.Option(help="COCO annotation file of the images, data folder, or data.yaml."),
     ],
     file: CandidatesOut,
-    split: Split = "val",
+    split: Annotated[
+        str | None, typer.Option(help="Split of the data folder; default: val.")
+    ] = None,
 ) -> None:
     """Write the boxes of another detector, before suppression, as a file of candidates."""
     from postnms.candidate_files.coco_import import import_results
     from postnms.candidate_files.reader import open_candidates
     from postnms.data.digest import annotations_hash
     from postnms.data.layouts import canonical
-    from postnms.data.splits import find_truth
+    from postnms.data.splits import find_truth, has_splits
     from postnms.files.atomic import hash_of
     from postnms.runs.provenance import provenance
 
@@ -124,9 +126,10 @@ def import_candidates(
         **provenance(0, data, command_line()),
         "results": results.name,
         "results_sha256": hash_of(results),
-        "split": canonical(split),
         "annotations_sha256": annotations_hash(truth),
     }
+    if has_splits(data):
+        about["split"] = canonical(split or "val")
     with progress_bar("images", len(truth.images)) as done:
         images, count = import_results(results, truth, annotations.name, file, about, done)
     say(f"{count} candidates of {images} images in {file}")

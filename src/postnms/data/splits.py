@@ -165,17 +165,29 @@ def find_truth(
 
     Args:
         data: a COCO annotation file, a data folder, or its ``data.yaml``.
-        split: name of the split in the folder. None: ``val``. An annotation file has no splits.
+        split: name of the split in the folder. None: ``val``. An annotation file has no splits, so
+            it must be None there.
         config: how the folder is read. None: its layout is recognised.
         seed: decides which images ``config`` sets aside.
         limits: the largest size of an annotation file.
 
     Raises:
-        UserError: as :func:`find_data` and :meth:`FoundData.truth` do.
+        UserError: as :func:`find_data` and :meth:`FoundData.truth` do, and for a split of an
+            annotation file.
     """
-    if data.is_dir() or data.suffix in (".yaml", ".yml"):
+    if has_splits(data):
         return find_data(config or DataConfig(), data, seed).truth(split or "val")
+    if split is not None and data.is_file():
+        raise UserError(
+            f"expected a data folder beside it, got {shown_name(split)} of the file {data}",
+            argument="split",
+        )
     return read_truth(data, limits)
+
+
+def has_splits(data: Path) -> bool:
+    """Return whether data are a folder or a ``data.yaml``, and not an annotation file."""
+    return data.is_dir() or data.suffix in (".yaml", ".yml")
 
 
 def read_split(config: DataConfig, found: FoundData | None, split: str, seed: int = 0) -> Dataset:
