@@ -7,6 +7,7 @@ are skipped, and so an empty file says that the image has no object.
 """
 
 import math
+import re
 from collections.abc import Container
 from pathlib import Path
 
@@ -21,6 +22,8 @@ number that is farther outside was most likely written in pixels.
 """
 MOST_BYTES = 2**26
 """Largest number of bytes of a label file."""
+_LINE_END = re.compile(r"\r\n?|\n")
+"""The end of a line on any system: three boxes in one line would look like a polygon."""
 
 
 def read_labels(path: Path, size: tuple[int, int], classes: Container[int]) -> list[AnnotatedBox]:
@@ -44,7 +47,7 @@ def read_labels(path: Path, size: tuple[int, int], classes: Container[int]) -> l
     except UnicodeDecodeError as error:
         raise UserError(f"{shown_path(path)}: not UTF-8 at byte {error.start}") from error
     boxes = []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(_LINE_END.split(text), 1):
         if words := line.split():
             boxes.append(_read_line(words, size, classes, f"{shown_path(path)}:{number}"))
     return boxes
