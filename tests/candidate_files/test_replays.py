@@ -1,14 +1,20 @@
 """Suppressors on the candidates of a file."""
 
+import dataclasses
+import re
+
 import pytest
 import torch
 
 from postnms.candidate_files.reader import open_candidates
 from postnms.candidate_files.replays import as_columns, replay
 from postnms.candidate_files.writer import CandidateWriter
+from postnms.data.dataset import Category
 from postnms.data.formats.coco import read_truth
 from postnms.errors import UserError
 from postnms.evaluation.columns import read_results
+from postnms.stage.fusion import Fusion
+from postnms.structures import OBJECTNESS, REFINED
 from postnms.suppression import SUPPRESSORS
 from tests.support.builders import random_candidates
 from tests.support.studies import as_coco, small_study, write_candidates
@@ -30,6 +36,17 @@ def test_replay_is_the_suppressor_on_every_image(file, monkeypatch):
         torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=0, atol=0)
     assert found.num_images == 5
     assert done == [2, 2, 1]
+
+
+def test_weights_that_lead_to_no_finite_scores_are_named(tmp_path):
+    candidates = random_candidates(10, extra=False)
+    judged = {REFINED: candidates.boxes, OBJECTNESS: torch.zeros(10)}
+    path = tmp_path / "c.safetensors"
+    with CandidateWriter(path, [Category(label, "") for label in range(3)], None, {}) as writer:
+        writer.add(dataclasses.replace(candidates, extra=judged), [1, 2])
+    for fusion in (Fusion((1e39, 0, 0)), Fusion((1, 0, -1), "geometric")):
+        with pytest.raises(UserError, match=f"^fusion: {re.escape(str(fusion))}: .*finite scores"):
+            replay(open_candidates(path), SUPPRESSORS["nms"], fusion=fusion)
 
 
 def test_detections_become_the_columns_of_their_results(file, tmp_path):

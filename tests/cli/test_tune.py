@@ -41,4 +41,4 @@ def test_compare_takes_the_boxes_of_the_stage(postnms, dumped, tmp_path):
     status, _, error = postnms("compare", dumped, *words, "--fusion", "1,0,0")
     assert (status, "--fusion: expected --boxes refined or both" in error) == (2, True), error
     status, _, error = postnms("compare", dumped, *words, "--boxes", "both", "--fusion", "1,0")
-    assert (status, "--fusion: expected three weights" in error) == (2, True), error
+    assert (status, "--fusion: expected three finite weights" in error) == (2, True), error

@@ -20,8 +20,9 @@ def test_a_text_is_read_as_it_is_written(text, fusion):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1,0", "1,0,0,0", "a,b,c", "harmonic:1,0,0", ":1,0,0", "nan,0,1", "1,inf,0"]
+    "text",
+    ["", "1,0", "1,0,0,0", "a,b,c", "harmonic:1,0,0", ":1,0,0", "nan,0,0", "0,inf,0", "0,0,-inf"],
 )
 def test_other_texts_are_refused(text):
-    with pytest.raises(UserError, match=r"fusion: expected three weights, .*; got"):
+    with pytest.raises(UserError, match=r"fusion: expected three finite weights, .*; got"):
         Fusion.parse(text)

@@ -5,6 +5,8 @@ n: candidates, d: keys that NMS keeps.
 
 from typing import Any
 
+import torch
+
 from postnms.candidate_files.clusters import clusters_of
 from postnms.candidate_files.reader import CandidateFile
 from postnms.clustering import keep_keys
@@ -31,9 +33,14 @@ def refined(candidates: Candidates, fusion: Fusion) -> Candidates:
 
     Each candidate is judged for itself, as by the suppressor of a stage. The file must have passed
     :func:`check_refined`.
+
+    Raises UserError if the weights lead to scores that are not finite.
     """
-    extra = candidates.extra
-    return judge_alone(candidates, extra[REFINED], extra[OBJECTNESS], fusion)
+    objectness = candidates.extra[OBJECTNESS]
+    scores = fusion(candidates.scores, objectness, objectness)
+    if not bool(torch.isfinite(scores).all()):
+        raise UserError(f"{fusion}: expected weights that lead to finite scores", argument="fusion")
+    return judge_alone(candidates, candidates.extra[REFINED], objectness, fusion)
 
 
 def kept_keys(file: CandidateFile, candidates: Candidates) -> Detections:

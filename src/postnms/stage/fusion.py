@@ -76,11 +76,11 @@ class Fusion:
         try:
             w_ori, w_clu, w_obj = map(float, rest.split(","))
             if not all(map(math.isfinite, (w_ori, w_clu, w_obj))):
-                raise ValueError("a weight is NaN or infinite")
+                raise ValueError("a weight is not finite")
             return cls((w_ori, w_clu, w_obj), _MEANS[first if colon else "arithmetic"])
         except (ValueError, KeyError) as error:
             raise UserError(
-                "expected three weights, finite numbers for s_ori, s_clu and s_obj, such as "
-                f"0.8,0.1,0.1 or geometric:0.5,0,0.5; got {shown(text)}",
+                "expected three finite weights, for s_ori, s_clu and s_obj, such as 0.8,0.1,0.1 or "
+                f"geometric:0.5,0,0.5; got {shown(text)}",
                 argument="fusion",
             ) from error
