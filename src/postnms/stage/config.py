@@ -137,8 +137,9 @@ class StageConfig(Config):
     of results. Its limit of detections is that of the detector. None: no such row."""
     thinning_iou: Fraction | None = 0.9
     """IoU threshold of a greedy NMS that decides which candidates are moved for ``suppressor``:
-    those that it keeps, and every key. So nearly equal boxes are moved once. None: all of them, for
-    suppressors that average over the boxes of an object, such as ``box_voting``."""
+    those that it keeps, and every key of the row ``nms``. So nearly equal boxes are moved once.
+    None: all of them, for suppressors that average over the boxes of an object, such as
+    ``box_voting``."""
 
     @classmethod
     def training_only(cls) -> frozenset[str]:
