@@ -103,7 +103,7 @@ def joined(parts: Sequence[Any]) -> Any:
     if any(is_torch(part) for part in parts) and not all(is_torch(part) for part in parts):
         raise ValueError("models: expected arrays of one kind, got numpy and torch")
     # What is empty may have another shape and dtype, which must not change those of the others.
-    filled = [part for part in parts if _rows_of(part)] or parts[:1]
+    filled = [part for part in parts if _rows_of(part)] or [parts[0]]
     try:
         if is_torch(parts[0]):
             return torch.cat(filled)
