@@ -263,3 +263,33 @@ def test_ids_of_images_are_paths_and_those_of_splits_differ(tmp_path):
     ]
     record = found.read("train").records[0]
     assert np.asarray(record.load()).shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("files", "titles"),
+    [
+        (("val/_annotations.coco.json", "valid/_annotations.coco.json"), "val and valid"),
+        (("instances_val.json", "instances_validation.json"), "val and validation"),
+        (("instances_val2017.json", "annotations/instances_val2017.json"), "val and val"),
+        (("valid/metadata.jsonl", "dev/metadata.jsonl"), "dev and valid"),
+        (("valid/a.xml", "val/a.xml"), "valid and val"),
+    ],
+)
+def test_two_folders_or_files_of_one_split_are_refused(tmp_path, files, titles):
+    texts = {
+        ".json": '{"images": [], "categories": [{"id": 1, "name": "cat"}], "annotations": []}',
+        ".jsonl": '{"file_name": "a.png", "objects": {"bbox": [[0, 0, 2, 2]], "categories": [1]}}',
+        ".xml": "<annotation><object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin>"
+        "<xmax>2</xmax><ymax>2</ymax></bndbox></object></annotation>",
+    }
+    for file in files:
+        write_text(tmp_path / file, texts[(tmp_path / file).suffix])
+    with pytest.raises(UserError, match=f"expected one val split, got two: {titles}"):
+        recognise(tmp_path)
+
+
+def test_the_same_split_of_two_years_is_two_splits(tmp_path):
+    for year in (2014, 2017):
+        write_text(tmp_path / f"instances_val{year}.json", '{"images": [], "categories": []}')
+    titles = {name: split.title for name, split in recognise(tmp_path).splits.items()}
+    assert titles == {"val": "val", "val2017": "val2017"}

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from postnms.data.formats.coco import read_truth
-from postnms.data.layouts.found import FoundData, FoundSplit, canonical
+from postnms.data.layouts.found import FoundData, FoundSplit, by_usual_names, canonical
 
 ROBOFLOW = "_annotations.coco.json"
 _NAME = re.compile(r"(?:instances|image_info)_(?P<name>.+?)(?P<year>(?:19|20)\d\d)?\.json")
@@ -23,23 +23,27 @@ def is_coco(root: Path) -> bool:
 
 
 def find_coco(root: Path) -> FoundData:
-    """Return the splits of a folder that :func:`is_coco` recognises."""
+    """Return the splits of a folder that :func:`is_coco` recognises.
+
+    Raises UserError if two of them are the same split.
+    """
     if files := _roboflow_files(root):
         # A folder without splits has its only annotations beside the images.
-        splits = {
-            name: _split(name, file, file.parent)
+        splits = [
+            _split("train" if file.parent == root else file.parent.name, file, file.parent)
             for file in files
-            for name in ["train" if file.parent == root else file.parent.name]
-        }
-        return FoundData("Roboflow COCO", root, _in_order(splits))
-    splits = {}
+        ]
+        return FoundData("Roboflow COCO", root, by_usual_names(splits, root))
+    splits = []
+    first_years: dict[str, str] = {}
     years = set()
     for file, name, year in sorted(_named_files(root), key=lambda found: found[1:]):
         years.add(year)
-        title = f"{name}{year}" if canonical(name) in map(canonical, splits) else name
-        splits[title] = _split(title, file, _images(root, name, year))
+        is_first_year = first_years.setdefault(canonical(name), year) == year
+        title = name if is_first_year else f"{name}{year}"
+        splits.append(_split(title, file, _images(root, name, year)))
     kind = " ".join(["COCO", *sorted(years - {""})])
-    return FoundData(kind, root, _in_order(splits))
+    return FoundData(kind, root, by_usual_names(splits, root))
 
 
 def _roboflow_files(root: Path) -> list[Path]:
@@ -65,10 +69,3 @@ def _images(root: Path, name: str, year: str) -> Path:
 
 def _split(title: str, file: Path, images: Path) -> FoundSplit:
     return FoundSplit(title, partial(read_truth, file), images, size=file.stat().st_size)
-
-
-def _in_order(splits: dict[str, FoundSplit]) -> dict[str, FoundSplit]:
-    """Return the splits by their usual names: train, val and test first."""
-    named = {canonical(name): split for name, split in splits.items()}
-    first = {name: named[name] for name in ("train", "val", "test") if name in named}
-    return first | named

@@ -1,7 +1,7 @@
 """What was found in a data folder: its splits, and one line that describes them."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,23 @@ class FoundSplit:
     """Number of images. None: it is that of the annotations."""
     size: int = 0
     """Size in bytes of the file to read."""
+
+
+def by_usual_names(splits: Iterable[FoundSplit], where: Path) -> dict[str, FoundSplit]:
+    """Return splits by their usual names: train, val and test first, then the others.
+
+    Raises UserError that begins with ``where`` if two of them have the same usual name, such as
+    ``val`` and ``valid``: one would hide the other.
+    """
+    named: dict[str, FoundSplit] = {}
+    for split in splits:
+        name = canonical(split.title)
+        if name in named:
+            both = " and ".join(map(shown_name, (named[name].title, split.title)))
+            raise UserError(f"{where}: expected one {name} split, got two: {both}")
+        named[name] = split
+    first = {name: named[name] for name in ("train", "val", "test") if name in named}
+    return first | named
 
 
 @dataclass(frozen=True)

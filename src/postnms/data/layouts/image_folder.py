@@ -11,7 +11,7 @@ from typing import Any
 from postnms.data.dataset import Category, Truth
 from postnms.data.formats.annotated import AnnotatedBox, AnnotatedImage, sizes_of, truth_of
 from postnms.data.formats.metadata_lines import MetadataLine, read_metadata
-from postnms.data.layouts.found import FoundData, FoundSplit, canonical
+from postnms.data.layouts.found import FoundData, FoundSplit, by_usual_names
 from postnms.errors import UserError, shown
 from postnms.files.yaml_texts import parse_yaml_texts
 
@@ -28,18 +28,16 @@ def is_image_folder(root: Path) -> bool:
 def find_image_folder(root: Path) -> FoundData:
     """Return the splits of a folder that :func:`is_image_folder` recognises.
 
-    Raises UserError if a line has another form.
+    Raises UserError if a line has another form, or if two folders are the same split.
     """
     lines = {file: read_metadata(file) for file in _files(root)}
     categories = _categories(root, [line for of_file in lines.values() for line in of_file])
-    splits = {}
+    splits = []
     for file, of_file in lines.items():
         title = "train" if file.parent == root else file.parent.name
         read = cache(lambda file=file, of_file=of_file: _truth(root, file, of_file, categories))
-        splits[canonical(title)] = FoundSplit(title, read, root, len(of_file))
-    order = [name for name in ("train", "val", "test") if name in splits]
-    in_order = {name: splits[name] for name in order}
-    return FoundData("Hugging Face image folder", root, in_order | splits)
+        splits.append(FoundSplit(title, read, root, len(of_file)))
+    return FoundData("Hugging Face image folder", root, by_usual_names(splits, root))
 
 
 def _files(root: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from postnms.data.dataset import Category, Truth
 from postnms.data.formats.annotated import AnnotatedBox, AnnotatedImage, sizes_of, truth_of
 from postnms.data.formats.voc import VocFile, VocObject, counts_from_zero, read_voc
 from postnms.data.image_files import EXTENSIONS
-from postnms.data.layouts.found import FoundData, FoundSplit, canonical
+from postnms.data.layouts.found import FoundData, FoundSplit, by_usual_names
 from postnms.errors import UserError, listed, shown, shown_name
 
 LISTS = ("train", "val", "trainval", "test")
@@ -42,7 +42,8 @@ def find_voc(root: Path) -> FoundData:
     """Return the splits of a folder that :func:`is_voc` recognises.
 
     All XML files are read at once: the classes are the names in them, sorted, and all of them tell
-    how pixels are counted. Raises UserError if one of them has another form.
+    how pixels are counted. Raises UserError if one of them has another form, or if two
+    folders are the same split.
     """
     flat = _flat_folders(root)
     listed = {name: _in_folder(root / name) for name in flat} if flat else _listed(root)
@@ -55,11 +56,12 @@ def find_voc(root: Path) -> FoundData:
     from_zero = counts_from_zero(files.values())
     categories = tuple(Category(number, name) for number, name in enumerate(names, 1))
     whole = _Set(root, files, there, from_zero, categories)
-    splits = {}
+    found = []
     for name, xmls in listed.items():
         source = str(root / name) if flat else str(root / "ImageSets" / "Main" / f"{name}.txt")
         read = cache(partial(_truth, whole, xmls, images[name], source))
-        splits[canonical(name)] = FoundSplit(name, read, root, len(xmls))
+        found.append(FoundSplit(name, read, root, len(xmls)))
+    splits = by_usual_names(found, root)
     if "train" not in splits and "trainval" in splits:
         splits = {"train": splits.pop("trainval"), **splits}
     crowd = sum(found.difficult for file in files.values() for found in file.objects)
