@@ -84,6 +84,13 @@ def test_a_test_split_gives_results_to_hand_in(postnms, run_folder, tmp_path):
     assert {entry["image_id"] for entry in handed_in} == {1, 2}
     assert (run_folder / "metrics.json").read_text() == before
     assert not (run_folder / "evaluation.json").exists()
+    before = contents(run_folder)
+    status, _, shown = postnms("eval", run_folder, "--data", tmp_path / "s", "--plots")
+    assert status == 2
+    assert shown.splitlines()[-1] == (
+        f"postnms: --plots: expected a split with annotations, got {path} without any"
+    )
+    assert contents(run_folder) == before
 
 
 def test_eval_takes_the_data_that_the_run_was_trained_on(postnms, tmp_path):

@@ -78,6 +78,7 @@ OPTIONS = {
     "name": "--name",
     "overlap": "--overlap",
     "page": "--page",
+    "plots": "--plots",
     "recorded": "--recorded",
     "row": "--row",
     "runs": "--runs",

@@ -16,6 +16,7 @@ from postnms.cli.console import (
 from postnms.cli.data import open_named_split
 from postnms.cli.limits import limit_setting, say_cut, say_uncounted
 from postnms.cli.options import Data, Run, RunChanges, Split
+from postnms.errors import UserError
 
 if TYPE_CHECKING:
     from postnms.data.dataset import Truth
@@ -68,6 +69,11 @@ def _evaluate(
     from postnms.runs.measured import measured_name
 
     split, data = open_named_split(run, recipe, data, split_name)
+    if plots and not split.dataset.annotated:
+        raise UserError(
+            f"expected a split with annotations, got {split.dataset.source} without any",
+            argument="plots",
+        )
     accelerator = get_accelerator()
     detector = load_detector(run, recipe, accelerator.device)
     cut: list[int] = []
