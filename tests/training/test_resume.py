@@ -10,13 +10,19 @@ import torch
 from safetensors.torch import save_file
 
 from postnms.errors import UserError
+from postnms.evaluation.columns import concatenate_columns
+from postnms.evaluation.results import BestF1, Evaluation
 from postnms.files.tensor_files import load_tensors, save_tensors
-from postnms.runs.folder import RunFolder, read_recipe
+from postnms.runs.folder import RunFolder, read_recipe, write_evaluation, write_results
 from postnms.runs.loading import build_run_detector, load_detector
+from postnms.runs.thresholds import read_best_f1
 from postnms.training.stopping import TrainingStopped
 from tests.support import killed as driver
 from tests.support.processes import finish, launched, scores_by_image
 from tests.support.runs import TINY, logged, run, tiny
+
+BEST = BestF1(0.4, 0.5, 0.6, 0.43)
+NOTHING = concatenate_columns([], [])
 
 SCENES = ("--train", 4, "--val", 2, "--size", 64)
 
@@ -64,6 +70,10 @@ def test_a_run_that_goes_on_after_its_end_is_that_of_its_checkpoint(tmp_path):
     folder = RunFolder(tmp_path)
     run(tmp_path, tiny("training.iterations=1"))
     assert folder.newest_weights == folder.weights
+    for name in ("test", "val"):
+        write_results(folder, Evaluation({}, best_f1={"nms": BEST}), {"nms": NOTHING}, name)
+        write_evaluation(folder, read_recipe(folder), None, split=name, measured=name)
+    assert read_best_f1(folder) == {"nms": BEST}
     with pytest.raises(TrainingStopped):
         run(tmp_path, tiny("training.iterations=3"), resume=True, stop=lambda: True)
     assert folder.newest_weights == folder.checkpoint
@@ -71,6 +81,10 @@ def test_a_run_that_goes_on_after_its_end_is_that_of_its_checkpoint(tmp_path):
     assert about["finished"] == 2
     for name, value in load_detector(folder).state_dict().items():
         assert torch.equal(value, tensors[f"model.{name}"])
+    # What was measured of the shorter run does not hold for the weights of the checkpoint.
+    assert read_best_f1(folder) == {}
+    kinds = ("metrics*", "evaluation*", "results*", "splits*")
+    assert [path.name for kind in kinds for path in tmp_path.glob(kind)] == []
 
 
 def kill(process):

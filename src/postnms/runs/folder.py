@@ -313,13 +313,31 @@ def _read_provenance(folder: RunFolder) -> dict[str, Any]:
     return about
 
 
+def remove_end(folder: RunFolder) -> None:
+    """Remove the final weights of a run that is trained further, and all that was measured of it.
+
+    Weights mark a run that is trained to its end. Until then its checkpoints have them, whose
+    scores are others: a threshold of the shorter run would not fit them.
+    """
+    # The weights come last, so that figures are never left behind without them.
+    for file in (*_measured_files(folder), folder.weights):
+        file.unlink(missing_ok=True)
+
+
+def _measured_files(folder: RunFolder) -> list[Path]:
+    """Return the paths of figures, curves and results on all splits, and of the list of splits."""
+    files = []
+    for name in ("val", *_read_other_splits(folder)):
+        files += [folder.metrics_of(name), folder.evaluation_of(name)]
+        files += [folder.curves(name), folder.curves_chart(name)]
+        files += [folder.results(row, name) for row in ROW_TITLES]
+    # The list comes last, so that no file is left behind that it does not name.
+    return [*files, folder.other_splits]
+
+
 def _remove_earlier_run(folder: RunFolder) -> None:
     earlier = [folder.checkpoint, folder.older_checkpoint, folder.weights, folder.best, folder.log]
-    for name in ("val", *_read_other_splits(folder)):
-        earlier += [folder.metrics_of(name), folder.evaluation_of(name)]
-        earlier += [folder.curves(name), folder.curves_chart(name)]
-        earlier += [folder.results(row, name) for row in ROW_TITLES]
-    earlier.append(folder.other_splits)
+    earlier += _measured_files(folder)
     if folder.pictures.is_file():
         names = _read(folder.pictures)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

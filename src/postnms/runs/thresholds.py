@@ -15,9 +15,9 @@ def read_best_f1(folder: RunFolder) -> Mapping[str, BestF1 | None]:
     """Return the score threshold with the best F1 of every row, by the name of the row.
 
     It is that of the last evaluation on the val split. None: no detection of the row was right. The
-    result is empty if the run has no thresholds: it was not evaluated yet, or by a version that did
-    not store them, or last by ``postnms eval`` with other settings of the detector or of the stage,
-    so that the scores are not those that the run gives.
+    result is empty if the run has no thresholds: it was not evaluated yet, or not since it was
+    trained further, or by a version that did not store them, or last by ``postnms eval`` with other
+    settings of the detector or of the stage, so that the scores are not those that the run gives.
 
     Raises:
         UserError: a file is damaged or of another form.

@@ -25,7 +25,7 @@ from postnms.files.tensor_files import save_tensors
 from postnms.inference.evaluate import evaluate_detector
 from postnms.recipes import Recipe, TrainingConfig
 from postnms.runs.checkpoints import model_state, read_checkpoint
-from postnms.runs.folder import RunFolder, begin_run, hold_run, write_results
+from postnms.runs.folder import RunFolder, begin_run, hold_run, remove_end, write_results
 from postnms.runs.loading import build_run_detector, start_from, without_weights
 from postnms.training.best import BestWeights, load_best
 from postnms.training.optimizer import set_learning_rate
@@ -107,8 +107,7 @@ def _train(
             val_hash=annotations_hash(splits.val.dataset.truth),
         )
         if start < schedule.iterations:
-            # Weights mark a run that is trained to its end. Until then its checkpoints have them.
-            folder.weights.unlink(missing_ok=True)
+            remove_end(folder)
     best = BestWeights(folder) if accelerator.is_main_process else None
     run = _Run(recipe, splits, folder, schedule, digest, accelerator, best)
     with TrainingReport(folder, config, schedule, accelerator, start) as report:
