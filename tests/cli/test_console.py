@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -28,11 +29,11 @@ def test_many_classes_are_counted_and_few_are_all_shown():
         classes = tuple(ClassFigures(f"class\x1b{i}", 10.0 + i, None) for i in range(count))
         shown = io.StringIO()
         evaluation = Evaluation({}, {}, {"nms": classes, "post_nms": classes})
-        print_classes(evaluation, Console(file=shown, width=80))
+        print_classes(evaluation, Path("run/metrics.test.json"), Console(file=shown, width=80))
         lines = shown.getvalue().splitlines()
         assert " ".join(lines[0].split()) == "class nms AP nms AP50 post_nms AP post_nms AP50"
         assert lines[1].split() == ["class\\x1b0", "10.0", "-", "10.0", "-"]
-        more = ["and 5 more classes, in metrics.json"] if count > 20 else []
+        more = ["and 5 more classes, in metrics.test.json"] if count > 20 else []
         assert lines[1 + min(count, 20) :] == more
 
 
@@ -45,7 +46,7 @@ def test_long_names_of_rows_are_whole_in_a_narrow_terminal():
     shown = io.StringIO()
     console = Console(file=shown, width=40, highlight=False)
     print_evaluation(evaluation, console)
-    print_classes(evaluation, console)
+    print_classes(evaluation, Path("metrics.json"), console)
     lines = shown.getvalue().splitlines()
     assert lines[1].split() == [row, *["12.3"] * len(FIGURES)]
     assert lines[2] == f"gain of {row} over nms: +1.00 AP (95 % interval -0.50 to +2.00)"

@@ -132,8 +132,11 @@ def print_evaluation(evaluation: "Evaluation", console: Console = out) -> None:
         console.print(line, soft_wrap=True)
 
 
-def print_classes(evaluation: "Evaluation", console: Console = out) -> None:
-    """Print AP and AP50 of each class in every row; of many classes, the first ones."""
+def print_classes(evaluation: "Evaluation", file: Path, console: Console = out) -> None:
+    """Print AP and AP50 of each class in every row; of many classes, the first ones.
+
+    ``file`` holds the figures of all classes.
+    """
     from postnms.evaluation.metrics import show
 
     if not evaluation.classes:
@@ -150,7 +153,8 @@ def print_classes(evaluation: "Evaluation", console: Console = out) -> None:
         table.add_row(visible(line[0].name), *figures)
     print_wide(table, console)
     if len(lines) > MOST_CLASSES:
-        console.print(f"and {len(lines) - MOST_CLASSES} more classes, in metrics.json")
+        more = visible(f"and {len(lines) - MOST_CLASSES} more classes, in {file.name}")
+        console.print(more, soft_wrap=True)
 
 
 def print_wide(table: Table, console: Console = out) -> None:

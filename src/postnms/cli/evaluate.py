@@ -100,7 +100,7 @@ def _evaluate(
     if evaluation is not None:
         write_evaluation(run, recipe, data, command_line(), split_name, name)
         print_evaluation(evaluation)
-        print_classes(evaluation)
+        print_classes(evaluation, run.metrics_of(name))
         _print_best_f1(evaluation)
         say_uncounted(results, len(split))
         if plots:
