@@ -137,6 +137,19 @@ def test_it_keeps_the_dtype_of_the_features_and_sums_in_float32(dtype):
     torch.testing.assert_close(by_torch, pooled, rtol=1e-2, atol=1e-2)
 
 
+def test_autocast_does_not_lower_the_precision():
+    level = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    boxes = torch.tensor([[3.3, 4.1, 20.7, 25.2]], requires_grad=True)
+    where = boxes, torch.zeros(1, dtype=torch.int64), [4], 2
+    expected = pool_precisely({"0": level}, *where)
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled = pool_precisely({"0": level}, *where)
+    assert torch.equal(pooled, expected)
+    gradients = (torch.autograd.grad(part.sum(), (level, boxes)) for part in (pooled, expected))
+    for own, wanted in zip(*gradients, strict=True):
+        assert torch.equal(own, wanted)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_several_threads_give_the_same(monkeypatch, dtype):
     features = {name: level.to(dtype) for name, level in pyramid().items()}

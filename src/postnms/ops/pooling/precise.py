@@ -90,7 +90,9 @@ def pool_precisely(
         # Channels are innermost, so that each cell of a window is one copy.
         last = feature.to(work).permute(0, 2, 3, 1)
         for part in _parts(scaled.detach(), rows, last.shape):
-            pooled.append(_pool(last, scaled[part], image[part], cells))
+            # Autocast would multiply matrices in half precision.
+            with torch.autocast(checked.device.type, enabled=False):
+                pooled.append(_pool(last, scaled[part], image[part], cells))
             order.append(part)
     if not pooled:
         return levels[0].new_zeros(0, levels[0].shape[1], cells, cells)
