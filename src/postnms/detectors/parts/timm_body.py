@@ -96,7 +96,7 @@ def build_timm_body(config: BackboneConfig, names: tuple[str, ...]) -> tuple[Tim
     widths = [info.channels(place) for place in places]
     if config.weights is not None:
         _load(timm, network, name, config.weights)
-    _freeze(network, stages, config.trainable_layers)
+    _freeze(network, config.name, stages, config.trainable_layers)
     if config.norm == "frozen":
         freeze_norms(network)
     count = len(names)
@@ -167,13 +167,17 @@ def _with_all_strides(timm: ModuleType, name: str) -> tuple[nn.Module, list[int]
     return network, places
 
 
-def _freeze(network: nn.Module, stages: list[str], trainable_layers: int) -> None:
+def _freeze(network: nn.Module, name: str, stages: list[str], trainable_layers: int) -> None:
     """Freeze the first blocks: the stem, and the layers up to each of the feature maps.
 
     ``stages`` are the names of the modules that give C2 to C5. The last ``trainable_layers`` of the
     five blocks are trained. Parameters come in the order of the layers, so a block ends with the
     last parameter of the module that gives its feature map.
+
+    Raises UserError if layers shall be frozen, and such a module has no parameter.
     """
+    if trainable_layers > len(stages):
+        return
     parameters = list(network.named_parameters())
     # Networks with flattened stages join the parts of a name with underscores.
     prefixes = [stage.replace(".", "_") + "_" for stage in stages]
@@ -181,6 +185,11 @@ def _freeze(network: nn.Module, stages: list[str], trainable_layers: int) -> Non
         [i for i, (name, _) in enumerate(parameters) if name.replace(".", "_").startswith(prefix)]
         for prefix in prefixes
     ]
+    if not all(positions):
+        raise UserError(
+            f"detector.backbone.trainable_layers: expected {len(stages) + 1} for {name}, whose "
+            f"layers cannot be told apart to freeze some, got {trainable_layers}"
+        )
     ends = [positions[0][0] - 1, *(found[-1] for found in positions)]
     for index, (_, parameter) in enumerate(parameters):
         block_from_last = sum(index <= end for end in ends)
