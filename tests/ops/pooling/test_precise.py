@@ -160,6 +160,12 @@ def test_several_threads_give_the_same(monkeypatch, dtype):
     assert torch.equal(pool_precisely(features, boxes, image, STRIDES, 3), expected)
 
 
+def test_no_channels_give_empty_rows_with_a_gradient_too():
+    boxes = torch.tensor([[0.0, 0, 20, 20]], requires_grad=True)
+    nothing = {"0": torch.zeros(1, 0, 8, 8)}
+    assert pool_precisely(nothing, boxes, torch.zeros(1).long(), [4], 2).shape == (1, 0, 2, 2)
+
+
 def test_no_boxes_give_no_rows():
     pooled = pool_precisely(pyramid(), torch.zeros(0, 4), torch.zeros(0).long(), STRIDES, 3)
     assert pooled.shape == (0, 3, 3, 3)

@@ -128,7 +128,7 @@ def _parts(boxes: Tensor, rows: Tensor, shape: torch.Size) -> Iterator[Tensor]:
     sides = side.tolist()
     done = 0
     while done < len(sides):
-        count = max(WINDOW_NUMBERS // (sides[done] ** 2 * shape[3]), 1)
+        count = max(WINDOW_NUMBERS // (sides[done] ** 2 * max(shape[3], 1)), 1)
         yield rows[order[done : done + count]]
         done += count
 
