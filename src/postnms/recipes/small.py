@@ -130,7 +130,6 @@ def finetune_paper() -> Recipe:
     """The same with the paper's labels and scores, and without Soft-NMS on its boxes.
 
     postnms train finetune_paper --data FOLDER
-    docs/results/finetune.md has its results on the aquarium.
     """
     backbone = BackboneConfig(
         name="timm/tf_efficientnet_lite0",
