@@ -125,7 +125,7 @@ def test_a_mistake_in_another_argument_keeps_its_name(postnms, monkeypatch):
 
 def test_options_that_stand_for_arguments_exist(postnms, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    verbs = ("train", "dump", "compare", "predict", "experiment", "rescore", "reproduce")
+    verbs = ("train", "eval", "dump", "compare", "predict", "experiment", "rescore", "reproduce")
     shown = [postnms(verb, "--help")[1] for verb in verbs]
     for option in OPTIONS.values():
         assert any(option in text for text in shown), option
