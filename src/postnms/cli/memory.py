@@ -17,9 +17,8 @@ def keep_freed_memory() -> bool:
 
     On a CPU each step of a training allocates its feature maps anew. Without this, glibc gives
     blocks of over 32 MiB back to the operating system as soon as they are free, which then clears
-    the pages of the next one: a sixth of the time of a step of the recipe ``finetune``
-    (``benchmarks/allocation.py``). The process holds its peak of memory until it ends, apart from
-    blocks of over 1 GiB.
+    the pages of the next one (docs/performance.md has what that costs). The process holds its peak
+    of memory until it ends, apart from blocks of over 1 GiB.
 
     It is for a process that belongs to this library alone, so no function of the library calls it.
     Settings that the user has made by variables of the environment stay.
