@@ -47,6 +47,7 @@ def test_eval_can_change_what_needs_no_other_weights(postnms, run_folder):
         ("training.final_weights=best", "training.final_weights"),
         ("data.augmentation.horizontal_flip=0", "data.augmentation.horizontal_flip"),
         ("stage.weighting=cls", "stage.weighting"),
+        ("data.augmentation={}", "data.augmentation"),
         ('training={"lr": 1}', "training.lr"),
         ('stage={"width": 8, "beta": 1}', "stage.beta"),
     ],
@@ -61,6 +62,7 @@ def test_what_training_alone_reads_cannot_be_changed_after_it(
         f"postnms: --set: {path}: expected a field that has an effect after training, got one that "
         "training alone reads"
     )
+    assert postnms(verb, trained_run, *out, "--set", "training={}")[0] == 2
 
 
 def test_rows_of_an_earlier_evaluation_do_not_stay(postnms, run_folder):

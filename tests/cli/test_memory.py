@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from postnms.cli.memory import keep_freed_memory
+from postnms.cli.memory import _OWN_SETTINGS, keep_freed_memory
 
 HAS_SETTINGS = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")
 PROGRAM = """
@@ -29,7 +29,7 @@ print(made, faults(64) / 2**20)
 
 def in_new_process(**settings):
     """Whether the settings were made, and the MiB of new pages for 8 blocks of 64 MiB in turn."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    env = {name: value for name, value in os.environ.items() if name not in _OWN_SETTINGS}
     call = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(call, env=env | settings, capture_output=True, text=True, check=True)
     made, pages = done.stdout.split()
@@ -63,13 +63,19 @@ def test_an_old_glibc_leaves_mmap_out(monkeypatch, refused, made):
 
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
-    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    for name in _OWN_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
     assert keep_freed_memory()
     assert asked == made
 
 
-@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
-def test_other_systems_are_left_alone(monkeypatch, platform):
+@pytest.mark.parametrize(
+    ("platform", "settings"),
+    [("linux", {}), *[(other, {"mallopt": lambda *_: 1}) for other in ("darwin", "win32")]],
+)
+def test_other_systems_and_libraries_are_left_alone(monkeypatch, platform, settings):
+    for name in _OWN_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(**settings))
     assert not keep_freed_memory()

@@ -8,7 +8,12 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 """Numbers of glibc's settings (mallopt(3))."""
 _LARGEST = 2**30
 """Bytes of a block from which on it goes back to the operating system when it is freed."""
-_OWN_SETTINGS = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+_OWN_SETTINGS = (
+    "GLIBC_TUNABLES",
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_MMAP_MAX_",
+)
 """Variables by which a user chooses these settings."""
 
 
