@@ -216,6 +216,14 @@ def test_runs_that_are_not_finished_are_named(tmp_path):
     assert rows(text, "Arms")[1][2] == "-"
 
 
+def test_intervals_say_how_many_seeds_they_know_where_arms_differ(tmp_path):
+    plan, _, _ = finished_plan(tmp_path, heuristics=HEURISTICS, differences=DIFFERENCES)
+    plan.of_arm("stage")[1].folder.weights.unlink()
+    text, _ = made(plan, tmp_path / "p.md")
+    assert [line[3] == "-" for line in rows(text, "Results")] == [False, True, True]
+    assert "It knows no seeds but the 1 to 2 of its row." in text
+
+
 def test_suppressors_are_sorted_and_beside_the_rows_of_the_run(page):
     _, text, records = page
     table = rows(text, "Suppressors on the candidates of `stage`")

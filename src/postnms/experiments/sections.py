@@ -103,23 +103,28 @@ def about_intervals(summary: Summary) -> str:
     """Return the paragraph that says what the intervals are."""
     comparison = summary.comparison
     config = comparison.plan.experiment.config
-    seeds = len({finished.run.seed for finished in comparison.runs})
+    parts = (*summary.results, *summary.differences)
+    counts = sorted({len(part.seeds) for part in parts if part.estimate is not None})
     own = len({comparison.image_set(finished.run) for finished in comparison.runs}) > 1
     images = "the val images of each seed" if own else "the val images"
     text = (
         f"The intervals come from a bootstrap with {config.bootstrap:,} resamples. In each of them "
         f"{images} are drawn with replacement, the same ones for both sides of a difference"
     )
-    if seeds == 1:
+    if max(counts, default=1) == 1:
         return (
             f"{text}. There is one seed, so the interval covers the images alone: what another "
             "seed changes is not in it."
         )
     shared = "" if own else " and for all seeds"
+    if len(counts) > 1:  # Some runs are not finished.
+        known = f"the {counts[0]} to {counts[-1]} of its row"
+    else:
+        known = f"the {counts[-1]} that were run"
     return (
         f"{text}{shared}. The seeds are drawn with replacement as well, the same ones for both "
         "sides. The figure is the mean over the drawn seeds, and the interval goes from its "
-        f"percentile 2.5 to its percentile 97.5. It knows no seeds but the {seeds} that were run. "
+        f"percentile 2.5 to its percentile 97.5. It knows no seeds but {known}. "
         "With so few it is rather too narrow."
     )
 
