@@ -71,6 +71,10 @@ def test_eval_and_predict_say_how_many_images_are_cut(postnms, run_folder, tmp_p
     for text in shown:
         assert f"note: {cut} of 2 images have more than 1 detections: the rest is cut" in text
         assert "the run's detector.box_detections_per_img is the limit" in text
+    words = ("predict", run_folder, tmp_path / "0.png", "--tile", 40, "--out", tmp_path / "tiled")
+    shown = postnms(*words)[1]
+    where = "detections in a tile, or as a whole: the rest is cut"
+    assert f"note: 1 of 1 images have more than 1 {where}" in shown
 
 
 @pytest.mark.parametrize(

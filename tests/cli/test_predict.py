@@ -329,6 +329,7 @@ def test_auto_without_a_threshold_says_what_to_run(postnms, run_folder, pictures
             )
             for text in ("best", "1.5", "-1", "nan")
         ],
+        (("--json", "-", "--class-agnostic", "2"), "--class-agnostic: expected an IoU from 0 to 1"),
         (("--json", "-", "--tile", "9", "--overlap", "1"), "--overlap: expected a share from 0"),
         (("--json", "-", "--tile", "9", "--suppressor", "nmms"), "suppressor: no 'nmms'"),
         (("--json", "-", "--device", "nowhere"), "--device: cannot compute on nowhere"),

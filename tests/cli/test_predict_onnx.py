@@ -113,7 +113,15 @@ def test_a_job_that_is_stopped_keeps_the_results_of_what_is_done(
 
 
 @pytest.mark.parametrize(
-    "words", [("--tile", 9), ("--overlap", 0.5), ("--suppressor", "nms"), ("--both",)], ids=str
+    "words",
+    [
+        ("--tile", 9),
+        ("--overlap", 0.5),
+        ("--suppressor", "nms"),
+        ("--class-agnostic", 0.5),
+        ("--both",),
+    ],
+    ids=str,
 )
 def test_options_that_an_exported_model_lacks_are_named(postnms, model, folder, tmp_path, words):
     status, _, error = postnms("predict", model, folder, "--out", tmp_path / "out", *words)

@@ -9,11 +9,13 @@ from postnms.data import workers as data_workers
 from postnms.errors import UserError
 from postnms.inference import image_files, reading
 from postnms.inference.image_files import Drawing, predict_files
+from postnms.inference.looking import Look
 from postnms.runs.folder import RunFolder, read_categories
 from postnms.runs.loading import load_detector
 from tests.support.runs import tiny
 
 PLAIN = Drawing()
+LOOK = Look(tiny().detector.input_size)
 
 
 @pytest.fixture
@@ -22,16 +24,15 @@ def predict(trained_run, tmp_path):
     folder = RunFolder(trained_run)
     detector = load_detector(folder)
 
-    def call(*names, out="out", drawing=PLAIN, about=None, workers=0):
+    def call(*names, out="out", look=LOOK, drawing=PLAIN, about=None, workers=0):
         paths = [tmp_path / name for name in names]
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 Image.new("RGB", (40, 30), "green").save(path)
-        size = tiny().detector.input_size
         categories, where = read_categories(folder), tmp_path / out
         return predict_files(
-            detector, size, categories, paths, where, drawing, about, workers=workers
+            detector, look, categories, paths, where, drawing, about, workers=workers
         )
 
     return call
@@ -126,15 +127,25 @@ def test_other_settings_or_weights_do_all_images_again(predict, tmp_path):
     assert predict("a.png", about={"weights": 2}, drawing=Drawing(both=True)).skipped == 0
 
 
+def test_another_look_at_the_images_begins_anew(predict, tmp_path):
+    predict("a.png")
+    before = (tmp_path / "out" / "results_nms.json").read_text()
+    one_of_all = Look(LOOK.size, class_agnostic=0.0)
+    assert predict("a.png", look=one_of_all).skipped == 0
+    assert len((tmp_path / "out" / "results_nms.json").read_text()) < len(before)
+    assert predict("a.png", look=one_of_all).skipped == 1
+    assert predict("a.png").skipped == 0
+    assert (tmp_path / "out" / "results_nms.json").read_text() == before
+
+
 def test_results_of_rows_that_another_detector_has_not_are_removed(
     predict, trained_bare_run, tmp_path
 ):
     predict("a.png")
     folder = RunFolder(trained_bare_run)
     detector = load_detector(folder)
-    size = tiny().detector.input_size
     classes = read_categories(folder)
-    predict_files(detector, size, classes, [tmp_path / "a.png"], tmp_path / "out")
+    predict_files(detector, LOOK, classes, [tmp_path / "a.png"], tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *(OTHERS - {"results_post_nms.json"}),
         "a.png",
@@ -145,15 +156,15 @@ def test_results_of_rows_that_another_detector_has_not_are_removed(
 def test_a_job_that_is_stopped_has_results_and_goes_on(predict, tmp_path, monkeypatch, end):
     names = [f"{i}.png" for i in range(4)]
     predict(*names, out="whole")
-    detect, calls = image_files.detect_images, []
+    look_at, calls = image_files.look_at, []
 
-    def stop_at_the_third(*arguments):
+    def stop_at_the_third(*arguments, **options):
         calls.append(1)
         if len(calls) == 3:
             raise end
-        return detect(*arguments)
+        return look_at(*arguments, **options)
 
-    monkeypatch.setattr(image_files, "detect_images", stop_at_the_third)
+    monkeypatch.setattr(image_files, "look_at", stop_at_the_third)
     with pytest.raises(end):
         predict(*names)
     assert written(tmp_path / "out") == (["0.png", "1.png"], [1, 2])

@@ -19,6 +19,7 @@ from postnms.data.image_files import find_images
 from postnms.files.atomic import LEFTOVERS
 from postnms.files.tensor_files import load_tensors
 from postnms.inference.image_files import predict_files
+from postnms.inference.looking import Look
 from postnms.runs.folder import RunFolder, read_categories, read_recipe
 from postnms.runs.loading import load_detector
 from postnms.training import train_splits
@@ -69,9 +70,9 @@ def kill_prediction(run: Path, folder: Path, most: int, seed: int, images: int =
     def work(out: Path) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         recipe = read_recipe(source)
-        size = recipe.detector.input_size
+        look = Look(recipe.detector.input_size)
         paths = find_images([inputs]).paths
-        predict_files(load_detector(source, recipe), size, read_categories(source), paths, out)
+        predict_files(load_detector(source, recipe), look, read_categories(source), paths, out)
 
     in_child(lambda: work(folder / "whole"))
     chance = random.Random(seed)

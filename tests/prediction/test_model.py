@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.ops import nms
 
 import postnms
 from postnms import Model, UserError
@@ -106,6 +107,18 @@ def test_the_least_score_counts(model):
     found = model.predict(ONE, min_score=least)[0]
     assert found.scores.min() >= least
     assert len(found) == int((every.scores >= least).sum()) < len(every)
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_an_object_has_one_class_where_that_is_asked_for(model, tile):
+    every = model.predict(ONE, tile=tile)[0]
+    found = model.predict(ONE, tile=tile, class_agnostic=0.3)[0]
+    rows = nms(torch.from_numpy(every.boxes), torch.from_numpy(every.scores), 0.3).numpy()
+    assert 0 < len(rows) < len(every)
+    assert np.array_equal(found.boxes, every.boxes[rows])
+    assert found.names == [every.names[row] for row in rows]
+    with pytest.raises(UserError, match="class_agnostic: expected an IoU from 0 to 1, got 3"):
+        model.predict(ONE, class_agnostic=3)
 
 
 def test_auto_is_the_threshold_of_the_row_with_the_best_f1(trained_run, tmp_path):

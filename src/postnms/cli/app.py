@@ -67,6 +67,7 @@ OPTIONS = {
     "both": "--both",
     "changes": "--set",
     "data": "--data",
+    "class_agnostic": "--class-agnostic",
     "device": "--device",
     "form": "--format",
     "formats": "--format",

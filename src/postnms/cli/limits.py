@@ -21,13 +21,21 @@ _MOST_ROWS = 4
 
 
 def say_cut(
-    cut: int, images: int, limit: int, remedy: str, tell: Callable[[str], None] = say
+    cut: int,
+    images: int,
+    limit: int,
+    remedy: str,
+    tell: Callable[[str], None] = say,
+    where: str = "",
 ) -> None:
-    """Say how many images have more detections than a limit, unless there are none."""
+    """Say how many images have more detections than a limit, unless there are none.
+
+    ``where`` says where in the images the limit holds, if not in each as a whole.
+    """
     if cut:
         tell(
-            f"note: {cut} of {images} images have more than {limit} detections: the rest is cut, "
-            f"as is usual on COCO; {remedy}"
+            f"note: {cut} of {images} images have more than {limit} detections{where}: the rest is "
+            f"cut, as is usual on COCO; {remedy}"
         )
 
 

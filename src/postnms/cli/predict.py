@@ -72,6 +72,15 @@ Joining = Annotated[
     str | None,
     typer.Option("--suppressor", help="What joins tiles, default: nms; see 'postnms suppressors'."),
 ]
+ClassAgnostic = Annotated[
+    float | None,
+    typer.Option(
+        "--class-agnostic",
+        metavar="IOU",
+        help="Of two boxes that overlap by more than this, keep the better one, whatever their "
+        "classes; default: none.",
+    ),
+]
 Device = Annotated[
     str | None,
     typer.Option("--device", help="For example cpu or cuda:1; default: the GPU if any."),
@@ -97,6 +106,7 @@ def predict(
     tile: Tile = None,
     overlap: Overlap = None,
     suppressor: Joining = None,
+    class_agnostic: ClassAgnostic = None,
     device: Device = None,
     max_pixels: MaxPixels = None,
 ) -> None:
@@ -114,6 +124,7 @@ def predict(
     tiled: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if run.suffix == ".onnx":
         others = {"data": data, "split": split, "tile": tile, "device": device}
+        others["class_agnostic"] = class_agnostic
         refuse_options({**others, **drawn, **tiled}, TAKEN.format(run))
         predict_onnx(run, inputs or [], folder, json_to, row, least, max_pixels)
         return
@@ -121,6 +132,7 @@ def predict(
     from postnms.inference.exports import Exports
     from postnms.inference.image_files import Drawing
     from postnms.inference.least_scores import least_score
+    from postnms.inference.looking import Look
     from postnms.inference.tiles import Tiling
     from postnms.prediction import load
     from postnms.runs.folder import RunFolder, read_recipe
@@ -134,10 +146,11 @@ def predict(
     found = _find(inputs or [], folder, recipe, data, split, tell)
     model = load(run, device=device)
     tiling = None if tile is None else Tiling(tile, **tiled)
+    look = Look(recipe.detector.input_size, tiling, class_agnostic)
     chosen, pixels = model.chosen_row(row), max_pixels or MAX_PIXELS
     scores = _scores_of_rows(model, least, [chosen] if folder is None else model.rows, tell)
     least_of_chosen = least_score(scores, chosen)
-    job = PredictionJob(model, recipe, found.paths, chosen, least_of_chosen, tiling, pixels)
+    job = PredictionJob(model, recipe, found.paths, chosen, least_of_chosen, look, pixels)
     with json_lines_to(json_to) as stream:
         if folder is None:
             unread = job.print_only(stream)
@@ -148,7 +161,8 @@ def predict(
             tell(_summary(folder, len(found.paths), done))
             limit = model.detector.network.max_detections
             remedy = f"the run's {limit_setting(recipe)} is the limit"
-            say_cut(done.cut, len(found.paths) - len(unread), limit, remedy, tell)
+            where = "" if tile is None else " in a tile, or as a whole"
+            say_cut(done.cut, len(found.paths) - len(unread), limit, remedy, tell, where)
     if found.left_out:
         tell(_left_out(found.left_out))
     refuse_unread(unread, len(found.paths))

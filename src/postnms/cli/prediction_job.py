@@ -14,8 +14,8 @@ from postnms.errors import UserError
 if TYPE_CHECKING:
     from postnms.inference.exports import Exports
     from postnms.inference.image_files import Drawing, Predicted
+    from postnms.inference.looking import Look
     from postnms.inference.reading import ReadImage
-    from postnms.inference.tiles import Tiling
     from postnms.prediction import Model
     from postnms.recipes import Recipe
 
@@ -30,7 +30,7 @@ class PredictionJob:
     paths: list[Path]
     row: str
     min_score: float
-    tiling: "Tiling | None"
+    look: "Look"
     max_pixels: int
 
     def print_only(self, stream: IO[str] | None) -> list[str]:
@@ -57,8 +57,13 @@ class PredictionJob:
         if file.image is None:
             raise UserError(file.error)
         source = Source(str(path), image=file.image)
-        options = {"row": self.row, "min_score": self.min_score, "tiling": self.tiling}
-        [found] = self.model.stream([source], **options)
+        [found] = self.model.stream(
+            [source],
+            row=self.row,
+            min_score=self.min_score,
+            tiling=self.look.tiling,
+            class_agnostic=self.look.class_agnostic,
+        )
         height, width = found.image_size
         return {"height": height, "width": width, "detections": found.to_records()}
 
@@ -94,14 +99,13 @@ class PredictionJob:
         with stop_in_order(stopped), progress_bar("images", len(self.paths)) as done:
             return predict_files(
                 self.model.detector,
-                recipe.detector.input_size,
+                self.look,
                 categories,
                 self.paths,
                 folder,
                 drawing,
                 about,
                 max_pixels=self.max_pixels,
-                tiling=self.tiling,
                 exports=exports,
                 report=None if stream is None else report,
                 done=done,

@@ -13,7 +13,6 @@ from PIL import Image
 from postnms.config import Progress, no_progress
 from postnms.data.dataset import Category
 from postnms.data.image_files import MAX_PIXELS
-from postnms.data.resizing import InputSize
 from postnms.detectors import Detector
 from postnms.detectors.output import ROW_TITLES
 from postnms.drawing.boxes import picture_stem, save_picture, side_by_side
@@ -24,10 +23,10 @@ from postnms.files.folders import own_folder
 from postnms.inference.exports import ONLY_RESULTS, Exports
 from postnms.inference.journal import CUT, MARKER, Journal
 from postnms.inference.least_scores import MinScore, least_score
+from postnms.inference.looking import Look, look_at
 from postnms.inference.pictures import draw_detections
 from postnms.inference.reading import ReadImage, read_files
-from postnms.inference.tiles import Tiling, detect_tiled
-from postnms.inference.whole_images import Rows, clusters_of_image, detect_images
+from postnms.inference.whole_images import Rows, clusters_of_image
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,10 @@ class _Predictor:
     """A detector, the classes that it knows, and where and how its pictures are drawn."""
 
     detector: Detector
-    size: InputSize
+    look: Look
     categories: Sequence[Category]
     folder: Path
     drawing: Drawing
-    tiling: Tiling | None
 
     def __call__(self, read: ReadImage, planned: Mapping[str, Any]) -> dict[str, Any]:
         """Detect objects in an image, draw them, and return the finished line of the journal.
@@ -79,7 +77,7 @@ class _Predictor:
             return {**planned, "error": read.error}
         cut: list[int] = []
         try:
-            rows = self._detect(image, cut.append)
+            [rows] = look_at(self.detector, [image], self.look, cut=cut.append)
             self._draw(image, rows, self.folder / planned["picture"])
         except UserError as error:
             return {**planned, "error": str(error)}
@@ -92,16 +90,11 @@ class _Predictor:
         line = {**planned, **size, "stamp": read.stamp, "results": results}
         return {**line, CUT: True} if any(cut) else line
 
-    def _detect(self, image: Image.Image, cut: Progress) -> Rows:
-        if self.tiling is None:
-            return detect_images(self.detector, [image], self.size, cut)[0]
-        return detect_tiled(self.detector, image, self.size, self.tiling)
-
     def _draw(self, image: Image.Image, rows: Rows, path: Path) -> None:
         names = [category.name for category in self.categories]
         clusters = None
-        if self.drawing.suppressed and self.tiling is None:
-            clusters = clusters_of_image(self.detector, image, self.size)
+        if self.drawing.suppressed and self.look.tiling is None:
+            clusters = clusters_of_image(self.detector, image, self.look.size)
         panels = [
             draw_detections(image, found, names, least_score(self.drawing.min_score, row), clusters)
             for row, found in rows.items()
@@ -112,14 +105,13 @@ class _Predictor:
 
 def predict_files(
     detector: Detector,
-    size: InputSize,
+    look: Look,
     categories: Sequence[Category],
     paths: Sequence[Path],
     folder: Path,
     drawing: Drawing = Drawing(),
     about: Mapping[str, Any] | None = None,
     max_pixels: int = MAX_PIXELS,
-    tiling: Tiling | None = None,
     exports: Exports = ONLY_RESULTS,
     report: Callable[[Mapping[str, Any]], None] | None = None,
     done: Progress = no_progress,
@@ -137,7 +129,7 @@ def predict_files(
 
     Args:
         detector: in evaluation mode.
-        size: how images are resized for the detector.
+        look: how it looks at the images.
         categories: the classes in the order of the labels.
         paths: the image files.
         folder: where pictures and results are written to. It is new, empty, or one of predictions.
@@ -145,7 +137,6 @@ def predict_files(
         about: facts that identify the detector, which JSON can hold. If they differ from those of
             the earlier job in the folder, all images are done again.
         max_pixels: an image with more pixels is left out.
-        tiling: how larger images are cut into tiles. None: not at all.
         exports: what is written beside the COCO results.
         report: called at the end with the finished line of each of the images, in the order of
             their ids. The line has ``results`` or an ``error``.
@@ -159,10 +150,12 @@ def predict_files(
     settings = {**(about or {}), "both": drawing.both, "min_score": drawing.min_score}
     if drawing.suppressed:
         settings["suppressed"] = True
-    if tiling is not None:
+    if (tiling := look.tiling) is not None:
         settings["tiling"] = [tiling.tile, tiling.overlap, str(tiling.suppressor)]
+    if look.class_agnostic is not None:
+        settings["class_agnostic"] = look.class_agnostic
     images = {str(path): path for path in paths}
-    predict = _Predictor(detector, size, categories, folder, drawing, tiling)
+    predict = _Predictor(detector, look, categories, folder, drawing)
     unread = []
     skipped = 0
     with (

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from postnms.boxes import area, intersection
-from postnms.config import as_python
+from postnms.config import Progress, as_python, no_progress
 from postnms.data.resizing import InputSize
 from postnms.detectors import Detector
 from postnms.errors import UserError
@@ -112,6 +112,7 @@ def detect_tiled(
     size: InputSize | None,
     tiling: Tiling,
     batch_size: int = 8,
+    cut: Progress = no_progress,
 ) -> Rows:
     """Detect objects in the tiles of an image and in the whole of it, and join the results.
 
@@ -121,6 +122,8 @@ def detect_tiled(
         size: how a tile, and the whole image, are resized for the detector. None: not at all.
         tiling: the tiles and the suppressor.
         batch_size: number of tiles in one forward pass.
+        cut: called with the number of tiles, the whole image included, of which NMS kept more boxes
+            than the detector's limit, once for each forward pass.
 
     Returns:
         The rows of the detector, in pixels of the image, by falling score.
@@ -128,14 +131,14 @@ def detect_tiled(
     Raises:
         UserError: the suppressor needs an extra column that the detector does not give.
     """
-    whole = detect_images(detector, [image], size)[0]
+    whole = detect_images(detector, [image], size, cut)[0]
     tiles = tiling.tiles(*image.size)
     if len(tiles) == 1:
         return whole
     parts: dict[str, list[Detections]] = {name: [] for name in whole}
     for start in range(0, len(tiles), batch_size):
         some = tiles[start : start + batch_size]
-        found = detect_images(detector, [image.crop(tile) for tile in some], size)
+        found = detect_images(detector, [image.crop(tile) for tile in some], size, cut)
         for tile, rows in zip(some, found, strict=True):
             for name, row in rows.items():
                 parts[name].append(_moved(row, tile))

@@ -17,8 +17,8 @@ from postnms.detectors import Detector
 from postnms.distributed.processes import chosen_device
 from postnms.errors import UserError, shown
 from postnms.evaluation.results import BestF1
-from postnms.inference.tiles import Tiling, detect_tiled
-from postnms.inference.whole_images import Rows, detect_images
+from postnms.inference.looking import Look, look_at
+from postnms.inference.tiles import Tiling
 from postnms.prediction.inputs import ImageInput, Source, sources_of
 from postnms.prediction.min_scores import AUTO, MinScoreInput, resolve_min_score
 from postnms.prediction.prediction import Prediction
@@ -120,6 +120,7 @@ class Model:
         tile: int | None = None,
         overlap: float = 0.2,
         suppressor: str | Suppressor = "nms",
+        class_agnostic: float | None = None,
         max_pixels: int = MAX_PIXELS,
         done: Progress = no_progress,
     ) -> list[Prediction]:
@@ -141,6 +142,9 @@ class Model:
                 so that most objects are smaller than ``tile * overlap`` pixels.
             suppressor: what joins the boxes that several tiles see, by ``NAME`` or
                 ``NAME:FIELD=VALUE``. There is no limit of detections unless it sets one.
+            class_agnostic: of two boxes that overlap by an IoU of more than this, in [0, 1], only
+                the one with the better score is given, whatever their classes. So an object has
+                one class. None: each class is on its own.
             max_pixels: a file with more pixels is refused.
             done: called with the number of finished images.
 
@@ -159,6 +163,7 @@ class Model:
             min_score=min_score,
             batch_size=batch_size,
             tiling=None if tile is None else Tiling(tile, overlap, suppressor),
+            class_agnostic=class_agnostic,
             max_pixels=max_pixels,
         )
         predictions = []
@@ -175,17 +180,21 @@ class Model:
         min_score: MinScoreInput = 0.0,
         batch_size: int = 8,
         tiling: Tiling | None = None,
+        class_agnostic: float | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Iterator[Prediction]:
         """Yield the prediction of each image, see :meth:`predict`. One batch is read at a time."""
         row = self.chosen_row(row)
         least = self.chosen_min_score(min_score, row)
+        look = Look(self.input_size, tiling, class_agnostic)
         if type(batch_size) is not int or batch_size < 1:
             raise UserError(f"expected at least 1, got {shown(batch_size)}", argument="batch_size")
         for start in range(0, len(sources), batch_size):
             some = sources[start : start + batch_size]
             pictures = [source.read(max_pixels) for source in some]
-            every = self._detect(pictures, tiling, batch_size)
+            if self.detector.training:
+                raise UserError("model: the detector was put into training mode; call eval() on it")
+            every = look_at(self.detector, pictures, look, batch_size)
             for source, image, rows in zip(some, pictures, every, strict=True):
                 yield self._prediction(source, image, rows[row], row, least)
 
@@ -258,18 +267,6 @@ class Model:
         model = cls(detector, categories, input_size=size, recipe=recipe)
         model._folder = folder
         return model
-
-    def _detect(
-        self, pictures: Sequence[Image.Image], tiling: Tiling | None, batch_size: int
-    ) -> list[Rows]:
-        if self.detector.training:
-            raise UserError("model: the detector was put into training mode; call eval() on it")
-        if tiling is None:
-            return detect_images(self.detector, pictures, self.input_size)
-        return [
-            detect_tiled(self.detector, image, self.input_size, tiling, batch_size)
-            for image in pictures
-        ]
 
     def _prediction(
         self,
