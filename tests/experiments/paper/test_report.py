@@ -1,5 +1,6 @@
 """The paper's figures beside ours: gains, signs, and what is not known."""
 
+import dataclasses
 import json
 import math
 
@@ -51,7 +52,7 @@ def test_signs(paper, ours, sign):
 
 def line(paper, ours):
     row = PaperRow("x", "a.nms", {"AP": 38.6}, "y")
-    return Line(row, (0, 1), {"AP": (70.0, 71.0)}, paper, ours)
+    return Line(row, (0, 1), {"AP": (70.0, 71.0)}, paper, ours, 2)
 
 
 def test_a_line_as_text():
@@ -59,7 +60,12 @@ def test_a_line_as_text():
         "x", "38.6", "70.5 ± 0.7", "+1.9", "+1.00", "+0.21 to +1.80", "yes"
     ]  # fmt: skip
     row = PaperRow("mine", "a.nms")
-    assert cells_of(Line(row, (), {"AP": ()}, None, None)) == ["mine", *["-"] * 6]
+    assert cells_of(Line(row, (), {"AP": ()}, None, None, 2)) == ["mine", *["-"] * 6]
+
+
+def test_a_line_says_that_some_of_its_seeds_are_missing():
+    some = dataclasses.replace(line(1.9, gain(0.21, 1.0, 1.8)), planned=3)
+    assert cells_of(some)[:3] == ["x (2 of 3 seeds)", "38.6", "70.5 ± 0.7"]
 
 
 def test_a_gain_on_images_without_objects_is_a_dash():

@@ -36,6 +36,8 @@ class Line:
     """AP minus AP of the reference row as the paper prints them. None: it does not."""
     gain: Estimate | None
     """Our gain. None: there is no reference row, or runs are missing."""
+    planned: int
+    """Number of seeds of the experiment."""
 
     @property
     def sign(self) -> Sign:
@@ -103,6 +105,7 @@ def _line(
         {name: tuple(part[name] for part in measured) for name in paper.columns},
         paper_gain,
         gain,
+        len(comparison.plan.experiment.config.seeds),
     )
 
 
@@ -127,7 +130,10 @@ def cells_of(line: Line) -> list[str]:
     ours = between = "-"
     if line.gain is not None:
         ours, between = number(line.gain.mean, "+.2f"), interval(line.gain, "+.2f")
-    return [line.row.label, *figures, number(line.paper_gain, "+.1f"), ours, between, line.sign]
+    # A mean over some of the seeds is not to be compared with one over all of them unawares.
+    some = f" ({len(line.seeds)} of {line.planned} seeds)"
+    label = line.row.label + (some if 0 < len(line.seeds) < line.planned else "")
+    return [label, *figures, number(line.paper_gain, "+.1f"), ours, between, line.sign]
 
 
 def sentence(lines: Sequence[Line]) -> str:
