@@ -4,6 +4,7 @@ Several of them may be of one detector, for example a run, its dump and the comp
 They are joined then, since the hash of the weights is in each of them.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -73,13 +74,27 @@ def joined(sources: Sequence[Source]) -> list[Source]:
         by_weights[key] = _join(by_weights[key], source) if key in by_weights else source
     found = list(by_weights.values())
     _check_same_data(found)
-    names = [source.name for source in found]
-    return [
-        replace(source, name=f"{source.name} ({number})")
-        if names.count(source.name) > 1
-        else source
-        for number, source in enumerate(found, 1)
-    ]
+    names = numbered([source.name for source in found])
+    return [replace(source, name=name) for source, name in zip(found, names, strict=True)]
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Return names of which no two are equal: those that occur twice get numbers.
+
+    Example:
+        >>> from postnms.report.sources import numbered
+        >>> numbered(["a", "b", "a", "a (3)"])
+        ['a (1)', 'b', 'a (4)', 'a (3)']
+    """
+    taken = set(names)
+    found = []
+    for number, name in enumerate(names, 1):
+        if names.count(name) > 1:
+            free = (f"{name} ({k})" for k in itertools.count(number))
+            name = next(text for text in free if text not in taken)
+            taken.add(name)
+        found.append(name)
+    return found
 
 
 def _join(one: Source, other: Source) -> Source:
