@@ -63,7 +63,7 @@ def test_another_split_has_figures_of_its_own(postnms, run_folder, scenes):
     assert figures.keys() == before["metrics.json"].keys()
     assert json.loads((run_folder / "evaluation.s.test.json").read_text())["split"] == "test"
     assert not (run_folder / "evaluation.json").exists()
-    assert json.loads((run_folder / "splits.json").read_text()) == ["s.test"]
+    assert json.loads((run_folder / "splits.json").read_text()) == {"s.test": str(scenes)}
 
 
 def test_figures_of_other_data_do_not_replace_those_of_the_run(postnms, run_folder, scenes):
@@ -82,6 +82,17 @@ def test_figures_of_other_data_do_not_replace_those_of_the_run(postnms, run_fold
     assert postnms(*convert, scenes / "viewed")[0] == 0
     lines = (scenes / "viewed" / "nms.csv").read_text().splitlines()
     assert len(lines) == 1 + len(json.loads((run_folder / results[0]).read_text()))
+
+
+def test_two_folders_of_one_name_do_not_share_their_figures(postnms, run_folder, scenes):
+    assert postnms("eval", run_folder, "--data", scenes)[0] == 0
+    first = (run_folder / "metrics.s.val.json").read_bytes()
+    other = shutil.copytree(scenes, scenes.parent / "north" / "s")
+    for path in (other, scenes, other):
+        status, shown, _ = postnms("eval", run_folder, "--data", path, "--split", "val")
+        name = "s.val" if path == scenes else "north_s.val"
+        assert (status, f"figures in {run_folder / f'metrics.{name}.json'}" in shown) == (0, True)
+    assert (run_folder / "metrics.s.val.json").read_bytes() == first
 
 
 def test_data_that_have_moved_are_those_of_the_run(postnms, scenes, tmp_path):

@@ -137,7 +137,7 @@ def test_a_new_run_removes_the_figures_of_all_splits(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("names", [["../../x"], [3], {"a": 1}, ["a/b"], [""]])
+@pytest.mark.parametrize("names", [["../../x"], [3], {"a": 1}, ["a/b"], [""], {"a/b": None}, 7])
 def test_a_damaged_list_of_splits_removes_nothing(tmp_path, names):
     begin(tmp_path)
     (tmp_path / "splits.json").write_text(json.dumps(names))

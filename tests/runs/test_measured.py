@@ -7,7 +7,7 @@ from postnms.data.digest import annotations_hash
 from postnms.errors import UserError
 from postnms.files.atomic import write_json
 from postnms.files.json_files import read_json
-from postnms.runs.folder import RunFolder, begin_run
+from postnms.runs.folder import RunFolder, begin_run, write_results
 from postnms.runs.measured import measured_name
 from tests.support.coco import as_truth
 from tests.support.runs import tiny
@@ -50,6 +50,28 @@ def test_other_data_come_before_the_split(tmp_path, data, split, truth, name):
     begin_run(run, tiny(), CLASSES, tmp_path / "data", **facts)
     folder = None if data is None else tmp_path / data
     assert measured_name(run, split, folder, truth) == name
+
+
+def test_another_folder_of_the_same_name_has_the_folder_around_it_in_front(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    begin_run(run, tiny(), CLASSES, tmp_path / "data", resume=False)
+    folders = [tmp_path / name / "night" for name in ("north", "south", "a/south")]
+    names = ["night.val", "south_night.val", "a_south_night.val"]
+    for folder, name in zip(folders, names, strict=True):
+        for _ in range(2):
+            assert measured_name(run, "val", folder, OTHER) == name
+            write_results(run, None, {}, name, folder)
+    assert measured_name(run, "test", folders[1], OTHER) == "night.test"
+    assert [measured_name(run, "val", folder, OTHER) for folder in folders] == names
+
+
+def test_a_list_of_an_earlier_version_has_no_folders(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    begin_run(run, tiny(), CLASSES, tmp_path / "data", resume=False)
+    write_json(run.other_splits, ["night.val"])
+    assert measured_name(run, "val", tmp_path / "night", OTHER) == "night.val"
+    write_results(run, None, {}, "test")
+    assert read_json(run.other_splits) == {"night.val": None, "test": None}
 
 
 def test_a_run_of_a_version_that_stored_no_hash_knows_its_data_by_their_folder(tmp_path):

@@ -94,7 +94,7 @@ def _evaluate(
         return
     truth = split.dataset.truth
     name = measured_name(run, split_name, data, truth)
-    write_results(run, evaluation, results, name)
+    write_results(run, evaluation, results, name, data)
     limit = detector.network.max_detections
     say_cut(sum(cut), len(split), limit, f"--set {limit_setting(recipe)}=N keeps more")
     if evaluation is not None:

@@ -111,7 +111,7 @@ class RunFolder:
 
     @property
     def other_splits(self) -> Path:
-        """Names besides ``val`` of what the run was evaluated on."""
+        """Names besides ``val`` of what the run was evaluated on, each with its data folder."""
         return self.root / "splits.json"
 
     def metrics_of(self, measured: str) -> Path:
@@ -226,17 +226,22 @@ def write_evaluation(
 
 
 def write_results(
-    folder: RunFolder, evaluation: Evaluation | None, results: Results, measured: str = "val"
+    folder: RunFolder,
+    evaluation: Evaluation | None,
+    results: Results,
+    measured: str = "val",
+    data: Path | None = None,
 ) -> None:
     """Write one COCO results file for each row, and the metrics if there is an evaluation.
 
     The results files of an earlier evaluation with the same name are replaced, and its curves are
-    removed.
+    removed. ``data`` is the data folder that was measured, None the built-in data.
     """
     if measured != "val":
         # The list comes first, so that no file is left behind that it does not name.
-        others = {*_read_other_splits(folder), measured}
-        write_json(folder.other_splits, sorted(others))
+        where = None if data is None else str(data.resolve())
+        others = {**read_other_splits(folder), measured: where}
+        write_json(folder.other_splits, dict(sorted(others.items())))
     for file in (folder.curves(measured), folder.curves_chart(measured)):
         file.unlink(missing_ok=True)
     for row, columns in results.items():
@@ -327,7 +332,7 @@ def remove_end(folder: RunFolder) -> None:
 def _measured_files(folder: RunFolder) -> list[Path]:
     """Return the paths of figures, curves and results on all splits, and of the list of splits."""
     files = []
-    for name in ("val", *_read_other_splits(folder)):
+    for name in ("val", *read_other_splits(folder)):
         files += [folder.metrics_of(name), folder.evaluation_of(name)]
         files += [folder.curves(name), folder.curves_chart(name)]
         files += [folder.results(row, name) for row in ROW_TITLES]
@@ -351,13 +356,23 @@ def _remove_earlier_run(folder: RunFolder) -> None:
         file.unlink(missing_ok=True)
 
 
-def _read_other_splits(folder: RunFolder) -> list[str]:
-    """Return the names besides ``val`` of what the run was evaluated on."""
+def read_other_splits(folder: RunFolder) -> dict[str, str | None]:
+    """Return the names besides ``val`` of what the run was evaluated on.
+
+    Each has the path of its data folder, or None for the built-in data, and where an earlier
+    version of the library has written the list, which had the names alone.
+    """
     if not folder.other_splits.is_file():
-        return []
+        return {}
     names = _read(folder.other_splits)
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        names = dict.fromkeys(names)
     # A name is part of the names of files, which are removed: it must not lead out of the folder.
-    if not isinstance(names, list) or not all(_is_plain(name) for name in names):
+    if (
+        not isinstance(names, dict)
+        or not all(_is_plain(name) for name in names)
+        or not all(isinstance(where, str | None) for where in names.values())
+    ):
         raise UserError(f"{folder.other_splits}: expected a list of splits, got another form")
     return names
 
