@@ -44,6 +44,8 @@ def gain(low, mean, high):
         (None, gain(0.2, 1.0, 1.8), "-"),
         (1.9, None, "-"),
         (1.9, gain(None, 1.0, None), "-"),
+        (1.9, gain(0.0, 0.0, 0.0), "-"),
+        (1.9, gain(-0.2, 0.0, 0.2), "unclear"),
     ],
 )
 def test_signs(paper, ours, sign):
@@ -80,6 +82,7 @@ def test_the_sentence_counts_rows_with_a_gain_in_the_paper():
              line(0.0, gain(1, 2, 3)), line(None, gain(1, 2, 3))]  # fmt: skip
     text = "The sign of the gain is the paper's in 1 of 3 rows, unclear in 1 and another one in 1"
     assert sentence(lines) == f"{text}."
+    assert sentence([*lines, line(1.0, gain(0.0, 0.0, 0.0))]) == f"{text}."
     more = [*lines, line(1.0, None)]
     assert sentence(more) == f"{text.replace('of 3', 'of 4')}; rows without an interval: 1."
 

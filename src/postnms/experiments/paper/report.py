@@ -19,7 +19,7 @@ from postnms.experiments.tables import (
 
 Sign = Literal["yes", "no", "unclear", "-"]
 """Whether a gain has the sign of the paper's. ``unclear``: its interval contains 0. ``-``: the
-paper has no gain or one of 0.0, or ours is not known."""
+paper has no gain or one of 0.0, or ours is not known or can be nothing but 0."""
 HEADS = ("paper's gain", "our gain", "95 % interval", "same sign")
 
 
@@ -68,11 +68,16 @@ def same_sign(paper: float | None, ours: Estimate | None) -> Sign:
         >>> same_sign(1.9, Estimate((1.0,), 1.0, -0.2, 1.8))
         'unclear'
     """
-    if not paper or ours is None or ours.low is None or ours.high is None:
+    if not paper or ours is None or ours.low is None or ours.high is None or _is_none(ours):
         return "-"
     if ours.low <= 0 <= ours.high:
         return "unclear"
     return "yes" if (ours.low > 0) == (paper > 0) else "no"
+
+
+def _is_none(gain: Estimate) -> bool:
+    """Return whether both rows are equal, as those of plain NMS on one frozen detector."""
+    return gain.low == gain.mean == gain.high == 0
 
 
 def lines_of(comparison: Comparison, paper: PaperTable) -> list[Line]:
@@ -138,7 +143,9 @@ def cells_of(line: Line) -> list[str]:
 
 def sentence(lines: Sequence[Line]) -> str:
     """Return one sentence that says in how many rows the sign agrees with the paper's."""
-    asked = [line for line in lines if line.paper_gain]
+    asked = [
+        line for line in lines if line.paper_gain and (line.gain is None or not _is_none(line.gain))
+    ]
     counts = {sign: sum(line.sign == sign for line in asked) for sign in ("yes", "unclear", "no")}
     text = (
         f"The sign of the gain is the paper's in {counts['yes']} of {len(asked)} rows, unclear in "
@@ -152,8 +159,9 @@ def section(paper: PaperTable, lines: Sequence[Line]) -> list[str]:
     """Return the table in Markdown, and what has to be known to read it."""
     note = (
         "Ours: the mean over the seeds and their standard deviation. A gain is AP minus AP of a "
-        "reference row. Its sign is unclear if the interval contains 0. The paper's figures are "
-        f"those of COCO. {_references(lines)}"
+        "reference row. Its sign is unclear if the interval contains 0. Rows that are equal, as "
+        "those of plain NMS on one frozen detector, do not count. The paper's figures are those "
+        f"of COCO. {_references(lines)}"
     )
     shown = table(heads_of(paper), [cells_of(line) for line in lines])
     return ["## The paper and these runs", shown, f"**{sentence(lines)}**", note]
