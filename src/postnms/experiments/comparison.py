@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from postnms.data.dataset import Truth
 from postnms.data.splits import find_truth, open_dataset
@@ -24,7 +25,7 @@ from postnms.experiments.intervals import (
 )
 from postnms.experiments.plan import Plan, Side, evaluation_row
 from postnms.experiments.planned import PlannedRun
-from postnms.experiments.recorded import ValSet
+from postnms.experiments.recorded import ValSet, as_kept
 from postnms.experiments.steps import is_dumped
 from postnms.files.json_files import read_json
 from postnms.runs.folder import read_categories
@@ -195,6 +196,8 @@ class Comparison:
     def resampled(self, finished: FinishedRun, row: str) -> Resampled:
         """Return AP of a row of a run on all images and on drawn ones.
 
+        They are the same for a run and for the record that stands for it.
+
         Raises:
             UserError: the results do not fit the images or the figures of the run, or the record
                 that stands for the run has no resamples of the row.
@@ -202,17 +205,18 @@ class Comparison:
         run = finished.run
         key = Side(run.arm, row), run.seed
         if key not in self._resampled:
-            self._resampled[key] = (
-                self._draw(finished, row) if finished.record is None else _drawn(finished, row)
-            )
+            drawn = self._draw(finished, row) if finished.record is None else _drawn(finished, row)
+            ap = self.figures(finished, row)["AP"]
+            on_all = np.array([np.nan if ap is None else ap])
+            self._resampled[key] = Resampled(on_all, drawn[np.newaxis])
         return self._resampled[key]
 
-    def _draw(self, finished: FinishedRun, row: str) -> Resampled:
+    def _draw(self, finished: FinishedRun, row: str) -> NDArray[np.float64]:
         config, run = self.plan.experiment.config, finished.run
         # Runs of one seed draw the same images. So do all runs if their images are the same. No
         # other seed of the experiment counts, since a record keeps its draws.
         number = run.seed if self._has_own_images(run) else 0
-        return resample([self._match(finished, row)], [number], config.bootstrap)
+        return as_kept(resample([self._match(finished, row)], [number], config.bootstrap).drawn[0])
 
     def _has_own_images(self, run: PlannedRun) -> bool:
         """Return whether the val images of a run depend on its seed."""
@@ -269,18 +273,15 @@ def _has_clusters(finished: FinishedRun) -> bool:
     return is_dumped(finished.run, finished.run.candidates)
 
 
-def _drawn(finished: FinishedRun, row: str) -> Resampled:
-    """Return AP of a row as the record that stands for a run has it."""
+def _drawn(finished: FinishedRun, row: str) -> NDArray[np.float64]:
+    """Return AP of a row on drawn images as the record that stands for a run has it."""
     assert finished.record is not None
     if row not in finished.record.drawn:
         raise UserError(
             f"the record of {finished.run.name} has no resamples of {row}; make the page where the "
             "run is, or leave --recorded out"
         )
-    ap = finished.figures(row)["AP"]
-    return Resampled(
-        np.array([np.nan if ap is None else ap]), finished.record.drawn[row][np.newaxis]
-    )
+    return finished.record.drawn[row]
 
 
 def _describe(truth: Truth) -> ValSet:

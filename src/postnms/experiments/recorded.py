@@ -95,6 +95,11 @@ def read_recorded(path: Path) -> Recorded:
     return Recorded(content, val, further, drawn, None if before is None else (before, after))
 
 
+def as_kept(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return AP (R,) of resamples as a record keeps it, which is what intervals are made from."""
+    return _unpack(_pack(drawn))
+
+
 def beside(path: Path) -> Path:
     """Return the file that lies beside a record."""
     return path.with_suffix(".safetensors")
