@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torchvision.ops import box_iou, nms
+from torchvision.transforms.v2.functional import to_pil_image
 
 from postnms.errors import UserError
 from postnms.inference.looking import Look, best_of_any_class, look_at
@@ -72,8 +73,6 @@ def test_every_row_of_every_image_is_cleared_and_the_rest_is_unchanged(model_ima
 
 @pytest.fixture(scope="module")
 def model_images():
-    from torchvision.transforms.v2.functional import to_pil_image
-
     return build("faster_rcnn").eval(), [to_pil_image(image) for image in TWO]
 
 

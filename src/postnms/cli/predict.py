@@ -146,7 +146,7 @@ def predict(
     found = _find(inputs or [], folder, recipe, data, split, tell)
     model = load(run, device=device)
     tiling = None if tile is None else Tiling(tile, **tiled)
-    look = Look(recipe.detector.input_size, tiling, class_agnostic)
+    look = Look(model.input_size, tiling, class_agnostic)
     chosen, pixels = model.chosen_row(row), max_pixels or MAX_PIXELS
     scores = _scores_of_rows(model, least, [chosen] if folder is None else model.rows, tell)
     least_of_chosen = least_score(scores, chosen)

@@ -57,13 +57,8 @@ class PredictionJob:
         if file.image is None:
             raise UserError(file.error)
         source = Source(str(path), image=file.image)
-        [found] = self.model.stream(
-            [source],
-            row=self.row,
-            min_score=self.min_score,
-            tiling=self.look.tiling,
-            class_agnostic=self.look.class_agnostic,
-        )
+        options = {"row": self.row, "min_score": self.min_score}
+        [found] = self.model.stream([source], self.look, **options)
         height, width = found.image_size
         return {"height": height, "width": width, "detections": found.to_records()}
 

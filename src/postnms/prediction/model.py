@@ -157,13 +157,13 @@ class Model:
         Note that ``overlap`` and ``suppressor`` have no effect without ``tile``.
         """
         sources = sources_of(images)
+        tiling = None if tile is None else Tiling(tile, overlap, suppressor)
         found = self.stream(
             sources,
+            Look(self.input_size, tiling, class_agnostic),
             row=row,
             min_score=min_score,
             batch_size=batch_size,
-            tiling=None if tile is None else Tiling(tile, overlap, suppressor),
-            class_agnostic=class_agnostic,
             max_pixels=max_pixels,
         )
         predictions = []
@@ -175,18 +175,19 @@ class Model:
     def stream(
         self,
         sources: Sequence[Source],
+        look: Look,
         *,
         row: str | None = None,
         min_score: MinScoreInput = 0.0,
         batch_size: int = 8,
-        tiling: Tiling | None = None,
-        class_agnostic: float | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> Iterator[Prediction]:
-        """Yield the prediction of each image, see :meth:`predict`. One batch is read at a time."""
+        """Yield the prediction of each image, see :meth:`predict`. One batch is read at a time.
+
+        ``look`` says how images are resized and cut into tiles, and what stays of the detections.
+        """
         row = self.chosen_row(row)
         least = self.chosen_min_score(min_score, row)
-        look = Look(self.input_size, tiling, class_agnostic)
         if type(batch_size) is not int or batch_size < 1:
             raise UserError(f"expected at least 1, got {shown(batch_size)}", argument="batch_size")
         for start in range(0, len(sources), batch_size):

@@ -68,15 +68,15 @@ def same_sign(paper: float | None, ours: Estimate | None) -> Sign:
         >>> same_sign(1.9, Estimate((1.0,), 1.0, -0.2, 1.8))
         'unclear'
     """
-    if not paper or ours is None or ours.low is None or ours.high is None or _is_none(ours):
+    if not paper or ours is None or ours.low is None or ours.high is None or _rows_are_equal(ours):
         return "-"
     if ours.low <= 0 <= ours.high:
         return "unclear"
     return "yes" if (ours.low > 0) == (paper > 0) else "no"
 
 
-def _is_none(gain: Estimate) -> bool:
-    """Return whether both rows are equal, as those of plain NMS on one frozen detector."""
+def _rows_are_equal(gain: Estimate) -> bool:
+    """Return whether a gain is that of equal rows, as of plain NMS on one frozen detector."""
     return gain.low == gain.mean == gain.high == 0
 
 
@@ -144,7 +144,9 @@ def cells_of(line: Line) -> list[str]:
 def sentence(lines: Sequence[Line]) -> str:
     """Return one sentence that says in how many rows the sign agrees with the paper's."""
     asked = [
-        line for line in lines if line.paper_gain and (line.gain is None or not _is_none(line.gain))
+        line
+        for line in lines
+        if line.paper_gain and (line.gain is None or not _rows_are_equal(line.gain))
     ]
     counts = {sign: sum(line.sign == sign for line in asked) for sign in ("yes", "unclear", "no")}
     text = (
