@@ -23,12 +23,13 @@ def faults(megabytes):
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize()
 
 made = keep_freed_memory()
+faults(64)  # The first blocks find their places, between smaller ones that are there by chance.
 print(made, faults(64) / 2**20)
 """
 
 
 def in_new_process(**settings):
-    """Whether the settings were made, and the MiB of new pages for 8 blocks of 64 MiB in turn."""
+    """Whether the settings were made, and the MiB of new pages for 8 further blocks of 64 MiB."""
     env = {name: value for name, value in os.environ.items() if name not in _OWN_SETTINGS}
     call = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(call, env=env | settings, capture_output=True, text=True, check=True)
@@ -40,8 +41,7 @@ def test_memory_that_is_freed_is_used_again():
     made, pages = in_new_process()
     assert made == HAS_SETTINGS
     if made:
-        # Of 512 MiB in all: two places, since a block is aligned to 64 bytes.
-        assert pages < 150
+        assert pages < 10  # Of 512 MiB in all.
 
 
 def test_settings_of_the_user_stay():
