@@ -136,10 +136,13 @@ def test_without_any_thread_the_caller_does_the_work(three, monkeypatch):
 
 @pytest.mark.slow
 def test_forks_and_threads():
-    """``tests.support.forked`` says what each line means. OpenMP would not survive a fork."""
+    """``tests.support.forked`` says what each line and variable means.
+
+    OpenMP would not survive a fork.
+    """
     shown = subprocess.run(
         [sys.executable, "-m", "tests.support.forked"],
-        env={**os.environ, "NUMBA_THREADING_LAYER": "omp"},
+        env={**os.environ, "NUMBA_THREADING_LAYER": "omp", "MKL_DISABLE_FAST_MM": "1"},
         capture_output=True,
         text=True,
         timeout=300,

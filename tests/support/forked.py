@@ -2,6 +2,9 @@
 
 ``python -m tests.support.forked``. It prints one line for each place in which the results equal
 those of the first run, which used several threads for each operation.
+
+Set ``MKL_DISABLE_FAST_MM=1``. A thread that ends gives its buffers back to MKL's own memory manager
+under a lock. A process that is forked at this moment would wait for the lock for ever.
 """
 
 import multiprocessing
@@ -89,6 +92,9 @@ def in_threads(expected):
 def in_a_fork(expected):
     child = os.fork()
     if child == 0:
+        # torch makes its own pool again in a forked process, at its first use by a thread that is
+        # new to it. Two such threads at once may find no pool at all ("Invalid thread pool").
+        torch.set_num_threads(1)
         works = agree(operations(), expected) and in_threads(expected) and two_meet()
         os._exit(0 if works else 1)
     return os.waitpid(child, 0)[1] == 0
