@@ -169,6 +169,17 @@ def test_results_of_an_unknown_image_are_named(image_id):
         coco_metrics(truth, [{**results[0], "image_id": image_id}])
 
 
+@pytest.mark.parametrize("field", ["image_id", "category_id", "bbox", "score"])
+def test_a_result_without_a_field_is_named(field):
+    truth, results = scene(0)
+    lacking = {key: value for key, value in results[1].items() if key != field}
+    message = "results: entry 1: expected bbox, category_id, image_id, score, got "
+    with pytest.raises(ValueError, match=re.escape(message + shown(lacking))):
+        coco_metrics(truth, [results[0], lacking])
+    with pytest.raises(ValueError, match=re.escape(message + "7")):
+        coco_metrics(truth, [results[0], 7])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -8,7 +8,7 @@ import torch
 from postnms.data.dataset import Category
 from postnms.errors import UserError
 from postnms.evaluation.columns import concatenate_columns, to_columns
-from postnms.evaluation.results import to_results
+from postnms.evaluation.results import Evaluation, to_results
 from postnms.runs.folder import (
     RunFolder,
     begin_run,
@@ -168,3 +168,11 @@ def test_a_run_that_goes_on_elsewhere_remembers_its_last_data(tmp_path):
     begin_run(run, tiny("data.workers=3"), categories, tmp_path / "second", resume=True)
     assert read_data_folder(run) == tmp_path / "second"
     assert read_recipe(run).data.workers == 3
+
+
+def test_figures_of_an_earlier_evaluation_do_not_stay_beside_results_without_figures(tmp_path):
+    run = RunFolder(tmp_path)
+    write_results(run, Evaluation({}), {"nms": NOTHING})
+    assert run.metrics_of("val").is_file()
+    write_results(run, None, {"nms": NOTHING})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results_nms.json"]

@@ -6,7 +6,7 @@ A row of COCO's size has half a million results. As dicts they take some 600 byt
 N: results, B: images, K: classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from postnms.data.dataset import Category, ImageId, Truth
+from postnms.errors import shown
 from postnms.evaluation.numbering import (
     category_positions,
     check_boxes,
@@ -25,6 +26,9 @@ from postnms.evaluation.numbering import (
 )
 from postnms.evaluation.results import Result, as_result_boxes, as_result_scores
 from postnms.structures import Detections
+
+_FIELDS = frozenset({"image_id", "category_id", "bbox", "score"})
+"""The fields that every result has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +138,8 @@ def read_results(truth: Truth, results: Sequence[Result] | ResultColumns) -> Res
     Images have the order of :func:`postnms.evaluation.numbering.image_positions`, classes that of
     ``truth.content["categories"]``. Results of a class that the truth does not list are left out.
 
-    Raises ValueError for a result of an image that the truth does not list, and for a box or a
-    score that is not finite.
+    Raises ValueError for a result that lacks a field or is of an image that the truth does not
+    list, and for a box or a score that is not finite.
     """
     images, categories = image_positions(truth), category_positions(truth)
     if isinstance(results, ResultColumns):
@@ -144,6 +148,12 @@ def read_results(truth: Truth, results: Sequence[Result] | ResultColumns) -> Res
         )
         boxes, scores = results.boxes[known], results.scores[known]
         return ResultColumns(tuple(images), tuple(categories), image, label, boxes, scores)
+    for number, entry in enumerate(results):
+        if not isinstance(entry, Mapping) or not entry.keys() >= _FIELDS:
+            raise ValueError(
+                f"results: entry {number}: expected {', '.join(sorted(_FIELDS))}, got "
+                f"{shown(entry)}"
+            )
     known = [entry for entry in results if entry["category_id"] in categories]
     numbered = number_entries("results", known, images, categories)
     scores = np.array([entry["score"] for entry in known], np.float64)

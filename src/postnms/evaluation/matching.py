@@ -149,8 +149,8 @@ def match_results(
         thresholds: (T,) IoU thresholds in [0, 1].
 
     Raises:
-        ValueError: an entry has an image id that the truth does not list, or a box or a score
-            that is not finite.
+        ValueError: an entry lacks a field, has an image id that the truth does not list, or a box
+            or a score that is not finite.
     """
     objects = _read_objects(truth)
     num_images, num_classes = len(truth.images), len(truth.content["categories"])

@@ -59,8 +59,8 @@ def coco_metrics(truth: Truth, results: Sequence[Result] | ResultColumns) -> Fig
     The figures do not depend on the ids of images, categories and annotations. Only the order of
     the images breaks ties of scores, see :func:`postnms.evaluation.numbering.image_positions`.
     Results of a category that the truth does not list are left out. Without results, every figure
-    that is defined is 0. Raises ValueError for a result of an image that the truth does not list,
-    and for a box or a score that is not finite.
+    that is defined is 0. Raises ValueError for a result that lacks a field or is of an image that
+    the truth does not list, and for a box or a score that is not finite.
     """
     return measure(truth, match_results(truth, results)).figures
 

@@ -234,8 +234,9 @@ def write_results(
 ) -> None:
     """Write one COCO results file for each row, and the metrics if there is an evaluation.
 
-    The results files of an earlier evaluation with the same name are replaced, and its curves are
-    removed. ``data`` is the data folder that was measured, None the built-in data.
+    The results files of an earlier evaluation with the same name are replaced. Its curves are
+    removed, and so are its metrics if there are no new ones. ``data`` is the data folder that was
+    measured, None the built-in data.
     """
     if measured != "val":
         # The list comes first, so that no file is left behind that it does not name.
@@ -248,7 +249,9 @@ def write_results(
         write_json_list(folder.results(row, measured), Entries(columns))
     for row in ROW_TITLES.keys() - results.keys():
         folder.results(row, measured).unlink(missing_ok=True)
-    if evaluation is not None:
+    if evaluation is None:
+        folder.metrics_of(measured).unlink(missing_ok=True)
+    else:
         write_json(folder.metrics_of(measured), evaluation.to_json())
 
 
