@@ -1,6 +1,7 @@
 """``train-rescorer`` and ``rescore``, from a dump to a row of ``compare``."""
 
 import json
+import re
 
 import pytest
 
@@ -8,6 +9,7 @@ from postnms.candidate_files import open_candidates
 from tests.support.rescoring import duplicates, found, tiny_rescorer, write_dump, write_truth
 
 SETTINGS = ("--set", "hidden=8", "--set", "epochs=1")
+SCE_FIGURES = ["stage 1 loss", "stage 1 right", "stage 2 loss", "stage 2 right"]
 
 
 @pytest.fixture
@@ -23,7 +25,11 @@ def test_from_a_dump_to_a_row_of_the_comparison(postnms, dumped, kind):
     words = ("train-rescorer", kind, dump, "--data", dumped, "--out", rescorer, *SETTINGS)
     status, shown, error = postnms(*words, "--seed", 3)
     assert (status, "note" in shown) == (0, False), error
-    assert shown == f"{kind} rescorer, trained on 4 images, in {rescorer}\n"
+    trained, figures = shown.splitlines()
+    assert trained == f"{kind} rescorer, trained on 4 images, in {rescorer}"
+    number = r"[\d.e-]+"
+    names = ["loss"] if kind == "contextual" else SCE_FIGURES
+    assert re.fullmatch("last epoch: " + ", ".join(f"{name} {number}" for name in names), figures)
     words = ("rescore", rescorer, dump, "--data", dumped, "--out", new)
     status, shown, error = postnms(*words)
     assert status == 0, error
@@ -48,7 +54,8 @@ def test_a_dump_of_scenes_needs_no_data(postnms, trained_run, tmp_path):
     )
     assert status == 0, error
     assert "note: c.safetensors is of the split val: train on one of 'train'" in shown
-    assert postnms("rescore", rescorer, dump, "--out", new)[0] == 0
+    status, shown, error = postnms("rescore", rescorer, dump, "--out", new)
+    assert (status, "note: the rescorer was trained on these images" in shown) == (0, True), error
     assert "contextual" in open_candidates(new).rows
 
 

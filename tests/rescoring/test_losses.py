@@ -9,6 +9,7 @@ from postnms.data.targets import group_by_image, targets_of
 from postnms.rescoring import ContextualConfig, SCEConfig, contextual_training, sce_training
 from postnms.rescoring.quality import quality_of
 from postnms.rescoring.sce_labels import best_of_objects, kept_by_nms
+from postnms.rescoring.steps import Epoch
 from tests.support.rescoring import duplicates, sizes, tiny_rescorer
 
 
@@ -26,7 +27,7 @@ def test_contextual_the_squared_error_of_every_detection(tmp_path, losses):
     network = tiny_rescorer().network
     config = ContextualConfig(epochs=1, batch_size=3)
     generator = torch.Generator().manual_seed(0)
-    contextual_training.train_contextual(
+    figures = contextual_training.train_contextual(
         network, file, truth, sizes(3), config, generator, lambda _: None
     )
     detections = network.suppressed(file.part(0, 3)[0])
@@ -35,16 +36,19 @@ def test_contextual_the_squared_error_of_every_detection(tmp_path, losses):
     with torch.no_grad():
         scores = network.logits(detections, sizes(3)).sigmoid()
     assert losses == [pytest.approx(float(((scores - quality) ** 2).mean()), rel=1e-5)]
+    assert figures == {"loss": pytest.approx(losses[0])}
 
 
 def test_sce_weighted_cross_entropy_of_both_stages(tmp_path, losses):
     file, truth = duplicates(tmp_path, images=1)
     network, config = tiny_rescorer("sce").network, SCEConfig(epochs=1)
     generator = torch.Generator().manual_seed(0)
-    sce_training.train_sce(network, file, truth, sizes(1), config, generator, lambda _: None)
+    figures = sce_training.train_sce(
+        network, file, truth, sizes(1), config, generator, lambda _: None
+    )
     candidates, _ = file.part(0, 1)
     targets = targets_of(truth, file.image_ids, group_by_image(truth))
-    scores, wanted = candidates.scores, []
+    scores, wanted, right = candidates.scores, [], []
     with torch.no_grad():
         for number, weight in enumerate((4, 2)):
             sequences = network.sequences(candidates, scores)
@@ -58,5 +62,33 @@ def test_sce_weighted_cross_entropy_of_both_stages(tmp_path, losses):
                 for factor, label in zip(factors.tolist(), labels.tolist(), strict=True)
             ]
             wanted.append(sum(terms) / len(terms))
+            right.append(float(((factors > 0.5) == labels).double().mean()))
             scores = network.scores_after(number, candidates, scores, sizes(1))
     assert losses == pytest.approx(wanted, rel=1e-5)
+    assert figures == {
+        "stage_1_loss": pytest.approx(losses[0]),
+        "stage_1_right": pytest.approx(right[0]),
+        "stage_2_loss": pytest.approx(losses[1]),
+        "stage_2_right": pytest.approx(right[1]),
+    }
+    assert 0 < right[0] < 1
+
+
+def test_figures_are_those_of_the_last_epoch_over_all_boxes():
+    """An image counts as much as it has boxes."""
+    sums = Epoch()
+    sums.add(torch.tensor(0.5), 1, 1)
+    sums.add(torch.tensor(2.0), 3)
+    assert (sums.boxes, sums.loss, sums.right) == (4, 6.5, 1)
+
+
+def test_each_epoch_has_its_own_figures(tmp_path, losses):
+    file, truth = duplicates(tmp_path, images=4)
+    network, config = tiny_rescorer("sce").network, SCEConfig(epochs=3)
+    generator = torch.Generator().manual_seed(0)
+    figures = sce_training.train_sce(
+        network, file, truth, sizes(4), config, generator, lambda _: None
+    )
+    # No step is taken, so every epoch gives the same. All images have six boxes.
+    assert figures["stage_1_loss"] == pytest.approx(sum(losses[:4]) / 4)
+    assert figures["stage_2_loss"] == pytest.approx(sum(losses[-4:]) / 4)

@@ -48,6 +48,7 @@ def dump(
     from postnms.candidate_files.dump import dump_candidates
     from postnms.candidate_files.reader import open_candidates
     from postnms.candidate_files.writer import CandidateWriter
+    from postnms.data.digest import annotations_hash
     from postnms.data.layouts import canonical
     from postnms.detectors import Selection
     from postnms.distributed.processes import this_device, this_process
@@ -71,10 +72,9 @@ def dump(
         "weights_sha256": hash_of(folder.newest_weights),
         "nms_threshold": detector.network.nms_threshold,
         "max_detections": detector.network.max_detections,
+        "annotations_sha256": annotations_hash(opened.dataset.truth),
     }
-    annotations = None
-    if data is not None:
-        annotations, about["annotations_sha256"] = _annotations_of(opened.dataset.truth, data)
+    annotations = None if data is None else _name_of_annotations(opened.dataset.truth, data)
     selection = Selection(most=most, score_threshold=score_threshold, features=features)
     with (
         CandidateWriter(file, opened.dataset.categories, annotations, about) as writer,
@@ -86,13 +86,11 @@ def dump(
     say(f"{count} candidates of {len(opened)} images in {file}")
 
 
-def _annotations_of(truth: "Truth", data: Path) -> tuple[str, str]:
-    """Return the name of annotations within a data folder or ``data.yaml``, and their hash."""
-    from postnms.data.digest import annotations_hash
+def _name_of_annotations(truth: "Truth", data: Path) -> str:
+    """Return the name of annotations within a data folder or ``data.yaml``."""
     from postnms.data.formats.annotated import name_of
 
-    folder = data.parent if data.is_file() else data
-    return name_of(Path(truth.source), folder), annotations_hash(truth)
+    return name_of(Path(truth.source), data.parent if data.is_file() else data)
 
 
 def import_candidates(

@@ -65,4 +65,7 @@ def train_rescorer(
             study.candidates, study.truth, config, seed=seed, provenance=about, done=done
         )
     trained.save(out)
+    figures = trained.provenance["last_epoch"]
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
     say(f"{kind} rescorer, trained on {len(study.candidates)} images, in {out}")
+    say(f"last epoch: {shown}")

@@ -16,7 +16,7 @@ from postnms.errors import UserError
 from postnms.rescoring.config import ContextualConfig
 from postnms.rescoring.contextual import ContextualNetwork
 from postnms.rescoring.quality import quality_of
-from postnms.rescoring.steps import take_step
+from postnms.rescoring.steps import Epoch, take_step
 from postnms.structures import Detections, derive, take
 
 
@@ -28,7 +28,7 @@ def train_contextual(
     config: ContextualConfig,
     generator: torch.Generator,
     done: Progress,
-) -> None:
+) -> dict[str, float]:
     """Train a network in place: the squared error of the new scores against the quality.
 
     Memory holds the detections of all images after suppression, about 50 bytes each.
@@ -42,6 +42,9 @@ def train_contextual(
         generator: decides the order of the images.
         done: called after every step with the number of its images.
 
+    Returns:
+        ``loss``: the loss of the last epoch, a mean over the detections.
+
     Raises:
         UserError: there is no detection to learn from, or the training diverges.
     """
@@ -54,7 +57,9 @@ def train_contextual(
     counts = detections.image.bincount(minlength=len(file))
     starts = counts.cumsum(0) - counts
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
+    sums = Epoch()
     for _ in range(config.epochs):
+        sums = Epoch()
         for images in torch.randperm(len(file), generator=generator).split(config.batch_size):
             image = torch.arange(len(images)).repeat_interleave(counts[images])
             within = torch.arange(len(image)) - (counts[images].cumsum(0) - counts[images])[image]
@@ -64,8 +69,10 @@ def train_contextual(
             if bool(used.any()):
                 scores = network.logits(batch, sizes[images]).sigmoid()
                 loss = functional.mse_loss(scores[used], quality[rows][used])
+                sums.add(loss, len(scores[used]))
                 take_step(optimizer, loss)
             done(len(images))
+    return {"loss": sums.loss / sums.boxes}
 
 
 def _material(

@@ -16,7 +16,7 @@ from postnms.rescoring.config import SCEConfig
 from postnms.rescoring.sce import SCENetwork
 from postnms.rescoring.sce_labels import best_of_objects, kept_by_nms
 from postnms.rescoring.sequences import Sequences
-from postnms.rescoring.steps import take_step
+from postnms.rescoring.steps import Epoch, take_step
 from postnms.structures import Candidates, Targets
 
 DROP = 0.1
@@ -31,7 +31,7 @@ def train_sce(
     config: SCEConfig,
     generator: torch.Generator,
     done: Progress,
-) -> None:
+) -> dict[str, float]:
     """Train a network in place: weighted binary cross entropy, one image a step.
 
     Memory holds the candidates of one image, which are read again in every epoch.
@@ -45,10 +45,16 @@ def train_sce(
         generator: decides the order of the images.
         done: called after every step with 1.
 
+    Returns:
+        For each stage the loss of its last epoch, a mean over the boxes, and ``right``: the share
+        of boxes in [0, 1] that it judged rightly, which are those to keep at a factor above 0.5
+        and the others at most at that. The names are ``stage_1_loss``, ``stage_1_right`` and so on.
+
     Raises:
         UserError: a stage has no box to learn from, or the training diverges.
     """
     by_image = group_by_image(truth)
+    figures = {}
     for number in range(len(network.stages)):
         optimizer = torch.optim.SGD(
             network.stages[number].parameters(), lr=config.lr, momentum=config.momentum
@@ -57,33 +63,43 @@ def train_sce(
             optimizer.param_groups[0]["lr"] = config.lr * (
                 DROP if epoch >= config.drop_after else 1
             )
-            steps = 0
+            sums = Epoch()
             for image in torch.randperm(len(file), generator=generator).tolist():
                 candidates, _ = file.part(image, image + 1)
                 targets = targets_of(truth, file.image_ids[image : image + 1], by_image)
                 size = sizes[image : image + 1]
-                loss = _loss(network, number, candidates, targets, size, config)
-                if loss is not None:
+                judged = _judge(network, number, candidates, targets, size, config)
+                if judged is not None:
+                    loss, logits, wanted = judged
+                    sums.add(loss, len(wanted), int(((logits > 0) == wanted).sum()))
                     take_step(optimizer, loss)
-                    steps += 1
                 done(1)
-            if not steps:
+            if not sums.boxes:
                 raise UserError(
                     f"{file.path}: expected at least one box to train stage {number + 1} of sce "
                     f"on, got none with a score of min_score={config.min_score:g} or more outside "
                     "of crowd regions"
                 )
+            figures[f"stage_{number + 1}_loss"] = sums.loss / sums.boxes
+            figures[f"stage_{number + 1}_right"] = sums.right / sums.boxes
+    return figures
 
 
-def _loss(
+def _judge(
     network: SCENetwork,
     number: int,
     candidates: Candidates,
     targets: Targets,
     size: Tensor,
     config: SCEConfig,
-) -> Tensor | None:
-    """Return the mean loss of a stage over the boxes of an image, None if it looks at none."""
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return what a stage says of the m boxes of an image that it is trained on, None if m is 0.
+
+    Returns:
+        Its loss, a mean over the boxes.
+        (m,) its logits.
+        (m,) bool: which boxes it shall keep.
+    """
     scores = candidates.scores
     with torch.no_grad():
         for before in range(number):
@@ -92,11 +108,11 @@ def _loss(
     wanted, counted = _labels(number, candidates, sequences, targets, config)
     if not bool(counted.any()):
         return None
-    logits = network.logits(number, candidates, scores, size, sequences)
+    logits = network.logits(number, candidates, scores, size, sequences)[counted]
+    wanted = wanted[counted]
     weight = torch.tensor(config.positive_weights[number])
-    return functional.binary_cross_entropy_with_logits(
-        logits[counted], wanted[counted].float(), pos_weight=weight
-    )
+    loss = functional.binary_cross_entropy_with_logits(logits, wanted.float(), pos_weight=weight)
+    return loss, logits, wanted
 
 
 def _labels(

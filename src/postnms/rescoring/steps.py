@@ -1,6 +1,7 @@
-"""One step of an optimizer, and the seeds of networks."""
+"""One step of an optimizer, what an epoch of steps gave, and the seeds of networks."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -9,6 +10,22 @@ from torch import Tensor, nn
 from postnms.errors import UserError
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass
+class Epoch:
+    """Sums over the boxes that the steps of an epoch have trained on."""
+
+    boxes: int = 0
+    loss: float = 0.0
+    right: int = 0
+    """Number of boxes that were judged rightly, before the step that learned from them."""
+
+    def add(self, loss: Tensor, boxes: int, right: int = 0) -> None:
+        """Count a step. ``loss`` is its mean over ``boxes`` boxes."""
+        self.boxes += boxes
+        self.loss += float(loss.detach()) * boxes
+        self.right += right
 
 
 def take_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

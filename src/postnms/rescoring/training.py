@@ -51,7 +51,8 @@ def train_rescorer(
             ``config.passes`` times those of the file.
 
     Returns:
-        The rescorer. Its classes are those of the file.
+        The rescorer. Its classes are those of the file, and its provenance has the figures of the
+        last epoch as ``last_epoch``, see :func:`train_sce` and :func:`train_contextual`.
 
     Raises:
         UserError: there is nothing to train on, the annotations have no image sizes, the file
@@ -63,31 +64,29 @@ def train_rescorer(
     if not file.num_candidates:
         raise UserError(f"{file.path}: expected at least one candidate to train on, got none")
     config = _with_suppressor(config, file)
-    network = _train_network(file, truth, config, seed, done)
+    network, figures = _train_network(file, truth, config, seed, done)
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
         raise UserError(f"training has diverged: a weight is not finite; lower lr of {config.lr:g}")
     origin = {name: file.provenance[name] for name in _ORIGIN if name in file.provenance}
     about = {"file": file.path.name, "sha256": hash_of(file.path), **origin}
-    facts = {**(provenance or {}), "seed": seed, "candidates": about}
+    facts = {**(provenance or {}), "seed": seed, "candidates": about, "last_epoch": figures}
     classes = tuple(category.name for category in file.categories)
     return Rescorer(config, classes, network, facts)
 
 
 def _train_network(
     file: CandidateFile, truth: Truth, config: RescorerConfig, seed: int, done: Progress
-) -> RescoringNetwork:
-    """Return a trained network of the kind that the settings say."""
+) -> tuple[RescoringNetwork, dict[str, float]]:
+    """Return a trained network of the kind that the settings say, and figures of its last epoch."""
     classes = len(file.categories)
     width = feature_width(config, file)
     sizes = image_sizes(truth, file.image_ids)
     generator = torch.Generator().manual_seed(seed)
     if isinstance(config, ContextualConfig):
         contextual = seeded(lambda: ContextualNetwork(config, classes), seed)
-        train_contextual(contextual, file, truth, sizes, config, generator, done)
-        return contextual
+        return contextual, train_contextual(contextual, file, truth, sizes, config, generator, done)
     sce = seeded(lambda: SCENetwork(config, classes, width), seed)
-    train_sce(sce, file, truth, sizes, config, generator, done)
-    return sce
+    return sce, train_sce(sce, file, truth, sizes, config, generator, done)
 
 
 def _with_suppressor(config: RescorerConfig, file: CandidateFile) -> RescorerConfig:
