@@ -9,7 +9,12 @@ from postnms.candidate_files import open_candidates
 from tests.support.rescoring import duplicates, found, tiny_rescorer, write_dump, write_truth
 
 SETTINGS = ("--set", "hidden=8", "--set", "epochs=1")
-SCE_FIGURES = ["stage 1 loss", "stage 1 right", "stage 2 loss", "stage 2 right"]
+KINDS = {
+    "contextual": (SETTINGS, ["loss"]),
+    "sce": (SETTINGS, ["stage 1 loss", "stage 1 right", "stage 2 loss", "stage 2 right"]),
+    "relation": (("--set", "width=16", "--set", "epochs=1"), ["loss", "right"]),
+}
+"""By kind, small settings and the names of the figures that training gives."""
 
 
 @pytest.fixture
@@ -19,16 +24,16 @@ def dumped(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", ["contextual", "sce"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_from_a_dump_to_a_row_of_the_comparison(postnms, dumped, kind):
     dump, rescorer, new = (dumped / f"{name}.safetensors" for name in ("train", "r", "new"))
-    words = ("train-rescorer", kind, dump, "--data", dumped, "--out", rescorer, *SETTINGS)
+    settings, names = KINDS[kind]
+    words = ("train-rescorer", kind, dump, "--data", dumped, "--out", rescorer, *settings)
     status, shown, error = postnms(*words, "--seed", 3)
     assert (status, "note" in shown) == (0, False), error
     trained, figures = shown.splitlines()
     assert trained == f"{kind} rescorer, trained on 4 images, in {rescorer}"
     number = r"[\d.e-]+"
-    names = ["loss"] if kind == "contextual" else SCE_FIGURES
     assert re.fullmatch("last epoch: " + ", ".join(f"{name} {number}" for name in names), figures)
     words = ("rescore", rescorer, dump, "--data", dumped, "--out", new)
     status, shown, error = postnms(*words)

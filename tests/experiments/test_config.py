@@ -136,7 +136,7 @@ MISTAKES = {  # Other fields, the last text of the file that is on the line, and
     "a rescorer": (
         arms(stage={"rescorers": {"sec": []}}),
         "sec",
-        "arms.stage.rescorers.sec: input should be 'sce' or 'contextual', got 'sec'",
+        "arms.stage.rescorers.sec: input should be 'sce', 'contextual' or 'relation', got 'sec'",
     ),
     "a setting of a rescorer": (
         arms(stage={"rescorers": {"sce": ["epoch=3"]}}),

@@ -9,7 +9,7 @@ from postnms.rescoring import load_rescorer
 from tests.support.rescoring import CLASSES, found, sizes, tiny_rescorer, write_dump
 
 
-@pytest.mark.parametrize("kind", ["sce", "contextual"])
+@pytest.mark.parametrize("kind", ["sce", "contextual", "relation"])
 def test_a_rescorer_is_read_as_it_was_written(tmp_path, kind):
     path = tmp_path / "r.safetensors"
     rescorer = tiny_rescorer(kind)

@@ -58,7 +58,7 @@ def by_source(detections, image):
     return {s: (v, k) for s, v, k in zip(*(column.tolist() for column in columns), strict=True)}
 
 
-@pytest.mark.parametrize("kind", ["sce", "contextual"])
+@pytest.mark.parametrize("kind", ["sce", "contextual", "relation"])
 def test_neither_order_nor_other_images_change_a_score(kind):
     rescorer = tiny_rescorer(kind)
     candidates = found([7, 0, 1, 30])
@@ -81,7 +81,7 @@ def test_neither_order_nor_other_images_change_a_score(kind):
                 assert label == alone[source][1]
 
 
-@pytest.mark.parametrize("kind", ["sce", "contextual"])
+@pytest.mark.parametrize("kind", ["sce", "contextual", "relation"])
 @pytest.mark.parametrize("counts", [[], [0], [0, 0, 0], [1], [0, 1]])
 def test_few_candidates_or_none(kind, counts):
     detections = tiny_rescorer(kind)(found(counts), sizes(len(counts)))
@@ -102,7 +102,7 @@ def test_ten_thousand_candidates_in_an_image(kind, changes):
         assert (candidates.scores[of_class] > best).all()
 
 
-@pytest.mark.parametrize("kind", ["sce", "contextual"])
+@pytest.mark.parametrize("kind", ["sce", "contextual", "relation"])
 def test_equal_scores_keep_their_order(kind):
     """Far boxes without any difference that a network sees, but for their rank."""
     candidates = found([6], scores=torch.full((6,), 0.5), labels=torch.zeros(6, dtype=torch.int64))

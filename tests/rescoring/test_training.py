@@ -10,9 +10,16 @@ from postnms.analysis.study import open_study
 from postnms.candidate_files import open_candidates, open_truth
 from postnms.errors import UserError
 from postnms.files.tensor_files import load_tensors
-from postnms.rescoring import ContextualConfig, SCEConfig, rescore, train_rescorer
+from postnms.rescoring import (
+    ContextualConfig,
+    RelationConfig,
+    SCEConfig,
+    rescore,
+    train_rescorer,
+)
 from tests.support.rescoring import (
     TINY,
+    TINY_RELATION,
     TINY_SCE,
     duplicates,
     found,
@@ -23,6 +30,14 @@ from tests.support.rescoring import (
 LEARN = {
     "contextual": ContextualConfig(hidden=16, layers=1, batch_size=8, epochs=25, lr=0.02),
     "sce": SCEConfig(hidden=8, width=16, attention=4, epochs=3, drop_after=2, lr=0.1),
+    "relation": RelationConfig(
+        width=16, heads=2, keys=8, positive_weight=1, epochs=20, drop_after=15, lr=0.01
+    ),
+}
+TINIES = {
+    "contextual": ContextualConfig(**TINY),
+    "sce": SCEConfig(**TINY_SCE),
+    "relation": RelationConfig(**TINY_RELATION),
 }
 
 
@@ -41,9 +56,7 @@ def test_duplicates_are_pushed_down(tmp_path, kind):
     assert precision[f"run {kind}"] > precision["nms"] + 15
 
 
-@pytest.mark.parametrize(
-    "config", [ContextualConfig(**TINY), SCEConfig(**TINY_SCE)], ids=["contextual", "sce"]
-)
+@pytest.mark.parametrize("config", TINIES.values(), ids=TINIES)
 def test_one_seed_gives_one_file_whatever_was_drawn_before(tmp_path, config):
     file, truth = duplicates(tmp_path, images=6)
     files = []
@@ -56,7 +69,9 @@ def test_one_seed_gives_one_file_whatever_was_drawn_before(tmp_path, config):
         files.append((about, {name: tensor.tolist() for name, tensor in tensors.items()}))
     assert files[0] == files[1]
     assert files[0][1].keys() == files[2][1].keys()
-    assert all(files[0][1][name] != files[2][1][name] for name in files[0][1])
+    # A bias may begin at 0 and, if a softmax does not see it, stay there.
+    names = [name for name in files[0][1] if "bias" not in name]
+    assert all(files[0][1][name] != files[2][1][name] for name in names)
 
 
 def test_each_training_image_counts_and_images_without_boxes_do_no_harm(tmp_path):
@@ -64,7 +79,7 @@ def test_each_training_image_counts_and_images_without_boxes_do_no_harm(tmp_path
     write_truth(tmp_path / "instances_train.json", boxes)
     file = write_dump(tmp_path / "c.safetensors", [found([4, 0]), found([3], seed=1)])
     truth = open_truth(file, tmp_path)
-    for config in (ContextualConfig(**TINY), SCEConfig(**TINY_SCE)):
+    for config in TINIES.values():
         rescorer = train_rescorer(file, truth, config)
         assert all(bool(p.isfinite().all()) for p in rescorer.network.parameters())
 
@@ -93,6 +108,7 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path):
     assert refused(file, truth, SCEConfig()) == (
         "DUMP: no column 'box_features', which sce needs; 'postnms dump RUN --features' writes it"
     )
+    assert "'box_features', which relation needs" in refused(file, truth, RelationConfig())
     voting = ContextualConfig(suppressor="variance_voting")
     assert "needs the extra column 'edge_log_variance'" in refused(file, truth, voting)
     empty = write_dump(tmp_path / "e.safetensors", [found([0], extra={})])
@@ -125,6 +141,11 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path):
             "or more outside of crowd regions",
         ),
         (SCEConfig(**TINY_SCE, min_score=0.75), "at least one box to train stage 2 of sce on, "),
+        (
+            RelationConfig(**TINY_RELATION, min_score=0.99),
+            "at least one box to train relation on, got none with a score of min_score=0.99 or "
+            "more outside of crowd regions",
+        ),
     ],
 )
 def test_a_rescorer_that_would_learn_nothing_is_refused(tmp_path, config, message):
@@ -147,6 +168,9 @@ def test_images_without_a_size_are_refused(tmp_path):
         (ContextualConfig, {"hidden": 0}, "x.hidden: "),
         (SCEConfig, {"min_score": 0}, "x.min_score: "),
         (SCEConfig, {"positive_weights": [1]}, "x.positive_weights"),
+        (RelationConfig, {"width": 100}, "x: width: expected a multiple of heads=16, got 100"),
+        (RelationConfig, {"keys": 8}, "x: keys: expected a multiple of heads=16, got 8"),
+        (RelationConfig, {"thresholds": []}, "x.thresholds: "),
     ],
 )
 def test_wrong_settings_are_refused(kind, values, message):

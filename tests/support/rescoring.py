@@ -6,7 +6,13 @@ import torch
 
 from postnms.candidate_files import CandidateWriter, open_candidates, open_truth
 from postnms.data.dataset import Category
-from postnms.rescoring import ContextualConfig, Rescorer, SCEConfig, build_network
+from postnms.rescoring import (
+    ContextualConfig,
+    RelationConfig,
+    Rescorer,
+    SCEConfig,
+    build_network,
+)
 from postnms.structures import Candidates
 
 CLASSES = ("cell", "dot")
@@ -15,12 +21,15 @@ SIDE = 64
 TINY = {"hidden": 8, "batch_size": 4, "epochs": 2}
 """Settings of a contextual rescorer that trains in no time."""
 TINY_SCE = {"hidden": 8, "width": 8, "attention": 4, "epochs": 1}
+TINY_RELATION = {"width": 8, "heads": 2, "keys": 6, "epochs": 1}
 
 
 def tiny_rescorer(kind="contextual", classes=CLASSES, features=3, **changes):
     """Return an untrained rescorer with fixed weights."""
     if kind == "sce":
         config = SCEConfig(**TINY_SCE | changes)
+    elif kind == "relation":
+        config = RelationConfig(**TINY_RELATION | changes)
     else:
         config = ContextualConfig(**TINY | {"suppressor": "nms"} | changes)
         features = 0

@@ -10,7 +10,7 @@ from postnms.cli.console import command_line, progress_bar, say
 from postnms.cli.options import Annotations, AnySplit, Candidates
 from postnms.cli.outputs import check_replaces
 
-Kind = Literal["sce", "contextual"]
+Kind = Literal["sce", "contextual", "relation"]
 TRAINING = ("train", "tuning")
 """Names of the splits that a rescorer may be trained on without a word."""
 
@@ -19,8 +19,8 @@ def train_rescorer(
     kind: Annotated[
         Kind,
         typer.Argument(
-            help="'contextual': boxes, scores and classes of any detector. 'sce': also "
-            "the features of 'dump --features'."
+            help="'contextual': boxes, scores and classes of any detector. 'sce' and 'relation': "
+            "also the features of 'dump --features'."
         ),
     ],
     file: Candidates,

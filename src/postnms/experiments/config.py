@@ -38,7 +38,7 @@ Text = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-RescorerName = Literal["sce", "contextual"]
+RescorerName = Literal["sce", "contextual", "relation"]
 """A kind of rescorer, as ``postnms train-rescorer`` takes it. It is also the name of its row."""
 
 

@@ -17,9 +17,10 @@ from postnms.files.atomic import hash_of
 from postnms.files.json_files import read_json
 from postnms.recipes import Recipe
 from postnms.rescoring import load_rescorer, rescorer_config
+from postnms.rescoring.config import CONFIGS
 from postnms.structures import BOX_FEATURES, POST_NMS_ROW
 
-NEED_FEATURES = ("sce",)
+NEED_FEATURES = tuple(name for name, config in CONFIGS.items() if config.needs_features)
 """The rescorers that need the column of ``postnms dump --features``."""
 _FUSED = ("stage.fusion", "stage.fusion_mean", "stage.relocation")
 """Settings of the stage whose other values give a row that the columns of the candidates tell."""

@@ -1,9 +1,9 @@
-"""Settings of the two rescorers, with the published values as defaults."""
+"""Settings of the rescorers, with the published values as defaults."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, field_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from postnms.config import Config, Fraction, Positive
 from postnms.recipes import parse_changes
@@ -20,6 +20,7 @@ class ContextualConfig(Config):
     ``docs/rivals.md``.
     """
 
+    needs_features: ClassVar[bool] = False
     kind: Literal["contextual"] = "contextual"
     suppressor: str | None = None
     """What gives the detections, as ``postnms compare --suppressor`` takes it. Its
@@ -57,6 +58,7 @@ class SCEConfig(Config):
     The candidates need the extra column ``box_features``.
     """
 
+    needs_features: ClassVar[bool] = True
     kind: Literal["sce"] = "sce"
     min_score: Annotated[float, Field(gt=0, le=1)] = 0.01
     """A stage looks at boxes that score at least this: the first stage by the score of the
@@ -93,10 +95,62 @@ class SCEConfig(Config):
         return 2 * self.epochs
 
 
-RescorerConfig = ContextualConfig | SCEConfig
-CONFIGS: dict[str, type[ContextualConfig] | type[SCEConfig]] = {
+class RelationConfig(Config):
+    """Duplicate removal of Relation Networks (arXiv 1711.11575, section 4.3), in place of NMS.
+
+    The candidates need the extra column ``box_features``. The source trains it together with the
+    detector, so what belongs to training on candidates alone is settled here: ``epochs``,
+    ``drop_after`` and ``lr``.
+    """
+
+    needs_features: ClassVar[bool] = True
+    kind: Literal["relation"] = "relation"
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """A class of an image is looked at if its best box scores at least this. Its other boxes may
+    score less."""
+    max_length: Positive = 150
+    """Largest number of boxes of an image and class that are looked at, by score. Time and memory
+    grow with its square."""
+    max_detections: Annotated[int, Field(gt=0, lt=2**31)] = 100
+    """Largest number of detections of an image. Those with the best final scores stay."""
+    width: Width = 128
+    """Width of the vector that describes a box. It is a multiple of ``heads``."""
+    heads: Annotated[int, Field(gt=0, le=1024)] = 16
+    """Number of relations, each an attention of its own."""
+    keys: Width = 1024
+    """Width of queries and keys over all relations. It is a multiple of ``heads``."""
+    thresholds: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.5, 0.6, 0.7, 0.8, 0.9)
+    """IoUs over which a box may be the one to keep for an object, an output for each. The final
+    score has their mean."""
+    positive_weight: PositiveFloat = 4.0
+    """Weight of a box to keep in the loss. Any other box has the weight 1."""
+    epochs: Positive = 12
+    """How often training sees every image."""
+    drop_after: Positive = 9
+    """Number of epochs after which the learning rate is divided by 10."""
+    lr: PositiveFloat = 5e-4
+    """Learning rate of Adam. A step takes one image."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        for name in ("width", "keys"):
+            if getattr(self, name) % self.heads:
+                raise ValueError(
+                    f"{name}: expected a multiple of heads={self.heads}, got {getattr(self, name)}"
+                )
+        return self
+
+    @property
+    def passes(self) -> int:
+        """How often training sees every image."""
+        return self.epochs
+
+
+RescorerConfig = ContextualConfig | SCEConfig | RelationConfig
+CONFIGS: dict[str, type[ContextualConfig] | type[SCEConfig] | type[RelationConfig]] = {
     "contextual": ContextualConfig,
     "sce": SCEConfig,
+    "relation": RelationConfig,
 }
 """The settings of each kind of rescorer, by its name."""
 

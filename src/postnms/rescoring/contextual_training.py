@@ -13,6 +13,7 @@ from postnms.config import Progress
 from postnms.data.dataset import Truth
 from postnms.data.targets import group_by_image, targets_of
 from postnms.errors import UserError
+from postnms.rescoring.by_image import Material
 from postnms.rescoring.config import ContextualConfig
 from postnms.rescoring.contextual import ContextualNetwork
 from postnms.rescoring.quality import quality_of
@@ -22,9 +23,7 @@ from postnms.structures import Detections, derive, take
 
 def train_contextual(
     network: ContextualNetwork,
-    file: CandidateFile,
-    truth: Truth,
-    sizes: Tensor,
+    material: Material,
     config: ContextualConfig,
     generator: torch.Generator,
     done: Progress,
@@ -35,9 +34,7 @@ def train_contextual(
 
     Args:
         network: the network.
-        file: the candidates to train on.
-        truth: the annotations of their images.
-        sizes: (B, 2) height and width of each image in pixels.
+        material: the images to train on.
         config: the settings of the training.
         generator: decides the order of the images.
         done: called after every step with the number of its images.
@@ -48,7 +45,8 @@ def train_contextual(
     Raises:
         UserError: there is no detection to learn from, or the training diverges.
     """
-    detections, quality, counted = _material(network, file, truth)
+    file, sizes = material.file, material.sizes
+    detections, quality, counted = _with_quality(network, file, material.truth)
     if not bool(counted.any()):
         raise UserError(
             f"{file.path}: expected at least one detection to train on, got none that "
@@ -72,10 +70,10 @@ def train_contextual(
                 sums.add(loss, len(scores[used]))
                 take_step(optimizer, loss)
             done(len(images))
-    return {"loss": sums.loss / sums.boxes}
+    return {"loss": sums.mean_loss}
 
 
-def _material(
+def _with_quality(
     network: ContextualNetwork, file: CandidateFile, truth: Truth
 ) -> tuple[Detections, Tensor, Tensor]:
     """Return the detections of all images, their quality, and whether they are trained on."""

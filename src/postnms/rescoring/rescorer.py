@@ -13,8 +13,9 @@ from postnms.data.formats.fields import is_text
 from postnms.errors import UserError, shown
 from postnms.files.state_dicts import load_weights
 from postnms.files.tensor_files import load_tensors, save_tensors
-from postnms.rescoring.config import CONFIGS, ContextualConfig, RescorerConfig
+from postnms.rescoring.config import CONFIGS, ContextualConfig, RescorerConfig, SCEConfig
 from postnms.rescoring.contextual import ContextualNetwork
+from postnms.rescoring.relation import RelationNetwork
 from postnms.rescoring.sce import SCENetwork
 from postnms.structures import BOX_FEATURES, NMS_ROW, Candidates, Detections
 from postnms.suppression import get_suppressor
@@ -22,7 +23,7 @@ from postnms.suppression import get_suppressor
 LARGEST_WIDTH = 1 << 16
 """Largest number of features of a box."""
 
-RescoringNetwork = ContextualNetwork | SCENetwork
+RescoringNetwork = ContextualNetwork | SCENetwork | RelationNetwork
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Rescorer:
 
     @property
     def kind(self) -> str:
-        """``contextual`` or ``sce``."""
+        """``contextual``, ``sce`` or ``relation``."""
         return self.config.kind
 
     def __call__(self, candidates: Candidates, sizes: Tensor) -> Detections:
@@ -142,7 +143,9 @@ def build_network(
     """
     if isinstance(config, ContextualConfig):
         return ContextualNetwork(config, num_classes)
-    return SCENetwork(config, num_classes, feature_width)
+    if isinstance(config, SCEConfig):
+        return SCENetwork(config, num_classes, feature_width)
+    return RelationNetwork(config, feature_width)
 
 
 def feature_width(config: RescorerConfig, file: CandidateFile) -> int:
@@ -158,8 +161,8 @@ def feature_width(config: RescorerConfig, file: CandidateFile) -> int:
         return 0
     if BOX_FEATURES not in file.extra:
         raise UserError(
-            f"{file.path}: no column {BOX_FEATURES!r}, which sce needs; 'postnms dump RUN "
-            "--features' writes it"
+            f"{file.path}: no column {BOX_FEATURES!r}, which {config.kind} needs; 'postnms dump "
+            "RUN --features' writes it"
         )
     shape = file.part(0, 0)[0].extra[BOX_FEATURES].shape
     if len(shape) < 2 or not 0 < shape[1] <= LARGEST_WIDTH:

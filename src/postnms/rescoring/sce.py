@@ -9,8 +9,6 @@ The second stage takes the product of the first one for its score, also to sort 
 n: candidates, or rows of all sequences of them, F: features of a box.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +17,7 @@ from postnms.rescoring.attention import AdditiveAttention, ContextGate
 from postnms.rescoring.config import SCEConfig
 from postnms.rescoring.recurrent import ClassGRU
 from postnms.rescoring.sequences import Sequences, sequences_of
+from postnms.rescoring.waves import waves
 from postnms.structures import BOX_FEATURES, Candidates, Detections, as_detections, derive, take
 
 REPEATS = 8
@@ -147,6 +146,4 @@ def describe(scores: Tensor, edges: Tensor, rank: Tensor) -> Tensor:
     """
     score = scores[:, None].expand(-1, PLACES)
     logs = (edges + 0.5).clamp(min=LEAST_EDGE).log().repeat_interleave(REPEATS, dim=1)
-    exponents = torch.arange(0, PLACES, 2) / PLACES
-    angles = rank[:, None] * torch.exp(-math.log(10000.0) * exponents)
-    return torch.cat([score, logs, angles.sin(), angles.cos()], dim=1)
+    return torch.cat([score, logs, waves(rank, PLACES, 10000.0)], dim=1)

@@ -1,46 +1,35 @@
 """Training of the two stages of Sequential Context Encoding, one after the other.
 
-B: images of the file, n: rows of all sequences of an image.
+n: rows of all sequences of an image.
 """
+
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from postnms.candidate_files.reader import CandidateFile
 from postnms.config import Progress
-from postnms.data.dataset import Truth
-from postnms.data.targets import group_by_image, targets_of
-from postnms.errors import UserError
+from postnms.rescoring.by_image import Judged, Material, train_by_image
 from postnms.rescoring.config import SCEConfig
 from postnms.rescoring.sce import SCENetwork
 from postnms.rescoring.sce_labels import best_of_objects, kept_by_nms
 from postnms.rescoring.sequences import Sequences
-from postnms.rescoring.steps import Epoch, take_step
 from postnms.structures import Candidates, Targets
-
-DROP = 0.1
-"""What the learning rate is multiplied by after ``drop_after`` epochs."""
 
 
 def train_sce(
     network: SCENetwork,
-    file: CandidateFile,
-    truth: Truth,
-    sizes: Tensor,
+    material: Material,
     config: SCEConfig,
     generator: torch.Generator,
     done: Progress,
 ) -> dict[str, float]:
     """Train a network in place: weighted binary cross entropy, one image a step.
 
-    Memory holds the candidates of one image, which are read again in every epoch.
-
     Args:
         network: the network.
-        file: the candidates to train on.
-        truth: the annotations of their images.
-        sizes: (B, 2) height and width of each image in pixels.
+        material: the images to train on.
         config: the settings of the training.
         generator: decides the order of the images.
         done: called after every step with 1.
@@ -53,52 +42,27 @@ def train_sce(
     Raises:
         UserError: a stage has no box to learn from, or the training diverges.
     """
-    by_image = group_by_image(truth)
     figures = {}
-    for number in range(len(network.stages)):
-        optimizer = torch.optim.SGD(
-            network.stages[number].parameters(), lr=config.lr, momentum=config.momentum
-        )
-        for epoch in range(config.epochs):
-            optimizer.param_groups[0]["lr"] = config.lr * (
-                DROP if epoch >= config.drop_after else 1
-            )
-            sums = Epoch()
-            for image in torch.randperm(len(file), generator=generator).tolist():
-                candidates, _ = file.part(image, image + 1)
-                targets = targets_of(truth, file.image_ids[image : image + 1], by_image)
-                size = sizes[image : image + 1]
-                judged = _judge(network, number, candidates, targets, size, config)
-                if judged is not None:
-                    loss, logits, wanted = judged
-                    sums.add(loss, len(wanted), int(((logits > 0) == wanted).sum()))
-                    take_step(optimizer, loss)
-                done(1)
-            if not sums.boxes:
-                raise UserError(
-                    f"{file.path}: expected at least one box to train stage {number + 1} of sce "
-                    f"on, got none with a score of min_score={config.min_score:g} or more outside "
-                    "of crowd regions"
-                )
-            figures[f"stage_{number + 1}_loss"] = sums.loss / sums.boxes
-            figures[f"stage_{number + 1}_right"] = sums.right / sums.boxes
+    for number, stage in enumerate(network.stages):
+        optimizer = torch.optim.SGD(stage.parameters(), lr=config.lr, momentum=config.momentum)
+        judge, name = partial(_judge, network, number, config), f"stage {number + 1} of sce"
+        last = train_by_image(judge, optimizer, material, config, generator, done, name)
+        figures[f"stage_{number + 1}_loss"] = last.mean_loss
+        figures[f"stage_{number + 1}_right"] = last.right / last.judged
     return figures
 
 
 def _judge(
     network: SCENetwork,
     number: int,
+    config: SCEConfig,
     candidates: Candidates,
     targets: Targets,
     size: Tensor,
-    config: SCEConfig,
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return what a stage says of the m boxes of an image that it is trained on, None if m is 0.
+) -> Judged | None:
+    """Return what stage ``number`` says of the boxes of an image that it is trained on.
 
-    Returns:
-        Its loss, a mean over the boxes.
-        (m,) its logits.
-        (m,) bool: which boxes it shall keep.
+    The loss is their mean. None: there is no such box.
     """
     scores = candidates.scores
     with torch.no_grad():

@@ -14,18 +14,24 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass
 class Epoch:
-    """Sums over the boxes that the steps of an epoch have trained on."""
+    """Sums over what the steps of an epoch have trained on."""
 
-    boxes: int = 0
+    judged: int = 0
+    """Number of outputs that there was a target for, such as one of each box."""
     loss: float = 0.0
     right: int = 0
-    """Number of boxes that were judged rightly, before the step that learned from them."""
+    """Number of outputs on the right side, before the step that learned from them."""
 
-    def add(self, loss: Tensor, boxes: int, right: int = 0) -> None:
-        """Count a step. ``loss`` is its mean over ``boxes`` boxes."""
-        self.boxes += boxes
-        self.loss += float(loss.detach()) * boxes
+    def add(self, loss: Tensor, judged: int, right: int = 0) -> None:
+        """Count a step. ``loss`` is its mean over ``judged`` outputs."""
+        self.judged += judged
+        self.loss += float(loss.detach()) * judged
         self.right += right
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean of the loss over all outputs."""
+        return self.loss / self.judged
 
 
 def take_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

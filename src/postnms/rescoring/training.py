@@ -10,11 +10,14 @@ from postnms.config import Progress, no_progress
 from postnms.data.dataset import Truth
 from postnms.errors import UserError
 from postnms.files.atomic import hash_of
-from postnms.rescoring.config import ContextualConfig, RescorerConfig
+from postnms.rescoring.by_image import Material
+from postnms.rescoring.config import ContextualConfig, RelationConfig, RescorerConfig, SCEConfig
 from postnms.rescoring.contextual import ContextualNetwork
 from postnms.rescoring.contextual_training import train_contextual
 from postnms.rescoring.image_sizes import image_sizes
-from postnms.rescoring.rescorer import Rescorer, RescoringNetwork, feature_width
+from postnms.rescoring.relation import RelationNetwork
+from postnms.rescoring.relation_training import train_relation
+from postnms.rescoring.rescorer import Rescorer, RescoringNetwork, build_network, feature_width
 from postnms.rescoring.sce import SCENetwork
 from postnms.rescoring.sce_training import train_sce
 from postnms.rescoring.steps import seeded
@@ -52,7 +55,7 @@ def train_rescorer(
 
     Returns:
         The rescorer. Its classes are those of the file, and its provenance has the figures of the
-        last epoch as ``last_epoch``, see :func:`train_sce` and :func:`train_contextual`.
+        last epoch as ``last_epoch``, see :func:`train_sce` and its like.
 
     Raises:
         UserError: there is nothing to train on, the annotations have no image sizes, the file
@@ -78,15 +81,20 @@ def _train_network(
     file: CandidateFile, truth: Truth, config: RescorerConfig, seed: int, done: Progress
 ) -> tuple[RescoringNetwork, dict[str, float]]:
     """Return a trained network of the kind that the settings say, and figures of its last epoch."""
-    classes = len(file.categories)
-    width = feature_width(config, file)
-    sizes = image_sizes(truth, file.image_ids)
-    generator = torch.Generator().manual_seed(seed)
-    if isinstance(config, ContextualConfig):
-        contextual = seeded(lambda: ContextualNetwork(config, classes), seed)
-        return contextual, train_contextual(contextual, file, truth, sizes, config, generator, done)
-    sce = seeded(lambda: SCENetwork(config, classes, width), seed)
-    return sce, train_sce(sce, file, truth, sizes, config, generator, done)
+    classes, width = len(file.categories), feature_width(config, file)
+    material = Material(file, truth, image_sizes(truth, file.image_ids))
+    network = seeded(lambda: build_network(config, classes, width), seed)
+    how = torch.Generator().manual_seed(seed), done
+    match network, config:
+        case ContextualNetwork(), ContextualConfig():
+            figures = train_contextual(network, material, config, *how)
+        case SCENetwork(), SCEConfig():
+            figures = train_sce(network, material, config, *how)
+        case RelationNetwork(), RelationConfig():
+            figures = train_relation(network, material, config, *how)
+        case _:
+            raise AssertionError(f"a network of {config.kind} is a {type(network).__name__}")
+    return network, figures
 
 
 def _with_suppressor(config: RescorerConfig, file: CandidateFile) -> RescorerConfig:

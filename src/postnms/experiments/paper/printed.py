@@ -96,6 +96,7 @@ TABLE_2 = PaperTable(
         _rival("IoU-Net, boxes moved", "iou_net.iou_net"),
         _rival("PISA", "pisa.nms"),
         _rival("contextual rescoring", "bare.contextual"),
+        _rival("Relation Networks", "bare.relation"),
         _rival("control without clusters", "control.post_nms"),
         _rival("stage at its best", "best.post_nms+soft_nms_linear"),
     ),
