@@ -26,7 +26,7 @@ from postnms.recipes import (
     override,
     parse_changes,
 )
-from postnms.rescoring import ContextualConfig, SCEConfig
+from postnms.rescoring import ContextualConfig, RelationConfig, SCEConfig
 from postnms.rivals import DensityHeadConfig, HeadsConfig, IoUHeadConfig
 from postnms.stage import StageConfig
 from postnms.suppression import Suppressor
@@ -243,6 +243,19 @@ VALUES = {
         "head": 4,
         "epochs": 2,
         "batch_size": 3,
+        "lr": 0.1,
+    },
+    RelationConfig: {
+        "min_score": 0.1,
+        "max_length": 50,
+        "max_detections": 10,
+        "width": 8,
+        "heads": 2,
+        "keys": 4,
+        "thresholds": [0.5, 0.7],
+        "positive_weight": 1.0,
+        "epochs": 2,
+        "drop_after": 1,
         "lr": 0.1,
     },
     SCEConfig: {

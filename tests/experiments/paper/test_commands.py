@@ -102,7 +102,8 @@ def test_the_rescorers_of_table_2_are_trained_on_the_train_split(tmp_path):
     words = [shlex.split(part)[1:] for part in line.split(" && ")]
     root, data = str(tmp_path / "bare_0"), ["--data", str(tmp_path / "d")]
     file, train = f"{root}.safetensors", f"{root}_train.safetensors"
-    sce, contextual = (f"{root}_{name}_rescorer.safetensors" for name in ("sce", "contextual"))
+    names = ("sce", "contextual", "relation")
+    sce, contextual, relation = (f"{root}_{name}_rescorer.safetensors" for name in names)
     assert words[1:] == [
         ["dump", root, *data, "--features", "--out", file],
         ["compare", file, *data, "--suppressor", "box_voting,soft_nms_linear", "--bootstrap", "0",
@@ -112,4 +113,6 @@ def test_the_rescorers_of_table_2_are_trained_on_the_train_split(tmp_path):
         ["rescore", sce, file, *data, "--out", f"{root}_sce_rescored.safetensors"],
         ["train-rescorer", "contextual", train, *data, "--seed", "0", "--out", contextual],
         ["rescore", contextual, file, *data, "--out", f"{root}_contextual_rescored.safetensors"],
+        ["train-rescorer", "relation", train, *data, "--seed", "0", "--out", relation],
+        ["rescore", relation, file, *data, "--out", f"{root}_relation_rescored.safetensors"],
     ]  # fmt: skip

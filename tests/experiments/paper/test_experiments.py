@@ -111,7 +111,7 @@ def test_the_learned_rivals_of_table_2_have_these_settings():
         ),
         "pisa": (("stage=null", "detector.pisa={}"), (), None),
     }  # fmt: skip
-    assert arms["bare"].rescorers == {"sce": (), "contextual": ()}
+    assert arms["bare"].rescorers == {"sce": (), "contextual": (), "relation": ()}
     small = reproduction("table2", "small").experiment.config.arms
     assert small["iou_net"].set == (*arms["iou_net"].set, *SMALL_HEADS)
     assert small["bare"].rescorers == SMALL_RESCORERS

@@ -36,6 +36,7 @@ SMALL_HEADS = ("heads.iou.width=256", "heads.samples=128")
 SMALL_RESCORERS: dict[RescorerName, tuple[str, ...]] = {
     "sce": ("epochs=6", "drop_after=4", "lr=0.05", "width=64", "hidden=32", "attention=32"),
     "contextual": ("epochs=20", "hidden=64", "batch_size=32", "suppressor=soft_nms_linear"),
+    "relation": (),
 }
 """Settings of the small scale for rescorers. They were chosen on a part of the training images of
 blood cells that was set aside (``docs/rivals.md``)."""
@@ -151,7 +152,7 @@ def _small_arm(arm: ArmConfig) -> ArmConfig:
         "recipe": arm.recipe and SMALL[arm.recipe],
         "set": (*arm.set, *SMALL_HEADS) if has_heads else arm.set,
         "rescorers": {
-            name: (*texts, *SMALL_RESCORERS.get(name, ())) for name, texts in arm.rescorers.items()
+            name: (*texts, *SMALL_RESCORERS[name]) for name, texts in arm.rescorers.items()
         },
     }
     return arm.model_copy(update=update)
