@@ -126,12 +126,8 @@ def _by_score(detections: Detections) -> Detections:
 def _ious(rows: Mapping[str, Detections], targets: Targets) -> Tensor:
     """Return the IoUs of a batch as :func:`look` does."""
     kept, both = (_by_candidate(rows[name]) for name in ("IoU-guided NMS", "both"))
-    of_targets = (targets.image, targets.labels)
-    same = [
-        mine[:, None] == theirs
-        for mine, theirs in zip((kept.image, kept.labels), of_targets, strict=True)
-    ]
-    possible = same[0] & same[1] & ~targets.crowd
+    same_image = kept.image[:, None] == targets.image
+    possible = same_image & (kept.labels[:, None] == targets.labels) & ~targets.crowd
     before, after = (
         pairwise_iou(row.boxes, targets.boxes).masked_fill(~possible, 0) for row in (kept, both)
     )

@@ -60,11 +60,10 @@ class RelationModule(nn.Module):
 
     def forward(self, vectors: Tensor, boxes: Tensor, sequences: Sequences) -> Tensor:
         """Return (n, c) from vectors (n, c) and boxes (n, 4) in the order of the sequences."""
-        per_head = (
+        query, key, value = (
             layer(vectors).unflatten(1, (self._heads, -1))  # (n, R, ...)
             for layer in (self.query, self.key, self.value)
         )
-        query, key, value = per_head
         means, order = [], []
         for rows, real in sequences.padded(MOST_PAIRS):
             asking, answering, given = (
