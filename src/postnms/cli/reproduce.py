@@ -25,10 +25,11 @@ def reproduce(
     ],
     data: Annotated[Path, typer.Option(help="Data folder, for coco that of COCO.")],
     scale: Annotated[
-        Literal["coco", "small"],
+        Literal["coco", "small", "pretrained"],
         typer.Option(
-            help="Recipes of the paper, for COCO and several GPUs; or small ones, for some hundred "
-            "images and a CPU."
+            help="Recipes of the paper, for COCO and several GPUs; small ones, for some hundred "
+            "images and a CPU; or such ones with a pretrained backbone, which not all detectors of "
+            "table1 have."
         ),
     ] = "coco",
     frozen: Annotated[
@@ -43,8 +44,8 @@ def reproduce(
     runs: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the runs, which tables share; default: runs/paper_coco or "
-            "runs/paper_small, with _frozen behind it for --frozen."
+            help="Folder of the runs, which tables share; default: runs/paper_SCALE, with _frozen "
+            "behind it for --frozen."
         ),
     ] = None,
     page: Annotated[

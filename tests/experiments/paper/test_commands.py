@@ -10,6 +10,7 @@ from postnms.detectors import build_detector
 from postnms.distributed.processes import get_accelerator
 from postnms.experiments.jobs import command_lines
 from postnms.experiments.paper.printed import TABLES
+from postnms.experiments.paper.scales import SCALES
 from postnms.experiments.state import jobs_of
 from postnms.recipes import open_recipe, override, parse_changes
 from postnms.training.optimizer import build_optimizer, set_learning_rate
@@ -83,7 +84,7 @@ def check_step(recipe):
     assert ("loss_iou" in losses) == (recipe.heads.iou is not None)
 
 
-@pytest.mark.parametrize("scale", ["coco", "small"])
+@pytest.mark.parametrize("scale", SCALES)
 def test_table_6_and_figure_2_need_the_candidates_of_one_run_a_seed(scale, tmp_path):
     for name in ("table6", "figure2"):
         plan = plan_of(name, tmp_path, scale=scale, seeds=2)[1]

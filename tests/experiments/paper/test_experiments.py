@@ -3,18 +3,11 @@
 import pytest
 
 from postnms.errors import UserError
-from postnms.experiments.paper.experiments import (
-    FROZEN,
-    SMALL_FROZEN,
-    SMALL_HEADS,
-    SMALL_RESCORERS,
-    reproduction,
-)
+from postnms.experiments.paper.experiments import FROZEN, reproduction
 from postnms.experiments.paper.printed import TABLES
+from postnms.experiments.paper.scales import SCALES
 from postnms.recipes import get_recipe
 from tests.support.reproductions import RIVALS, plan_of
-
-SCALES = ("coco", "small")
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -95,8 +88,23 @@ def test_small_recipes_take_the_place_of_those_for_coco(tmp_path):
         "Faster R-CNN R50 (here R18), NMS", "Faster R-CNN R50 (here R18), post-NMS"
     ]  # fmt: skip
     assert len(labels) == 8
-    best = next(r for r in plan_of("table2", tmp_path, scale="small")[1].runs if r.arm == "best")
-    expected = get_recipe("faster_rcnn_r18_small")
+
+
+def test_of_pretrained_detectors_there_is_faster_rcnn_alone(tmp_path):
+    table, plan = plan_of("table1", tmp_path, scale="pretrained")
+    assert {run.arm: run.base.name for run in plan.runs} == {
+        "bare": "finetune_paper", "paper": "finetune_paper"
+    }  # fmt: skip
+    label = "Faster R-CNN R50 (here EfficientNet-lite0)"
+    assert [row.label for row in table.table.rows] == [f"{label}, NMS", f"{label}, post-NMS"]
+
+
+@pytest.mark.parametrize(
+    ("scale", "recipe"), [("small", "faster_rcnn_r18_small"), ("pretrained", "finetune")]
+)
+def test_the_stage_at_its_best_is_that_of_the_recipe_with_it(scale, recipe, tmp_path):
+    best = next(r for r in plan_of("table2", tmp_path, scale=scale)[1].runs if r.arm == "best")
+    expected = get_recipe(recipe)
     assert best.recipe.model_copy(update={"name": expected.name}) == expected
 
 
@@ -112,10 +120,11 @@ def test_the_learned_rivals_of_table_2_have_these_settings():
         "pisa": (("stage=null", "detector.pisa={}"), (), None),
     }  # fmt: skip
     assert arms["bare"].rescorers == {"sce": (), "contextual": (), "relation": ()}
-    small = reproduction("table2", "small").experiment.config.arms
-    assert small["iou_net"].set == (*arms["iou_net"].set, *SMALL_HEADS)
-    assert small["bare"].rescorers == SMALL_RESCORERS
-    assert small["pisa"].set == arms["pisa"].set
+    for scale in ("small", "pretrained"):
+        small = reproduction("table2", scale).experiment.config.arms
+        assert small["iou_net"].set == (*arms["iou_net"].set, *SCALES[scale].heads)
+        assert small["bare"].rescorers == SCALES[scale].rescorers
+        assert small["pisa"].set == arms["pisa"].set
 
 
 def test_the_printed_gains_are_the_papers():
@@ -149,7 +158,7 @@ def test_of_a_frozen_detector_all_rows_but_those_of_other_detectors_train_a_part
             arm, training = arms[run.arm], run.recipe.training
             parts = arm.model_dump(exclude={"start_from", "freeze"})
             part = arm.start_from is not None
-            length = SMALL_FROZEN if part and scale == "small" else ()
+            length = SCALES[scale].frozen if part else ()
             if run.arm in before:
                 given = before[run.arm].model_dump(exclude={"start_from", "freeze"})
                 assert parts == {**given, "set": (*given["set"], *length)}

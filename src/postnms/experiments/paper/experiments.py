@@ -1,6 +1,6 @@
-"""The experiment of each table of the paper, at the scale of the paper or at a small one.
+"""The experiment of each table of the paper, at the scale of the paper or at a smaller one.
 
-The files beside this one have the settings of the paper. At the small scale the recipes for COCO
+The files beside this one have the settings of the paper. At a smaller scale the recipes for COCO
 give way to those for a CPU, and arms whose recipe has no such counterpart are left out.
 """
 
@@ -9,40 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Literal
 
 from postnms.config import nearest
 from postnms.errors import UserError
-from postnms.experiments.config import (
-    ArmConfig,
-    Experiment,
-    ExperimentConfig,
-    RescorerName,
-    read_experiment,
-)
+from postnms.experiments.config import ArmConfig, Experiment, ExperimentConfig, read_experiment
 from postnms.experiments.paper.printed import TABLES, PaperRow, PaperTable
+from postnms.experiments.paper.scales import SCALES, Scale, ScaleName
 from postnms.experiments.plan import make_plan
 from postnms.recipes import open_recipe, override, parse_changes
 
-Scale = Literal["coco", "small"]
-SMALL = {
-    "faster_rcnn_r50_fpn_1x": "faster_rcnn_r18_small_paper",
-    "retinanet_r50_fpn_1x": "retinanet_r18_small",
-    "cascade_rcnn_r101_fpn_1x": "cascade_rcnn_r18_small",
-}
-"""Recipes on COCO, and what takes their place at the small scale."""
-SMALL_HEADS = ("heads.iou.width=256", "heads.samples=128")
-"""Settings of the small scale for heads that an arm has: as wide as the stage there."""
-SMALL_RESCORERS: dict[RescorerName, tuple[str, ...]] = {
-    "sce": ("epochs=6", "drop_after=4", "lr=0.05", "width=64", "hidden=32", "attention=32"),
-    "contextual": ("epochs=20", "hidden=64", "batch_size=32", "suppressor=soft_nms_linear"),
-    "relation": (),
-}
-"""Settings of the small scale for rescorers. They were chosen on a part of the training images of
-blood cells that was set aside (``docs/rivals.md``)."""
-SMALL_FROZEN = ("training.iterations=832", "training.steps=[665,775]")
-"""Settings of the small scale for stages and heads that are trained on a frozen detector: half the
-iterations, since a part of the weights is trained and the features do not change."""
 ALONE = "stage=null"
 """The change that leaves a detector alone."""
 BARE = "bare"
@@ -67,7 +42,7 @@ class Reproduction:
 
 def reproduction(
     name: str,
-    scale: Scale = "coco",
+    scale: ScaleName = "coco",
     seeds: int = 3,
     changes: Sequence[str] = (),
     *,
@@ -77,7 +52,7 @@ def reproduction(
 
     Args:
         name: ``table1`` to ``table6`` or ``figure2``.
-        scale: ``coco``: the recipes of the paper. ``small``: recipes for a CPU.
+        scale: ``coco``: the recipes of the paper. ``small`` and ``pretrained``: recipes for a CPU.
         seeds: number of seeds, which count from 0; at least 1.
         changes: changes of the recipes in all arms, as ``--set`` takes them.
         frozen: train every detector once for each seed, and on it the stages and heads of all rows
@@ -92,13 +67,13 @@ def reproduction(
         raise UserError(f"expected at least 1, got {seeds}", argument="seeds")
     with as_file(files("postnms.experiments.paper") / f"{name}.yaml") as path:
         config = read_experiment(path).config
-    if scale == "small":
-        config = _small(config)
+    chosen = SCALES[scale]
+    config = _at_scale(config, chosen)
     if frozen:
         # What an arm sets counts more than the changes of the user, so theirs keep its length out.
-        lengths = {text.partition("=")[0] for text in SMALL_FROZEN}
+        lengths = {text.partition("=")[0] for text in chosen.frozen}
         own_length = any(text.partition("=")[0] in lengths for text in changes)
-        config = _freeze(config, SMALL_FROZEN if scale == "small" and not own_length else ())
+        config = _freeze(config, () if own_length else chosen.frozen)
     # A mistake in a change is one of the user's command line, and not of the file.
     parsed = parse_changes(changes)
     if "seed" in parsed:
@@ -112,8 +87,8 @@ def reproduction(
         "seeds": tuple(range(seeds)),
         "differences": tuple((row.side, sides[row.reference]) for row in rows if row.reference),
     }
-    if scale == "small":
-        rows = tuple(map(_with_backbone, rows))
+    if chosen.backbone is not None:
+        rows = tuple(_with_backbone(row, chosen.backbone) for row in rows)
     # The name of the table says more to a user than the place of its file in the package.
     experiment = Experiment(Path(name), config.model_copy(update=update))
     _check_rows(experiment, rows)
@@ -135,24 +110,24 @@ def _check_rows(experiment: Experiment, rows: Sequence[PaperRow]) -> None:
             )
 
 
-def _small(config: ExperimentConfig) -> ExperimentConfig:
-    """Return an experiment with the small recipes, and without the arms that have none."""
+def _at_scale(config: ExperimentConfig, scale: Scale) -> ExperimentConfig:
+    """Return an experiment with the recipes of a scale, and without the arms that have none."""
     arms = {
-        name: _small_arm(arm)
+        name: _arm_at_scale(arm, scale)
         for name, arm in config.arms.items()
-        if arm.recipe is None or arm.recipe in SMALL
+        if arm.recipe is None or scale.recipe(arm.recipe) is not None
     }
-    return config.model_copy(update={"recipe": SMALL[config.recipe], "arms": arms})
+    return config.model_copy(update={"recipe": scale.recipe(config.recipe), "arms": arms})
 
 
-def _small_arm(arm: ArmConfig) -> ArmConfig:
-    """Return an arm with the recipe and the settings of the small scale."""
+def _arm_at_scale(arm: ArmConfig, scale: Scale) -> ArmConfig:
+    """Return an arm with the recipe and the settings of a scale."""
     has_heads = any(text.startswith("heads.") for text in arm.set)
     update = {
-        "recipe": arm.recipe and SMALL[arm.recipe],
-        "set": (*arm.set, *SMALL_HEADS) if has_heads else arm.set,
+        "recipe": arm.recipe and scale.recipe(arm.recipe),
+        "set": (*arm.set, *scale.heads) if has_heads else arm.set,
         "rescorers": {
-            name: (*texts, *SMALL_RESCORERS[name]) for name, texts in arm.rescorers.items()
+            name: (*texts, *scale.rescorers.get(name, ())) for name, texts in arm.rescorers.items()
         },
     }
     return arm.model_copy(update=update)
@@ -175,11 +150,11 @@ def _freeze(config: ExperimentConfig, length: Sequence[str]) -> ExperimentConfig
     return config.model_copy(update={"arms": arms, "text": text})
 
 
-def _with_backbone(row: PaperRow) -> PaperRow:
-    """Return a row whose labels say which backbone the small recipes have."""
+def _with_backbone(row: PaperRow, backbone: str) -> PaperRow:
+    """Return a row whose labels say which backbone the recipes have here."""
 
     def say(label: str) -> str:
-        return _BACKBONE.sub(r"\1 (here R18)", label)
+        return _BACKBONE.sub(rf"\1 (here {backbone})", label)
 
     reference = None if row.reference is None else say(row.reference)
     return replace(row, label=say(row.label), reference=reference)
