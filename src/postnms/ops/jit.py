@@ -3,8 +3,9 @@
 All flavours keep their machine code on disk and release Python's global lock while they run. None
 is parallel by itself: :mod:`postnms.ops.threads` shares the work of a kernel among threads.
 
-Kernels copy rows and slices in loops. numba takes seconds to compile the assignment of a slice, as
-it checks the shapes and words an error, and what it compiles is slower than a loop.
+Kernels copy rows and slices in loops, and loops take the place of ``np.where``, ``np.outer`` and
+the like. numba takes seconds to compile these or the assignment of a slice, as it checks shapes and
+words errors, and what it compiles is no faster than a loop.
 """
 
 from llvmlite import ir

@@ -131,7 +131,9 @@ def forward_around(levels, rois, image, level, pooled, covered, rows):  # pragma
         ones = np.ones(2 * cells, plane.dtype)
         y_place, y_weight = _four_taps(rois[r, 1], rois[r, 3], height, ones)
         x_place, x_weight = _four_taps(rois[r, 0], rois[r, 2], width, ones)
-        covered[r] = np.outer(y_weight.sum(axis=1), x_weight.sum(axis=1))
+        for p in range(cells):
+            for q in range(cells):
+                covered[r, p, q] = _sum(y_weight[p]) * _sum(x_weight[q])
         first, after, begin, end = _span(x_place, width)
         # The columns of the strip outside the level stay 0, the padding of the convolution.
         strip = np.zeros((after - first, channels), plane.dtype)
@@ -204,16 +206,32 @@ def _four_taps(start, end, size, ones):  # pragma: no cover: compiled
     weights are halved, so that their sum over a cell gives a mean.
     """
     low, high, near, far = _taps(start, end, size, ones)
-    weights = np.stack((near, far), axis=1).reshape(-1, 4) * (ones[0] / ones.dtype.type(2))
-    return np.stack((low, high), axis=1).reshape(-1, 4), weights
+    places = np.empty((len(ones) // 2, 4), np.int64)
+    weights = np.empty((len(ones) // 2, 4), ones.dtype)
+    half = ones[0] / ones.dtype.type(2)
+    for i in range(len(ones)):
+        cell, place = i // 2, 2 * (i % 2)
+        places[cell, place], places[cell, place + 1] = low[i], high[i]
+        weights[cell, place], weights[cell, place + 1] = near[i] * half, far[i] * half
+    return places, weights
 
 
 @contracted
 def _moved(places, weights, shift, size):  # pragma: no cover: compiled
     """Return positions and weights ``shift`` cells further on. Outside the map the weight is 0."""
-    moved = places + shift
-    inside = (moved >= 0) & (moved < size)
-    return np.where(inside, moved, 0), np.where(inside, weights, weights.dtype.type(0))
+    moved, kept = np.zeros_like(places), np.zeros_like(weights)
+    for p in range(len(places)):
+        for i in range(4):
+            place = places[p, i] + shift
+            if 0 <= place < size:
+                moved[p, i], kept[p, i] = place, weights[p, i]
+    return moved, kept
+
+
+@contracted_inlined
+def _sum(weights):  # pragma: no cover: compiled
+    """Return the sum of four weights, in the dtype of the weights."""
+    return weights[0] + weights[1] + weights[2] + weights[3]
 
 
 @contracted
