@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from postnms.experiments.config import ArmConfig, ExperimentConfig, read_experiment
+from postnms.experiments.paper.experiments import reproduction
 from postnms.experiments.plan import make_plan
 from postnms.recipes import override
 
@@ -15,6 +16,8 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 IMAGES = "bloodcells_images"
 """The experiment with parts of the training images, which has no control."""
+SOFTER = "softer_bloodcells"
+"""The experiment with two detectors, each with a stage of its own."""
 IDLE = ("member_labels", "representative_rows")
 """Fields of the stage that change nothing where its ``clusters`` are off
 (``tests/stage/test_training_rows.py``)."""
@@ -31,7 +34,7 @@ def test_an_experiment_has_a_plan_and_names_its_command(file):
 
 
 @pytest.mark.parametrize(
-    "file", [file for file in FILES if file.stem != IMAGES], ids=lambda file: file.stem
+    "file", [f for f in FILES if f.stem not in (IMAGES, SOFTER)], ids=lambda file: file.stem
 )
 def test_a_control_differs_in_the_clusters_alone(file):
     plan = plan_of(file)
@@ -42,6 +45,25 @@ def test_a_control_differs_in_the_clusters_alone(file):
     assert override(first["control"], idle).differences(first["stage"]) == clusters
     assert first["bare"].stage is None
     assert plan.counted["stage"].row == "post_nms+soft_nms_linear"
+
+
+def test_two_detectors_get_the_same_stage_and_are_those_of_table_2():
+    plan = plan_of(FOLDER / f"{SOFTER}.yaml")
+    first = {arm: plan.of_arm(arm)[0].recipe for arm in plan.counted}
+    edges = {"detector.box_coding": "edges", "detector.box_loss": "kl"}
+    assert (
+        override(first["best"], edges).model_copy(
+            update={"training": first["softer_stage"].training}
+        )
+        == first["softer_stage"]
+    )
+    assert override(first["bare"], edges) == first["softer"]
+    differences = first["softer_control"].differences(first["softer_stage"])
+    assert differences == ["stage.clusters: False here, True there"]
+    table = reproduction("table2", "small", frozen=True).experiment
+    of_table = make_plan(table, Path("runs") / SOFTER)
+    for arm in ("bare", "softer", "best"):
+        assert first[arm] == of_table.of_arm(arm)[0].recipe
 
 
 def test_parts_of_the_images_differ_in_their_number_and_the_length_of_the_training():
