@@ -32,6 +32,8 @@ class Page:
     """The placement of clusters of the arms that ask for it."""
     made_by: str = MADE_BY
     """The first line, by which the page is told from other files."""
+    in_short: Sequence[str] | None = None
+    """Paragraphs below the title. None: those on the first differences."""
     first: Sequence[str] = ()
     """Paragraphs in front of the first section."""
 
@@ -41,7 +43,7 @@ def markdown(page: Page) -> str:
     comparison, summary = page.comparison, page.summary
     config = comparison.plan.experiment.config
     parts = [f"{page.made_by}\n# {one_line(config.title)}"]
-    parts += sections.in_short(summary)
+    parts += sections.in_short(summary) if page.in_short is None else page.in_short
     parts += [config.text.strip()] if config.text.strip() else []
     parts += [_about(page), *_missing(comparison), *_warnings(page.records)]
     parts += page.first

@@ -28,6 +28,7 @@ def write_page(
     command: str,
     *,
     made_by: str = MADE_BY,
+    in_short: Sequence[str] | None = None,
     first: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
 ) -> None:
@@ -41,6 +42,7 @@ def write_page(
         comparison: the finished runs.
         command: the command that makes the page.
         made_by: the first line of the page.
+        in_short: paragraphs below the title. None: those on the first differences.
         first: paragraphs in front of the first section.
         facts: what else :data:`SUMMARY` gets.
 
@@ -67,7 +69,7 @@ def write_page(
     write_json(folder / SUMMARY, content)
     command = without_places(command, plan.folder)
     link = quote(folder.name)
-    page = Page(comparison, summary, records, link, command, placements, made_by, first)
+    page = Page(comparison, summary, records, link, command, placements, made_by, in_short, first)
     write_text(path, markdown(page))
 
 

@@ -121,12 +121,13 @@ def test_the_page_has_the_table_and_its_records(done, tmp_path):
     path = tmp_path / "table3.md"
     write_reproduction(path, comparison, one.table, "postnms reproduce table3")
     text = path.read_text()
-    assert text.startswith(f"{REPRODUCED}\n# The paper's Table 3: parts of the stage\n")
     lines = lines_of(comparison, one.table)
+    title = "# The paper's Table 3: parts of the stage"
+    assert text.startswith(f"{REPRODUCED}\n{title}\n\n**{sentence(lines)}**\n\n")
     for part in section(one.table, lines):
         assert part in text
     assert f"| {' | '.join(heads_of(one.table))} |" in text
-    assert "**The sign of the gain is the paper's in " in text
+    assert text.count("The sign of the gain is the paper's in ") == 1
     assert '"full, post-NMS" for "w/o DCL, post-NMS", "w/o CEF, post-NMS",' in text
     assert "**Not finished: `without_cef_0` and `without_cef_1`.**" in text
     summary = json.loads((tmp_path / "table3" / "summary.json").read_text())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from postnms.experiments.comparison import Comparison
 from postnms.experiments.paper.printed import PaperTable
-from postnms.experiments.paper.report import lines_of, section
+from postnms.experiments.paper.report import lines_of, section, sentence
 from postnms.experiments.writing import write_page
 
 REPRODUCED = "<!-- Made by postnms reproduce. -->"
@@ -31,6 +31,7 @@ def write_reproduction(path: Path, comparison: Comparison, paper: PaperTable, co
         comparison,
         command,
         made_by=REPRODUCED,
+        in_short=[f"**{sentence(lines)}**"] if lines else None,
         first=section(paper, lines) if lines else (),
         facts={"table": [line.to_json() for line in lines]} if lines else {},
     )

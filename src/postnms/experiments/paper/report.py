@@ -166,7 +166,7 @@ def section(paper: PaperTable, lines: Sequence[Line]) -> list[str]:
         f"of COCO. {_references(lines)}"
     )
     shown = table(heads_of(paper), [cells_of(line) for line in lines])
-    return ["## The paper and these runs", shown, f"**{sentence(lines)}**", note]
+    return ["## The paper and these runs", shown, note]
 
 
 def _references(lines: Sequence[Line]) -> str:
