@@ -24,8 +24,8 @@ BARE = "bare"
 """The arm of the detector of an experiment alone."""
 FROZEN = (
     "Here the detector is trained alone, once for each seed, and then frozen. Every row with a "
-    "stage or a head trains these alone, on the detector of the same seed. So the rows share its "
-    "candidates, and their plain NMS."
+    "stage or a head trains these alone, on the detector of the same seed. So these rows share its "
+    "candidates, and their plain NMS. An arm below that starts from no other arm is trained whole."
 )
 """What the page says if detectors are frozen."""
 _BACKBONE = re.compile(r"\b(R50|R101)\b")
