@@ -3,6 +3,7 @@
 import pytest
 
 from postnms.cli import train as train_verb
+from postnms.errors import UserError
 from postnms.evaluation.results import Evaluation
 from postnms.experiments.config import BEST
 from postnms.experiments.plan import Side, describe_arm, rows_of
@@ -31,6 +32,15 @@ def test_runs_are_in_the_order_of_the_seeds_and_after_the_runs_they_start_from(t
         for seed in (0, 3)
     }
     assert [run.name for run in plan.of_arm("bare")] == ["bare_0", "bare_3"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_no_suppressor_is_replayed_that_the_runs_have_a_row_of(tmp_path, own):
+    arms = {"stage": {"set": ["suppressors=wbf:iou=0.6"], "methods": ["wbf"] if own else []}}
+    heuristics = {"arms": ["stage"], "methods": ["box_voting" if own else "wbf"]}
+    where = "arms.stage.methods" if own else "heuristics"
+    with pytest.raises(UserError, match=rf"{where}: wbf is a row of the runs of stage already"):
+        planned(tmp_path, arms=arms, heuristics=heuristics, differences=[])
 
 
 def test_a_recipe_is_the_one_that_train_makes_from_the_command_line(tmp_path, postnms, monkeypatch):

@@ -126,11 +126,17 @@ def left(plan):
     return [(job.makes.name, job.after and job.after.name) for job in jobs_of(plan)]
 
 
-def rescore(run, change=0.5, settings=("epochs=2",)):
+def origin(run):
+    """Return what a rescorer knows of the candidates of a run that it learned from."""
+    return {"weights_sha256": hash_of(run.folder.newest_weights)}
+
+
+def rescore(run, change=0.5, settings=("epochs=2",), learned_from=None):
     """Write the candidates with a row in which all scores are multiplied."""
     file = open_candidates(run.candidates)
     config = rescorer_config("contextual", [*settings, "suppressor=nms"]).model_dump(mode="json")
-    about = {**file.provenance, "rescored": [{"row": "contextual", "config": config}]}
+    entry = {"row": "contextual", "config": config, "learned_from": learned_from or origin(run)}
+    about = {**file.provenance, "rescored": [entry]}
     with CandidateWriter(run.rescored("contextual"), file.categories, None, about) as writer:
         for ids, candidates in file.chunks():
             detections = as_detections(candidates)
@@ -162,12 +168,19 @@ def test_a_job_waits_for_the_nearest_open_one(by_hand):
     kept.rename(run.candidates)
     for settings in (["epochs=3"], ["epochs=2", "suppressor=nms:iou=0.6"]):
         config = rescorer_config("contextual", settings)
-        Rescorer(config, ("cell",), build_network(config, 1)).save(file)
+        facts = {"candidates": origin(run)}
+        Rescorer(config, ("cell",), build_network(config, 1), facts).save(file)
         # Without a suppressor in the settings, the candidates have decided which one it is.
         is_asked_for = settings[0] == "epochs=2"
         assert left(plan) == ([(rescored, None)] if is_asked_for else [(rescorer, None), chain[2]])
     rescore(run, settings=["epochs=3"])
     assert left(plan) == [(rescored, None)]
+    # A rescorer that learned from the candidates of other weights counts as none.
+    others = {"weights_sha256": "0" * 64}
+    rescore(run, learned_from=others)
+    assert left(plan) == [(rescored, None)]
+    Rescorer(config, ("cell",), build_network(config, 1), {"candidates": others}).save(file)
+    assert left(plan) == [(rescorer, None), chain[2]]
     rescore(run)
     assert left(plan) == []
     # The candidates of the train split are large. When the work is done, they may go.

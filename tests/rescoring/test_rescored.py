@@ -1,5 +1,7 @@
 """The new file of candidates: all of the old one, and one row more."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -36,7 +38,7 @@ def test_the_new_file_has_all_of_the_old_one(old, tmp_path, monkeypatch, kind, a
     truth = open_images(old, tmp_path)
     out = tmp_path / "new.safetensors"
     steps = []
-    rescorer = tiny_rescorer(kind)
+    rescorer = replace(tiny_rescorer(kind), provenance={"candidates": {"split": "train"}})
     config = rescorer.config.model_dump(mode="json")
     spent = rescore(rescorer, old, truth, out, provenance={"seed": 5}, done=steps.append)
     assert sum(steps) == 5
@@ -50,7 +52,8 @@ def test_the_new_file_has_all_of_the_old_one(old, tmp_path, monkeypatch, kind, a
     for name in old.rows:
         assert_equal(new.row(name), old.row(name))
     assert new.milliseconds == pytest.approx({"nms": 0.7, kind: spent})
-    entries = [{"row": "mine"}, {"row": kind, "kind": kind, "config": config, "seed": 5}]
+    made = {"row": kind, "kind": kind, "config": config, "learned_from": {"split": "train"}}
+    entries = [{"row": "mine"}, {**made, "seed": 5}]
     assert new.provenance == old.provenance | {"rescored": entries}
     row = new.row(kind)
     whole = old.part(0, 5)[0]

@@ -215,8 +215,8 @@ def _pages(plans: "Sequence[Plan]", page: Path | None) -> list[Path]:
         pages = [page / f"{plan.experiment.name}.md" for plan in plans]
     else:
         pages = [plan.folder / "page.md" for plan in plans]
-    for path in pages:
-        check_page(path)
+    for path, plan in zip(pages, plans, strict=True):
+        check_page(path, plan)
     return pages
 
 

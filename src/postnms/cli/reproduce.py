@@ -79,7 +79,7 @@ def reproduce(
     default = Path("runs") / f"paper_{scale}{'_frozen' if frozen else ''}"
     folder = default if runs is None else runs
     plans = [make_plan(one.experiment, folder, data) for one in asked]
-    pages = _pages(names, page)
+    pages = _pages(plans, page)
     if recorded:
         if page is None:
             raise UserError("expected --page, beside which the records are", argument="recorded")
@@ -115,18 +115,19 @@ def _run(plans: "Sequence[Plan]", at_once: int, threads: int) -> None:
 _NO_TABLE = "no table is made (--page-only shows the finished runs)"
 
 
-def _pages(names: Sequence[str], page: Path | None) -> list[Path | None]:
+def _pages(plans: "Sequence[Plan]", page: Path | None) -> list[Path | None]:
     """Return where the page of each table goes, after a check that nothing is lost there."""
     from postnms.experiments.paper.pages import REPRODUCED
     from postnms.experiments.writing import check_page
 
     if page is None:
-        return [None] * len(names)
-    if page.suffix == ".md" and len(names) > 1:
+        return [None] * len(plans)
+    if page.suffix == ".md" and len(plans) > 1:
         raise UserError(f"{page}: expected a folder for several pages", argument="page")
+    names = [plan.experiment.name for plan in plans]
     pages = [page] if page.suffix == ".md" else [page / f"{name}.md" for name in names]
-    for path in pages:
-        check_page(path, REPRODUCED)
+    for path, plan in zip(pages, plans, strict=True):
+        check_page(path, plan, REPRODUCED)
     return [*pages]
 
 

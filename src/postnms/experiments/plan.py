@@ -102,8 +102,9 @@ def make_plan(experiment: Experiment, folder: Path, data: Path | None = None) ->
         data: the data in place of those of the file. None: those of the file.
 
     Raises:
-        UserError: arms start from each other in a circle, a recipe or a change does not fit, or a
-            difference names an arm or a row that there is not. The message has the line.
+        UserError: arms start from each other in a circle, a recipe or a change does not fit, a
+            suppressor is replayed that the runs have a row of, or a difference names an arm or a
+            row that there is not. The message has the line.
     """
     config = experiment.config
     if data is None and config.data is not None:
@@ -113,6 +114,7 @@ def make_plan(experiment: Experiment, folder: Path, data: Path | None = None) ->
         for arm in _in_order(experiment):
             runs.append(_plan_run(experiment, folder, data, arm, seed))
     plan = Plan(experiment, folder, data, tuple(runs), {}, ())
+    _check_methods_are_new(plan)
     valid = {}
     for name in config.arms:
         best = (BEST,) if plan.replays(name) else ()
@@ -127,6 +129,19 @@ def make_plan(experiment: Experiment, folder: Path, data: Path | None = None) ->
         for number in range(len(config.differences))
     )
     return replace(plan, counted=counted, differences=differences)
+
+
+def _check_methods_are_new(plan: Plan) -> None:
+    """Raise UserError if a suppressor that is replayed has the name of a row of the runs."""
+    experiment = plan.experiment
+    for arm in experiment.config.arms:
+        own = plan.rows(arm)
+        for method in plan.methods_of(arm):
+            if method in own:
+                where = ("heuristics",) if method in plan.methods else ("arms", arm, "methods")
+                raise experiment.mistake(
+                    where, f"{method} is a row of the runs of {arm} already, by their suppressors"
+                )
 
 
 def evaluation_row(name: str, row: str) -> str:

@@ -105,6 +105,21 @@ def beside(path: Path) -> Path:
     return path.with_suffix(".safetensors")
 
 
+def check_beside(path: Path) -> None:
+    """Raise UserError if :func:`write_recorded` would replace a file that it has not written."""
+    file = beside(path)
+    if not file.exists():
+        return
+    try:
+        of_run = load_tensors(file)[1].get("run")
+    except UserError:
+        of_run = None
+    if of_run != path.stem:
+        raise UserError(
+            f"{file}: is there and lies beside no record; name another page", argument="page"
+        )
+
+
 def _pack(drawn: NDArray[np.float64]) -> torch.Tensor:
     steps = np.where(np.isnan(drawn), _UNDEFINED, np.round(drawn * _STEPS))
     return torch.from_numpy(steps.astype(np.int16))

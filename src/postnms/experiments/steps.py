@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from postnms.candidate_files.reader import open_candidates
 from postnms.errors import UserError
@@ -154,12 +155,14 @@ def is_rescored(run: PlannedRun, name: RescorerName, texts: Sequence[str]) -> bo
     if not is_dumped(run, file):
         return False
     candidates = open_candidates(file)
-    made_with = None
     entries = candidates.provenance.get("rescored")
+    made: Mapping[str, Any] = {}
     for entry in entries if isinstance(entries, list) else ():
         if isinstance(entry, dict) and entry.get("row") == name:
-            made_with = entry.get("config")
-    return name in candidates.rows and _has_settings(made_with, name, texts)
+            made = entry
+    if name not in candidates.rows or not _learned_from(run, made.get("learned_from")):
+        return False
+    return _has_settings(made.get("config"), name, texts)
 
 
 def _is_trained(run: PlannedRun, name: RescorerName, texts: Sequence[str]) -> bool:
@@ -170,7 +173,20 @@ def _is_trained(run: PlannedRun, name: RescorerName, texts: Sequence[str]) -> bo
     # A rescorer of other candidates is older than the present ones.
     if not (file.is_file() and train.is_file() and file.stat().st_mtime >= train.stat().st_mtime):
         return False
-    return _has_settings(load_rescorer(file).config.model_dump(mode="json"), name, texts)
+    rescorer = load_rescorer(file)
+    if not _learned_from(run, rescorer.provenance.get("candidates")):
+        return False
+    return _has_settings(rescorer.config.model_dump(mode="json"), name, texts)
+
+
+def _learned_from(run: PlannedRun, candidates: object) -> bool:
+    """Return whether a rescorer learned from candidates of the present weights of the run.
+
+    ``candidates`` are the facts about them that the rescorer has.
+    """
+    if not isinstance(candidates, dict):
+        return False
+    return candidates.get("weights_sha256") == hash_of(run.folder.newest_weights)
 
 
 def _has_settings(made_with: object, name: RescorerName, texts: Sequence[str]) -> bool:

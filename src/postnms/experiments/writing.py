@@ -10,7 +10,8 @@ from postnms.experiments.comparison import Comparison
 from postnms.experiments.finished import FinishedRun
 from postnms.experiments.page import MADE_BY, Page, markdown
 from postnms.experiments.placement import Placement, picture, placements_of
-from postnms.experiments.recorded import Recorded, write_recorded
+from postnms.experiments.plan import Plan
+from postnms.experiments.recorded import Recorded, check_beside, write_recorded
 from postnms.experiments.records import record_of, without_places
 from postnms.experiments.summary import summarize
 from postnms.files.atomic import write_json, write_text
@@ -109,8 +110,8 @@ def _good(suppressors: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [name for name, ap in aps.items() if ap is None or ap >= least]
 
 
-def check_page(path: Path, made_by: str = MADE_BY) -> None:
-    """Raise UserError if a page would replace a file that :func:`write_page` has not written.
+def check_page(path: Path, plan: Plan, made_by: str = MADE_BY) -> None:
+    """Raise UserError if the page of a plan would replace files that are none of an earlier page.
 
     A page is known by its first line, whatever ends the line.
     """
@@ -123,17 +124,28 @@ def check_page(path: Path, made_by: str = MADE_BY) -> None:
             raise UserError(
                 f"{path}: is there and is no page of {verb!r}; name another", argument="page"
             )
-    summary = path.with_suffix("") / SUMMARY
-    if summary.exists() and not _is_summary(summary):
+    folder = path.with_suffix("")
+    # A record has the name of its run, as the candidates of the run have among the runs.
+    if folder.resolve() == plan.folder.resolve():
         raise UserError(
-            f"{summary}: is there and is no summary of an experiment; name another page",
+            f"{path}: its records would lie among the runs in {folder}; name another page",
             argument="page",
         )
+    files = [folder / SUMMARY, *(folder / f"{run.name}.json" for run in plan.runs)]
+    for file in files:
+        if file.exists() and not _is_of_experiment(file):
+            raise UserError(
+                f"{file}: is there and is no file of an experiment; name another page",
+                argument="page",
+            )
+    for file in files[1:]:
+        check_beside(file)
 
 
-def _is_summary(path: Path) -> bool:
+def _is_of_experiment(path: Path) -> bool:
+    """Return whether a JSON file is a summary or a record."""
     try:
         content = read_json(path)
     except UserError:
         return False
-    return isinstance(content, dict) and {"experiment", "seeds"} <= content.keys()
+    return isinstance(content, dict) and "experiment" in content

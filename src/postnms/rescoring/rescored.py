@@ -40,7 +40,7 @@ def rescore(
             :func:`postnms.candidate_files.open_images`. Objects are not looked at.
         out: the file to write. It may be that of the candidates, which is then replaced.
         name: name of the row. None: the kind of the rescorer.
-        provenance: facts about this call for the list, which JSON can hold.
+        provenance: further facts about this call for the list, which JSON can hold.
         done: called after every few images with their number.
 
     Returns:
@@ -62,7 +62,9 @@ def rescore(
     rescorer.check_fits(file)
     sizes = image_sizes(truth, file.image_ids)
     config = rescorer.config.model_dump(mode="json")
-    entry = {"row": row, "kind": rescorer.kind, "config": config, **(provenance or {})}
+    learned_from = rescorer.provenance.get("candidates")
+    entry = {"row": row, "kind": rescorer.kind, "config": config, "learned_from": learned_from}
+    entry |= provenance or {}
     before = file.provenance.get("rescored")
     about = {
         **file.provenance,

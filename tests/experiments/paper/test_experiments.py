@@ -186,6 +186,13 @@ def test_changes_come_into_every_arm(change, field, value, scale, frozen, tmp_pa
     assert {getattr(run.recipe.training, field) for run in plan.runs} == {value}
 
 
+def test_changes_of_heads_count_more_than_the_settings_of_a_scale(tmp_path):
+    plan = plan_of("table2", tmp_path, scale="small", changes=["heads.samples=64"])[1]
+    heads = {run.arm: run.recipe.heads for run in plan.runs}
+    assert {part.samples for part in heads.values()} == {64}
+    assert heads["iou_net"].iou.width == 256
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -194,6 +201,11 @@ def test_changes_come_into_every_arm(change, field, value, scale, frozen, tmp_pa
         (("table3", "coco", 1, ["training.lr=x"]), r"recipe.training.lr: .*got 'x'"),
         (("table3", "coco", 1, ["lr"]), "changes: lr: expected PATH=VALUE"),
         (("table3", "coco", 1, ["seed=3"]), "^changes: seed: expected none, as the number of "),
+        (
+            ("table4", "coco", 1, ["stage.representative=mean"]),
+            "^changes: stage.representative: expected a field by which no rows differ, but these "
+            "arms set it: intersection, vote$",
+        ),
         (
             ("table2", "small", 1, ["stage=null"]),
             '^changes: expected changes that leave the row "post-NMS" of table2, for which paper '

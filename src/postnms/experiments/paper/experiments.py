@@ -11,7 +11,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from postnms.config import nearest
-from postnms.errors import UserError
+from postnms.errors import UserError, listed
 from postnms.experiments.config import ArmConfig, Experiment, ExperimentConfig, read_experiment
 from postnms.experiments.paper.printed import TABLES, PaperRow, PaperTable
 from postnms.experiments.paper.scales import SCALES, Scale, ScaleName
@@ -67,13 +67,12 @@ def reproduction(
         raise UserError(f"expected at least 1, got {seeds}", argument="seeds")
     with as_file(files("postnms.experiments.paper") / f"{name}.yaml") as path:
         config = read_experiment(path).config
-    chosen = SCALES[scale]
+    _check_changes(config, changes)
+    # What an arm sets counts more than the changes of the user, so theirs keep it out.
+    chosen = SCALES[scale].without(changes)
     config = _at_scale(config, chosen)
     if frozen:
-        # What an arm sets counts more than the changes of the user, so theirs keep its length out.
-        lengths = {text.partition("=")[0] for text in chosen.frozen}
-        own_length = any(text.partition("=")[0] in lengths for text in changes)
-        config = _freeze(config, () if own_length else chosen.frozen)
+        config = _freeze(config, chosen.frozen)
     # A mistake in a change is one of the user's command line, and not of the file.
     parsed = parse_changes(changes)
     if "seed" in parsed:
@@ -93,6 +92,23 @@ def reproduction(
     experiment = Experiment(Path(name), config.model_copy(update=update))
     _check_rows(experiment, rows)
     return Reproduction(replace(table, rows=rows), experiment)
+
+
+def _check_changes(config: ExperimentConfig, changes: Sequence[str]) -> None:
+    """Raise UserError for a change of what tells the arms of a table apart."""
+    for change in changes:
+        field = change.partition("=")[0]
+        others = [
+            name
+            for name, arm in config.arms.items()
+            if any(text.partition("=")[0] == field and text != change for text in arm.set)
+        ]
+        if others:
+            raise UserError(
+                f"{field}: expected a field by which no rows differ, but these arms set it: "
+                f"{listed(others)}",
+                argument="changes",
+            )
 
 
 def _check_rows(experiment: Experiment, rows: Sequence[PaperRow]) -> None:

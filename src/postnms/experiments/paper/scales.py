@@ -4,8 +4,8 @@ The files of the tables have the recipes of the paper, for COCO. The other scale
 hundred images and a CPU.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from postnms.experiments.config import RescorerName
@@ -33,6 +33,16 @@ class Scale:
     def recipe(self, name: str) -> str | None:
         """Return the recipe in place of one for COCO. None: there is none."""
         return name if self.recipes is None else self.recipes.get(name)
+
+    def without(self, changes: Sequence[str]) -> "Scale":
+        """Return the scale without settings of heads and lengths that a user gives in ``changes``.
+
+        A length has several fields. The change of one of them takes the place of all.
+        """
+        given = {text.partition("=")[0] for text in changes}
+        own_length = any(text.partition("=")[0] in given for text in self.frozen)
+        heads = tuple(text for text in self.heads if text.partition("=")[0] not in given)
+        return replace(self, heads=heads, frozen=() if own_length else self.frozen)
 
 
 _HEADS = ("heads.iou.width=256", "heads.samples=128")
