@@ -131,21 +131,22 @@ def check_page(path: Path, plan: Plan, made_by: str = MADE_BY) -> None:
             f"{path}: its records would lie among the runs in {folder}; name another page",
             argument="page",
         )
-    files = [folder / SUMMARY, *(folder / f"{run.name}.json" for run in plan.runs)]
-    for file in files:
-        if file.exists() and not _is_of_experiment(file):
-            raise UserError(
-                f"{file}: is there and is no file of an experiment; name another page",
-                argument="page",
-            )
-    for file in files[1:]:
-        check_beside(file)
+    _check_has(folder / SUMMARY, {"experiment", "seeds"})
+    for run in plan.runs:
+        record = folder / f"{run.name}.json"
+        _check_has(record, {"experiment", "arm"})
+        check_beside(record)
 
 
-def _is_of_experiment(path: Path) -> bool:
-    """Return whether a JSON file is a summary or a record."""
+def _check_has(path: Path, fields: set[str]) -> None:
+    """Raise UserError if a file is there that is no JSON object with the fields of ours."""
+    if not path.exists():
+        return
     try:
         content = read_json(path)
     except UserError:
-        return False
-    return isinstance(content, dict) and "experiment" in content
+        content = None
+    if not (isinstance(content, dict) and fields <= content.keys()):
+        raise UserError(
+            f"{path}: is there and is no file of an experiment; name another page", argument="page"
+        )
