@@ -131,7 +131,11 @@ class EvaluationConfig(Config):
     """How results are measured."""
 
     batch_size: Positive = 8
-    """Number of images in one forward pass."""
+    """Number of images in one forward pass.
+
+    Images of different sizes are padded to one size, which moves boxes and scores. With 1 the
+    figures are those of what ``postnms predict`` finds.
+    """
     bootstrap: Count = 1000
     """Number of resamples of the images for the interval of the gain; 0: no interval.
 
