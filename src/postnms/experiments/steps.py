@@ -160,7 +160,9 @@ def is_rescored(run: PlannedRun, name: RescorerName, texts: Sequence[str]) -> bo
     for entry in entries if isinstance(entries, list) else ():
         if isinstance(entry, dict) and entry.get("row") == name:
             made = entry
-    if name not in candidates.rows or not _learned_from(run, made.get("learned_from")):
+    # The candidates are those of the present weights.
+    weights = candidates.provenance["weights_sha256"]
+    if name not in candidates.rows or _weights_of(made.get("learned_from")) != weights:
         return False
     return _has_settings(made.get("config"), name, texts)
 
@@ -174,19 +176,15 @@ def _is_trained(run: PlannedRun, name: RescorerName, texts: Sequence[str]) -> bo
     if not (file.is_file() and train.is_file() and file.stat().st_mtime >= train.stat().st_mtime):
         return False
     rescorer = load_rescorer(file)
-    if not _learned_from(run, rescorer.provenance.get("candidates")):
+    learned_from = _weights_of(rescorer.provenance.get("candidates"))
+    if learned_from != hash_of(run.folder.newest_weights):
         return False
     return _has_settings(rescorer.config.model_dump(mode="json"), name, texts)
 
 
-def _learned_from(run: PlannedRun, candidates: object) -> bool:
-    """Return whether a rescorer learned from candidates of the present weights of the run.
-
-    ``candidates`` are the facts about them that the rescorer has.
-    """
-    if not isinstance(candidates, dict):
-        return False
-    return candidates.get("weights_sha256") == hash_of(run.folder.newest_weights)
+def _weights_of(candidates: object) -> object:
+    """Return the hash of the weights that made candidates, from the facts that a rescorer has."""
+    return candidates.get("weights_sha256") if isinstance(candidates, dict) else None
 
 
 def _has_settings(made_with: object, name: RescorerName, texts: Sequence[str]) -> bool:

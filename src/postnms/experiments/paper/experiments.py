@@ -14,7 +14,7 @@ from postnms.config import nearest
 from postnms.errors import UserError, listed
 from postnms.experiments.config import ArmConfig, Experiment, ExperimentConfig, read_experiment
 from postnms.experiments.paper.printed import TABLES, PaperRow, PaperTable
-from postnms.experiments.paper.scales import SCALES, Scale, ScaleName
+from postnms.experiments.paper.scales import SCALES, Scale, ScaleName, field_of
 from postnms.experiments.plan import make_plan
 from postnms.recipes import open_recipe, override, parse_changes
 
@@ -97,11 +97,11 @@ def reproduction(
 def _check_changes(config: ExperimentConfig, changes: Sequence[str]) -> None:
     """Raise UserError for a change of what tells the arms of a table apart."""
     for change in changes:
-        field = change.partition("=")[0]
+        field = field_of(change)
         others = [
             name
             for name, arm in config.arms.items()
-            if any(text.partition("=")[0] == field and text != change for text in arm.set)
+            if any(field_of(text) == field and text != change for text in arm.set)
         ]
         if others:
             raise UserError(

@@ -39,10 +39,15 @@ class Scale:
 
         A length has several fields. The change of one of them takes the place of all.
         """
-        given = {text.partition("=")[0] for text in changes}
-        own_length = any(text.partition("=")[0] in given for text in self.frozen)
-        heads = tuple(text for text in self.heads if text.partition("=")[0] not in given)
+        given = set(map(field_of, changes))
+        own_length = any(field_of(text) in given for text in self.frozen)
+        heads = tuple(text for text in self.heads if field_of(text) not in given)
         return replace(self, heads=heads, frozen=() if own_length else self.frozen)
+
+
+def field_of(change: str) -> str:
+    """Return the field that a change FIELD=VALUE is of."""
+    return change.partition("=")[0]
 
 
 _HEADS = ("heads.iou.width=256", "heads.samples=128")
